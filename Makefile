@@ -1,0 +1,46 @@
+# Two commands do everything from nothing but `python3` and `make`: `make demo` and `make test`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-long test check format clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Written last: an interrupted set-up has no stamp and is picked up again.
+STAMP := .venv/.setup-complete
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## create .venv and install the locked packages (once)
+
+$(STAMP): requirements/lock.txt pyproject.toml
+	@PYTHON='$(PYTHON)' bash requirements/install.sh
+	@touch $@
+
+demo: setup ## the whole job at toy size: pre-train, probe, fine-tune, detect, leaderboard, pictures
+	@$(BIN)/python tools/demo.py
+
+demo-long: setup ## the same with about an hour of pre-training
+	@$(BIN)/python tools/demo.py --long
+
+# One BLAS thread a worker: two workers on two cores otherwise fight over them.
+test: export OMP_NUM_THREADS := 1
+test: export MKL_NUM_THREADS := 1
+test: export OPENBLAS_NUM_THREADS := 1
+test: setup ## run the tests (all but those marked slow)
+	@$(BIN)/python -m pytest -q -n 2 -m 'not slow'
+
+check: setup ## lint, formatting and types
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+format: setup ## apply the formatting and the safe lint fixes
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+clean: ## remove the environment and all caches; leaves work_dirs and data alone
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

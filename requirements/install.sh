@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Makes or repairs .venv and installs requirements/lock.txt and this project into it.
+# Called by `make setup`; PYTHON chooses the interpreter (default: python3).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python=${PYTHON:-python3}
+
+fail() { printf 'set-up: %s\n' "$1" >&2; exit 2; }
+# Exit status 0 if this interpreter starts and is new enough.
+is_recent() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+command -v "$python" >/dev/null || fail "'$python' is not on PATH; install Python 3.11 or newer"
+is_recent "$python" || fail "moca needs Python 3.11 or newer, but '$python' is $("$python" -V 2>&1); \
+choose another one with: make setup PYTHON=python3.12"
+
+if command -v uv >/dev/null; then
+    # A venv that uv made has no pip, and needs none.
+    is_recent .venv/bin/python || uv venv --quiet --clear --python "$python" .venv
+    install=(uv pip install --quiet --python .venv/bin/python)
+else
+    if ! is_recent .venv/bin/python || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+        "$python" -m venv --clear .venv \
+            || fail "'$python -m venv' failed; on Debian and Ubuntu: apt install python3-venv"
+    fi
+    install=(.venv/bin/python -m pip install --quiet --disable-pip-version-check)
+fi
+
+echo 'set-up: installing requirements/lock.txt into .venv (about 3 GB the first time)'
+"${install[@]}" -r requirements/lock.txt
+# The lock holds setuptools, so building needs neither isolation nor another download.
+"${install[@]}" --no-deps --no-build-isolation --editable .
