@@ -1,0 +1,96 @@
+"""Launchers: their environment is checked before anything waits for a process that never comes."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
+
+from moca.errors import UserError
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+
+# What mmengine.dist.init_dist reads, and the command that sets it.
+_ENVIRONMENT = {
+    'pytorch': (
+        ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'),
+        'torchrun --nproc_per_node=GPUS tools/{tool} CONFIG --launcher pytorch',
+    ),
+    'slurm': (
+        ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
+        'srun --ntasks=GPUS --gres=gpu:GPUS_PER_NODE python tools/{tool} CONFIG --launcher slurm',
+    ),
+    'mpi': (
+        (
+            'OMPI_COMM_WORLD_RANK',
+            'OMPI_COMM_WORLD_SIZE',
+            'OMPI_COMM_WORLD_LOCAL_RANK',
+            'MASTER_ADDR',
+        ),
+        'mpirun -np GPUS -x MASTER_ADDR=HOST python tools/{tool} CONFIG --launcher mpi',
+    ),
+}
+
+
+def prepare_launcher(cfg: Config, tool: str = 'train.py') -> None:
+    """Check the environment of ``cfg.launcher`` and choose the backend that the machine has.
+
+    mmengine's own ``init_dist`` calls ``torch.cuda.set_device`` whatever the backend; on a machine
+    without a GPU the gloo process group is therefore made here, and `Runner` leaves it alone.
+
+    Raises:
+        UserError: naming the missing variables and the command that sets them.
+    """
+    launcher = cfg.launcher
+    if launcher == 'none':
+        return
+    names, command = _ENVIRONMENT[launcher]
+    missing = [name for name in names if not os.environ.get(name)]
+    if missing:
+        raise UserError(
+            f'--launcher {launcher}: the environment has no {", ".join(missing)}. '
+            f'Start the tool by its launcher: {command.format(tool=tool)}'
+        )
+    if torch.cuda.is_available():
+        return
+    if launcher != 'pytorch':
+        raise UserError(
+            f'--launcher {launcher} needs a GPU, and this machine has none. '
+            f'On CPUs use {_ENVIRONMENT["pytorch"][1].format(tool=tool)}'
+        )
+    env_cfg = cfg.setdefault('env_cfg', ConfigDict())
+    env_cfg.setdefault('dist_cfg', ConfigDict()).backend = 'gloo'
+    replace_sync_bn(cfg)
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+
+
+def replace_sync_bn(cfg: Config) -> int:
+    """Turn every ``SyncBN`` of a config into ``BN``, for process groups which cannot synchronise it.
+
+    Returns:
+        How many were replaced. Statistics are then each process's own: a small difference to the
+        recipe which is logged.
+    """
+    count = _replace_types(cfg._cfg_dict, 'SyncBN', 'BN')
+    if count:
+        print_log(
+            f'{count} SyncBN layers are plain BN: gloo processes cannot share statistics.',
+            level=30,
+        )
+    return count
+
+
+def _replace_types(node: object, old: str, new: str) -> int:
+    if isinstance(node, dict):
+        count = sum(_replace_types(value, old, new) for value in node.values())
+        if node.get('type') == old:
+            node['type'] = new
+            count += 1
+        return count
+    if isinstance(node, list | tuple):
+        return sum(_replace_types(value, old, new) for value in node)
+    return 0

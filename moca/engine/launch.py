@@ -1,0 +1,162 @@
+"""What every tool's command line shares: arguments, config reading, launcher, resume, mixed precision."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec
+
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+
+from moca.engine.amp import enable_amp
+from moca.engine.config_check import check_config, nearest
+from moca.engine.distributed import LAUNCHERS, prepare_launcher
+from moca.errors import UserError
+
+P = ParamSpec('P')
+
+
+class _KeyValueAction(DictAction):
+    """mmengine's ``KEY=VALUE`` parser, with argparse's error instead of a traceback."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ValueError, AssertionError) as error:
+            parser.error(f'{option_string} takes KEY=VALUE pairs, got {values}: {error}')
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--work-dir --resume --amp --launcher --cfg-options`` to a tool's parser."""
+    parser.add_argument('--work-dir', help='folder of logs and checkpoints [work_dirs/CONFIG]')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CKPT',
+        help='go on from CKPT, or from the newest checkpoint of the work dir if none is named',
+    )
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='mixed precision: bfloat16, or float16 with loss scaling on GPUs without bfloat16',
+    )
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=_KeyValueAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='override config fields, e.g. train_cfg.max_iters=100 model.backbone.frozen=True',
+    )
+    # Read by torchrun-era launchers that still pass it; the environment is what counts.
+    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
+
+
+def read_config(path: str | Path, cfg_options: dict[str, Any] | None = None) -> Config:
+    """Read a config file, apply ``--cfg-options`` and check it.
+
+    Raises:
+        UserError: if the file is missing or cannot be parsed, an option names no field of the
+            config, or a class of ours is given an argument that it does not have.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f'{path}: no such config file.{_similar_configs(path)}')
+    try:
+        cfg = Config.fromfile(str(path))
+    except UserError:
+        raise
+    except Exception as error:  # a config is code: anything can go wrong in it
+        raise UserError(
+            f'{path}: the config cannot be read: {type(error).__name__}: {error}'
+        ) from error
+    _merge_options(cfg, cfg_options or {})
+    check_config(cfg, source=str(path))
+    return cfg
+
+
+def apply_common(cfg: Config, args: argparse.Namespace) -> Config:
+    """Apply the arguments of `add_common_arguments` to a config, which is changed and returned.
+
+    Args:
+        cfg: what `read_config` returned.
+        args: parsed arguments; ``args.config`` is not needed.
+
+    Raises:
+        UserError: if the launcher's environment is incomplete, the checkpoint to resume from does
+            not exist, or the config's optimiser wrapper cannot run in mixed precision.
+    """
+    stem = Path(cfg.filename).stem if cfg.filename else 'run'
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / stem)
+    cfg.launcher = args.launcher
+    prepare_launcher(cfg, Path(sys.argv[0]).name)
+    if args.resume == 'auto':
+        cfg.resume, cfg.load_from = True, None
+    elif args.resume:
+        if not Path(args.resume).is_file():
+            raise UserError(
+                f'--resume {args.resume}: no such file. Name a checkpoint that a run has written, '
+                f'or give --resume alone to go on from the newest one in {cfg.work_dir}.'
+            )
+        cfg.resume, cfg.load_from = True, str(args.resume)
+    if args.amp:
+        enable_amp(cfg)
+    return cfg
+
+
+def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
+    """Decorate a tool's ``main``: a `UserError` becomes one red line on stderr and exit code 2.
+
+    Example:
+        >>> @main_guard
+        ... def main(argv=None): ...
+        >>> sys.exit(main())
+    """
+
+    @functools.wraps(fn)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> int:
+        try:
+            fn(*args, **kwargs)
+        except UserError as error:
+            red, plain = ('\033[31m', '\033[0m') if sys.stderr.isatty() else ('', '')
+            print(f'{red}error: {error}{plain}', file=sys.stderr)
+            return 2
+        return 0
+
+    return guarded
+
+
+def _merge_options(cfg: Config, options: dict[str, Any]) -> None:
+    known = [*cfg.keys(), *inspect.signature(Runner.__init__).parameters]
+    for key, value in options.items():
+        top = key.split('.')[0]
+        if top not in known:
+            raise UserError(
+                f'--cfg-options {key}={value}: the config has no field {top!r}.'
+                + nearest(top, known)
+            )
+        try:
+            cfg.merge_from_dict({key: value})
+        except (KeyError, TypeError, IndexError, ValueError) as error:
+            raise UserError(f'--cfg-options {key}={value}: {error}') from error
+
+
+def _similar_configs(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return ''
+    return nearest(path.name, [name for name in os.listdir(folder) if name.endswith('.py')])
