@@ -1,0 +1,10 @@
+"""moca: pre-train plain ViTs without labels and measure them on dense prediction.
+
+Importing the package registers every component in mmengine's root registries.
+"""
+
+from moca import backbone
+
+__version__ = '0.1.0'
+
+__all__ = ['backbone']

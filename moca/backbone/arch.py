@@ -1,0 +1,94 @@
+"""Architectures: from a timm name or a dict of dimensions to a timm ``VisionTransformer``."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+from moca.errors import UserError
+
+ArchSpec = str | Mapping[str, Any]
+
+# Head-less and un-pooled: the dense tasks want the tokens. An empty `global_pool` also makes
+# timm keep the final norm on the tokens for architectures that would norm the pooled vector.
+_TOKENS_ONLY: dict[str, Any] = dict(num_classes=0, global_pool='', dynamic_img_size=True)
+
+
+@dataclass(frozen=True)
+class ViTDimensions:
+    """The widths that heads, necks and decoders derive their own from."""
+
+    embed_dim: int
+    depth: int
+    num_heads: int
+    patch_size: int
+    img_size: tuple[int, int]
+
+
+def build_vit(arch: ArchSpec, **overrides: Any) -> VisionTransformer:
+    """Build a timm ViT without classification head.
+
+    Args:
+        arch: A timm model name, whose size suffix may be omitted (``vit_base_patch16`` is
+            ``vit_base_patch16_224``) and whose patch size may be one that timm does not list
+            (``vit_tiny_patch8``); or a dict of ``timm.models.VisionTransformer`` arguments, such
+            as ``dict(patch_size=8, embed_dim=192, depth=12, num_heads=3)``.
+        overrides: Further arguments of ``VisionTransformer``.
+
+    Raises:
+        UserError: The name or a dimension is unknown, or the model is no plain ViT.
+    """
+    if isinstance(arch, str):
+        name, patch = _timm_name(arch)
+        settings = {**_TOKENS_ONLY, **({'patch_size': patch} if patch else {}), **overrides}
+        model = timm.create_model(name, pretrained=False, **settings)
+        if not isinstance(model, VisionTransformer):
+            raise UserError(
+                f'arch={arch!r}: timm builds a {type(model).__name__}, not a plain ViT. '
+                'Choose a vit_*, deit_* or dinov2 name, or give the dimensions as a dict.'
+            )
+        return model
+    known = inspect.signature(VisionTransformer).parameters
+    for key in arch:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f' Did you mean {near[0]!r}?' if near else ''
+            raise UserError(f'arch: {key!r} is no argument of timm VisionTransformer.{hint}')
+    return VisionTransformer(**{**arch, **_TOKENS_ONLY, **overrides})
+
+
+def vit_dimensions(arch: ArchSpec) -> ViTDimensions:
+    """Read an architecture's widths without allocating its weights."""
+    with torch.device('meta'):
+        vit = build_vit(arch)
+    return ViTDimensions(
+        embed_dim=vit.embed_dim,
+        depth=len(vit.blocks),
+        num_heads=vit.blocks[0].attn.num_heads,
+        patch_size=vit.patch_embed.patch_size[0],
+        img_size=vit.patch_embed.img_size,
+    )
+
+
+def _timm_name(arch: str) -> tuple[str, int | None]:
+    """Resolve a possibly shortened name; returns (timm name, patch size to override)."""
+    for name in (arch, f'{arch}_224'):
+        if timm.is_model(name):
+            return name, None
+    match = re.fullmatch(r'(vit_[a-z0-9]+)_patch(\d+)', arch)
+    if match and timm.is_model(f'{match[1]}_patch16_224'):
+        return f'{match[1]}_patch16_224', int(match[2])
+    near = difflib.get_close_matches(arch, timm.list_models('*vit*'), n=3, cutoff=0.5)
+    raise UserError(
+        f'arch={arch!r} is no timm ViT. '
+        + (f'Near names: {", ".join(near)}. ' if near else '')
+        + "Or give the dimensions: arch.patch_size=8 arch.embed_dim=192 arch.depth=12 ..."
+    )

@@ -1,0 +1,292 @@
+"""The plain ViT that every pre-training method trains and every downstream task consumes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule, initialize
+from mmengine.registry import MODELS
+from timm.layers import resample_abs_pos_embed
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from moca.backbone.arch import ArchSpec, build_vit, vit_dimensions
+from moca.backbone.positions import sincos_positions
+from moca.errors import UserError
+
+
+class Tokens(NamedTuple):
+    """What the encoder makes of an image.
+
+    Attributes:
+        prefix: Class and register tokens after the final norm, ``[B, P, C]``.
+        patches: Patch tokens after the final norm, ``[B, N, C]``.
+        intermediate: Patch tokens of the blocks asked for, *without* the final norm.
+    """
+
+    prefix: Tensor
+    patches: Tensor
+    intermediate: tuple[Tensor, ...]
+
+
+@MODELS.register_module()
+class PlainViT(BaseModule):
+    """A timm ViT under timm's key names, for pre-training and for dense tasks.
+
+    Args:
+        arch: A timm name (``vit_base_patch16``, ``vit_small_patch14_dinov2``) or a dict of timm
+            ``VisionTransformer`` dimensions; see :func:`moca.backbone.arch.build_vit`.
+        img_size: Size in pixels (height and width, or one for both) for which the position
+            embedding is built. Other sizes work: padded to whole patches, positions resampled.
+        out_indices: Blocks whose tokens :meth:`forward` returns as maps; negative counts from
+            the end.
+        final_norm: Apply the final LayerNorm to every returned map.
+        frozen: No gradients, no activations kept, always in eval mode (so no drop-path).
+        drop_path_rate: Stochastic depth rate of the last block, growing linearly from 0.
+        grad_checkpoint: Recompute each block's activations in the backward pass.
+        train_pos_embed: Train the position embedding; MOCA and MAE keep it fixed.
+        interpolation: Resampling of the position embedding, ``bicubic`` or ``bilinear``.
+        init_cfg: ``dict(type='ViTCheckpoint', checkpoint=..., branch=...)``.
+    """
+
+    def __init__(
+        self,
+        arch: ArchSpec = 'vit_base_patch16',
+        *,
+        img_size: int | Sequence[int] | None = None,
+        out_indices: Sequence[int] = (-1,),
+        final_norm: bool = True,
+        frozen: bool = False,
+        drop_path_rate: float = 0.0,
+        grad_checkpoint: bool = False,
+        train_pos_embed: bool = True,
+        interpolation: str = 'bicubic',
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if interpolation not in ('bicubic', 'bilinear'):
+            raise UserError(f'interpolation={interpolation!r}: choose bicubic or bilinear.')
+        size: dict[str, Any] = {}
+        if img_size is not None:
+            # rounded up to whole patches: the positions must cover the padded picture
+            patch = vit_dimensions(arch).patch_size
+            sides = (img_size, img_size) if isinstance(img_size, int) else img_size
+            size['img_size'] = tuple(math.ceil(side / patch) * patch for side in sides)
+        vit = build_vit(arch, drop_path_rate=drop_path_rate, **size)
+        self.patch_embed = vit.patch_embed
+        self.cls_token = vit.cls_token
+        self.reg_token = vit.reg_token
+        self.pos_embed = vit.pos_embed
+        self.norm_pre = vit.norm_pre
+        self.blocks = vit.blocks
+        self.norm = vit.norm
+
+        self.embed_dims: int = vit.embed_dim
+        self.patch_size: int = vit.patch_embed.patch_size[0]
+        self.num_layers: int = len(vit.blocks)
+        self.num_prefix_tokens: int = vit.num_prefix_tokens
+        self.positions_on_prefix: bool = not vit.no_embed_class
+        self.grid: tuple[int, int] = vit.patch_embed.grid_size
+        self.interpolation = interpolation
+        self.final_norm = final_norm
+        self.grad_checkpoint = grad_checkpoint
+        self.frozen = frozen
+        self.out_indices = self._resolve(out_indices)
+
+        if self.pos_embed is not None:
+            self.pos_embed.requires_grad_(train_pos_embed)
+        # what no map depends on gets no gradient, which DDP would wait for
+        self.blocks[max(self.out_indices) + 1 :].requires_grad_(False)
+        self.norm.requires_grad_(final_norm)
+        if frozen:
+            self.requires_grad_(False)
+            self.eval()
+
+    # ------------------------------------------------------------------ weights
+
+    def init_weights(self) -> None:
+        """Initialise as MAE and MOCA do, then load the checkpoint of ``init_cfg``, if any.
+
+        Never recurses into timm's own ``init_weights``, which would overwrite loaded weights.
+        """
+        if self._is_init:
+            return
+        self.reset_parameters()
+        if self.init_cfg:
+            if self.init_cfg['type'] != 'ViTCheckpoint':
+                raise UserError(
+                    f'PlainViT: init_cfg.type={self.init_cfg["type"]!r} would load what happens '
+                    "to match and skip the rest. Use dict(type='ViTCheckpoint', checkpoint=...)."
+                )
+            initialize(self, self.init_cfg)
+        self._is_init = True
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Random initialisation of MAE and MOCA.
+
+        Linear layers Xavier-uniform with zero bias, LayerNorm 1/0, the patch embedding
+        Xavier-uniform on its flattened kernel, prefix tokens N(0, .02), positions sine-cosine.
+        LayerScale keeps timm's value.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
+                nn.init.ones_(module.weight)
+                nn.init.zeros_(module.bias)
+        kernel = self.patch_embed.proj.weight
+        nn.init.xavier_uniform_(kernel.view(kernel.shape[0], -1))
+        if self.patch_embed.proj.bias is not None:
+            nn.init.zeros_(self.patch_embed.proj.bias)
+        for token in (self.cls_token, self.reg_token):
+            if token is not None:
+                nn.init.normal_(token, std=0.02)
+        if self.pos_embed is not None:
+            prefix = self.num_prefix_tokens if self.positions_on_prefix else 0
+            self.pos_embed.copy_(sincos_positions(self.grid, self.embed_dims, prefix))
+
+    def train(self, mode: bool = True) -> PlainViT:
+        """Set training mode; a frozen backbone stays in eval mode."""
+        return super().train(mode and not self.frozen)
+
+    def get_layer_depth(self, name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter for layer-wise learning-rate decay (the rule of BEiT and MAE).
+
+        Args:
+            name: Parameter name, such as ``backbone.blocks.3.attn.qkv.weight``.
+            prefix: What to strip from it, such as ``backbone.``.
+
+        Returns:
+            The layer (stem 0, block i: i + 1, final norm: ``num_layers + 1``) and the number of
+            layers, ``num_layers + 2``.
+        """
+        total = self.num_layers + 2
+        stem, _, rest = name.removeprefix(prefix).partition('.')
+        if stem in ('patch_embed', 'pos_embed', 'cls_token', 'reg_token', 'norm_pre'):
+            return 0, total
+        if stem == 'blocks':
+            return int(rest.split('.')[0]) + 1, total
+        return total - 1, total
+
+    # ------------------------------------------------------------------ forward
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Maps of the chosen blocks.
+
+        Args:
+            images: ``[B, 3, H, W]``, normalised; any size.
+
+        Returns:
+            One map ``[B, C, ceil(H / patch), ceil(W / patch)]`` for each of ``out_indices``.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            patches, grid = self._patches(images)
+            x = self._with_prefix(patches)
+            maps: dict[int, Tensor] = {}
+            for index, out in enumerate(self._run_blocks(x, max(self.out_indices) + 1)):
+                if index in self.out_indices:
+                    out = (self.norm(out) if self.final_norm else out)[:, self.num_prefix_tokens :]
+                    out = out.transpose(1, 2).reshape(len(images), self.embed_dims, *grid)
+                    maps[index] = out.contiguous()
+        return tuple(maps[index] for index in self.out_indices)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Patch tokens with their positions, before any block: ``[B, L, C]``, row by row."""
+        return self._patches(images)[0]
+
+    def encode(
+        self, patches: Tensor, ids_keep: Tensor | None = None, layers: Sequence[int] = ()
+    ) -> Tokens:
+        """Run all blocks on (some of) the tokens that :meth:`embed` made.
+
+        Args:
+            patches: ``[B, L, C]``.
+            ids_keep: Visible tokens, ``[B, N]`` indices into L; all when None.
+            layers: Blocks whose patch tokens to return as well, without the final norm.
+        """
+        if ids_keep is not None:
+            patches = patches.gather(1, ids_keep[..., None].expand(-1, -1, patches.shape[-1]))
+        indices = self._resolve(layers) if layers else ()
+        skip = self.num_prefix_tokens
+        x = self._with_prefix(patches)
+        intermediate: dict[int, Tensor] = {}
+        for index, out in enumerate(self._run_blocks(x, self.num_layers)):
+            x = out
+            if index in indices:
+                intermediate[index] = out[:, skip:]
+        x = self.norm(x)
+        return Tokens(x[:, :skip], x[:, skip:], tuple(intermediate[i] for i in indices))
+
+    def tokens(
+        self, images: Tensor, ids_keep: Tensor | None = None, layers: Sequence[int] = ()
+    ) -> Tokens:
+        """Tokens of (the visible patches of) images; see :meth:`encode`."""
+        return self.encode(self.embed(images), ids_keep, layers)
+
+    # ------------------------------------------------------------------ parts
+
+    def _resolve(self, indices: Sequence[int]) -> tuple[int, ...]:
+        resolved = tuple(i + self.num_layers if i < 0 else i for i in indices)
+        for given, index in zip(indices, resolved, strict=True):
+            if not 0 <= index < self.num_layers:
+                raise UserError(
+                    f'out_indices: block {given} does not exist in a ViT of {self.num_layers}.'
+                )
+        if not resolved:
+            raise UserError('out_indices is empty: name at least one block.')
+        return resolved
+
+    def _patches(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        height, width = images.shape[-2:]
+        grid = (math.ceil(height / self.patch_size), math.ceil(width / self.patch_size))
+        right, bottom = grid[1] * self.patch_size - width, grid[0] * self.patch_size - height
+        if right or bottom:
+            images = F.pad(images, (0, right, 0, bottom))
+        x = self.patch_embed.proj(images).flatten(2).transpose(1, 2)
+        x = self.patch_embed.norm(x)
+        if self.pos_embed is not None:
+            skip = self.num_prefix_tokens if self.positions_on_prefix else 0
+            positions = self.pos_embed[:, skip:]
+            if grid != self.grid:
+                positions = resample_abs_pos_embed(
+                    positions, list(grid), list(self.grid), 0, self.interpolation
+                )
+            x = x + positions
+        return x, grid
+
+    def _with_prefix(self, patches: Tensor) -> Tensor:
+        prefix = [token for token in (self.cls_token, self.reg_token) if token is not None]
+        if not prefix:
+            return self.norm_pre(patches)
+        tokens = torch.cat(prefix, dim=1)
+        if self.pos_embed is not None and self.positions_on_prefix:
+            tokens = tokens + self.pos_embed[:, : self.num_prefix_tokens]
+        tokens = tokens.expand(len(patches), -1, -1).to(patches.dtype)
+        return self.norm_pre(torch.cat([tokens, patches], dim=1))
+
+    def _run_blocks(self, x: Tensor, number: int) -> Iterator[Tensor]:
+        fused = _prefer_fused_attention(x)
+        for block in self.blocks[:number]:
+            block.attn.fused_attn = fused
+            if self.grad_checkpoint and torch.is_grad_enabled():
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+            yield x
+
+
+def _prefer_fused_attention(x: Tensor) -> bool:
+    """Whether ``scaled_dot_product_attention`` beats plain matrix products for this input."""
+    if x.device.type != 'cpu':
+        return True
+    half = x.dtype == torch.bfloat16 or (
+        torch.is_autocast_enabled('cpu') and torch.get_autocast_dtype('cpu') == torch.bfloat16
+    )
+    return not half
