@@ -90,5 +90,5 @@ def _timm_name(arch: str) -> tuple[str, int | None]:
     raise UserError(
         f'arch={arch!r} is no timm ViT. '
         + (f'Near names: {", ".join(near)}. ' if near else '')
-        + "Or give the dimensions: arch.patch_size=8 arch.embed_dim=192 arch.depth=12 ..."
+        + 'Or give the dimensions: arch.patch_size=8 arch.embed_dim=192 arch.depth=12 ...'
     )

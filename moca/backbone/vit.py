@@ -89,7 +89,7 @@ class PlainViT(BaseModule):
         self.patch_size: int = vit.patch_embed.patch_size[0]
         self.num_layers: int = len(vit.blocks)
         self.num_prefix_tokens: int = vit.num_prefix_tokens
-        self.positions_on_prefix: bool = not vit.no_embed_class
+        self.no_embed_class: bool = vit.no_embed_class
         self.grid: tuple[int, int] = vit.patch_embed.grid_size
         self.interpolation = interpolation
         self.final_norm = final_norm
@@ -149,7 +149,7 @@ class PlainViT(BaseModule):
             if token is not None:
                 nn.init.normal_(token, std=0.02)
         if self.pos_embed is not None:
-            prefix = self.num_prefix_tokens if self.positions_on_prefix else 0
+            prefix = 0 if self.no_embed_class else self.num_prefix_tokens
             self.pos_embed.copy_(sincos_positions(self.grid, self.embed_dims, prefix))
 
     def train(self, mode: bool = True) -> PlainViT:
@@ -252,7 +252,7 @@ class PlainViT(BaseModule):
         x = self.patch_embed.proj(images).flatten(2).transpose(1, 2)
         x = self.patch_embed.norm(x)
         if self.pos_embed is not None:
-            skip = self.num_prefix_tokens if self.positions_on_prefix else 0
+            skip = 0 if self.no_embed_class else self.num_prefix_tokens
             positions = self.pos_embed[:, skip:]
             if grid != self.grid:
                 positions = resample_abs_pos_embed(
@@ -266,7 +266,7 @@ class PlainViT(BaseModule):
         if not prefix:
             return self.norm_pre(patches)
         tokens = torch.cat(prefix, dim=1)
-        if self.pos_embed is not None and self.positions_on_prefix:
+        if self.pos_embed is not None and not self.no_embed_class:
             tokens = tokens + self.pos_embed[:, : self.num_prefix_tokens]
         tokens = tokens.expand(len(patches), -1, -1).to(patches.dtype)
         return self.norm_pre(torch.cat([tokens, patches], dim=1))
