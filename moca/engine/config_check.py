@@ -92,17 +92,15 @@ def _arguments(cls: Any, key: str) -> set[str] | None:
     if key == 'constructor':
         keys = getattr(cls, 'paramwise_keys', None)
         return None if keys is None else set(keys)
-    if not inspect.isclass(cls):
-        parameters = inspect.signature(cls).parameters.values()
-        if any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return None
-        return {p.name for p in parameters}
+    # A function or a method has no **kwargs of its own to pass on.
+    chain = cls.__mro__ if inspect.isclass(cls) else (cls,)
     names: set[str] = set()
-    for base in cls.__mro__:
-        if '__init__' not in vars(base):
+    for owner in chain:
+        call = vars(owner).get('__init__') if inspect.isclass(owner) else owner
+        if call is None:
             continue
-        parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+        parameters = inspect.signature(call).parameters.values()
         names |= {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return names
+            return names - {'self'}
     return None

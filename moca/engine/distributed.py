@@ -69,7 +69,7 @@ def prepare_launcher(cfg: Config, tool: str = 'train.py') -> None:
 
 
 def replace_sync_bn(cfg: Config) -> int:
-    """Turn every ``SyncBN`` of a config into ``BN``, for process groups which cannot synchronise it.
+    """Turn every ``SyncBN`` of a config into ``BN``, where processes cannot synchronise it.
 
     Returns:
         How many were replaced. Statistics are then each process's own: a small difference to the

@@ -1,4 +1,4 @@
-"""What every tool's command line shares: arguments, config reading, launcher, resume, mixed precision."""
+"""The command line that tools share: config, launcher, resume, mixed precision."""
 
 from __future__ import annotations
 
