@@ -22,7 +22,8 @@ else
         "$python" -m venv --clear .venv \
             || fail "'$python -m venv' failed; on Debian and Ubuntu: apt install python3-venv"
     fi
-    install=(.venv/bin/python -m pip install --quiet --disable-pip-version-check)
+    # -qq: errors only; a machine's package mirrors may warn once a package.
+    install=(.venv/bin/python -m pip install -qq --disable-pip-version-check)
 fi
 
 echo 'set-up: installing requirements/lock.txt into .venv (about 3 GB the first time)'

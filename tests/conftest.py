@@ -8,6 +8,8 @@ os.environ['OMP_NUM_THREADS'] = '1'
 import pytest
 import torch
 
+import moca  # noqa: F401  (mmcv.ops finds its operators, whatever a test imports first)
+
 torch.set_num_threads(1)
 
 
