@@ -1,0 +1,5 @@
+"""Self-supervised pre-training methods and their parts."""
+
+from moca.pretrain.moca import MOCAPretrain
+
+__all__ = ['MOCAPretrain']

@@ -1,0 +1,121 @@
+"""MOCA's online codebook: a FIFO queue of teacher tokens that others are assigned to."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from mmengine.dist import get_rank, get_world_size
+from torch import Tensor, nn
+
+from moca.errors import UserError
+
+# All of MOCA's L2 normalisations use this (released code).
+NORM_EPS = 1e-5
+
+
+class Codebook(nn.Module):
+    """Words, oldest first to go, and the normaliser of the assignments.
+
+    Paper: section 3.1 and appendix; the numbers are the released code's.
+
+    Args:
+        num_words: Words K; 4096 in the paper.
+        dim: Width of a word, the encoder's.
+        words_per_step: Words replaced in a step, over all processes together; 4 in the paper.
+        inv_delta: Inverse temperature of the assignments; 10.
+        decay: Of the running normaliser; .99.
+
+    Raises:
+        UserError: ``num_words`` is no multiple of ``words_per_step``.
+    """
+
+    words: Tensor
+    pointer: Tensor
+    normaliser: Tensor
+    frozen_normaliser: Tensor
+    updates: Tensor
+
+    def __init__(
+        self,
+        num_words: int,
+        dim: int,
+        words_per_step: int = 4,
+        inv_delta: float = 10.0,
+        decay: float = 0.99,
+    ) -> None:
+        super().__init__()
+        if words_per_step < 1 or num_words % words_per_step:
+            raise UserError(
+                f'num_words={num_words} is no multiple of words_per_step={words_per_step}.'
+            )
+        self.words_per_step = words_per_step
+        self.inv_delta = inv_delta
+        self.decay = decay
+        self.register_buffer('words', torch.zeros(num_words, dim))
+        self.register_buffer('pointer', torch.zeros(1, dtype=torch.long))
+        self.register_buffer('normaliser', torch.zeros(1))
+        self.register_buffer('frozen_normaliser', torch.zeros(1))
+        self.register_buffer('updates', torch.zeros(1))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Words ``L2-norm(relu(N(0, 1)))``, normaliser .5."""
+        self.words.copy_(F.normalize(torch.randn_like(self.words).relu(), dim=1, eps=NORM_EPS))
+        self.pointer.zero_()
+        self.normaliser.fill_(0.5)
+        self.frozen_normaliser.fill_(0.5)
+        self.updates.zero_()
+
+    @torch.no_grad()
+    def similarities(self, features: Tensor) -> Tensor:
+        """Cosine of each feature ``[..., C]`` to each word: ``[..., K]``, fp32."""
+        with torch.autocast(features.device.type, enabled=False):
+            return F.normalize(features.float(), dim=-1, eps=NORM_EPS) @ self.words.T
+
+    @torch.no_grad()
+    def assign(self, similarities: Tensor) -> Tensor:
+        """Soft assignment ``softmax(inv_delta / d * cos)`` over the last dimension.
+
+        The normaliser d is the one frozen at the last :meth:`update`.
+        """
+        return torch.softmax(similarities * (self.inv_delta / self.frozen_normaliser), dim=-1)
+
+    @torch.no_grad()
+    def track(self, spread: Tensor) -> None:
+        """Move the running normaliser towards the mean of (max cos - mean cos) over tokens.
+
+        Args:
+            spread: That mean on this process, a scalar; it is averaged over processes.
+        """
+        if get_world_size() > 1:
+            spread = spread.clone()
+            dist.all_reduce(spread)
+            spread /= get_world_size()
+        self.normaliser.mul_(self.decay).add_(spread, alpha=1 - self.decay)
+
+    @torch.no_grad()
+    def update(self, features: Tensor, image_ids: Tensor, token_ids: Tensor) -> None:
+        """Overwrite the oldest words with teacher tokens and freeze the normaliser.
+
+        Every process passes the same ids and ends with the same words bit for bit: the owner of
+        an image contributes its token, the others add zeros.
+
+        Args:
+            features: Teacher tokens of this process's images, ``[B, L, C]``.
+            image_ids: Images the words come from, ``[words_per_step]``, counted over the images
+                of all processes in the order of their ranks.
+            token_ids: Which token of each, ``[words_per_step]``.
+        """
+        batch = len(features)
+        local = image_ids - get_rank() * batch
+        mine = (local >= 0) & (local < batch)
+        new = features[local.clamp(0, batch - 1), token_ids].float()
+        new = F.normalize(new, dim=-1, eps=NORM_EPS) * mine[:, None]
+        if get_world_size() > 1:
+            dist.all_reduce(new)
+        rows = self.pointer + torch.arange(len(new), device=new.device)
+        self.words[rows % len(self.words)] = new
+        self.pointer.add_(len(new)).remainder_(len(self.words))
+        self.frozen_normaliser.copy_(self.normaliser)
+        self.updates.add_(1)

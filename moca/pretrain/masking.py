@@ -1,0 +1,122 @@
+"""Token masks: which patches an encoder sees and which a decoder predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from moca.errors import UserError
+
+
+def num_kept(tokens: int, mask_ratio: float) -> int:
+    """Tokens left at a mask ratio: ``int(tokens * (1 - mask_ratio))``, 88 of 196 at .55."""
+    return int(tokens * (1 - mask_ratio))
+
+
+@dataclass(frozen=True)
+class MaskRound:
+    """Token order of one round.
+
+    Attributes:
+        order: ``[B, L]``, a permutation of the tokens of each image.
+        visible: How many of the first are encoded.
+        decoded: How many of the first are decoded; those past ``visible`` are hidden.
+    """
+
+    order: Tensor
+    visible: int
+    decoded: int
+
+    @property
+    def ids_visible(self) -> Tensor:
+        """``[B, visible]``."""
+        return self.order[:, : self.visible]
+
+    @property
+    def ids_decoded(self) -> Tensor:
+        """``[B, decoded]``: the visible tokens, then the hidden ones."""
+        return self.order[:, : self.decoded]
+
+
+def round_sizes(
+    tokens: int, mask_ratio: Sequence[float], decoder_mask_ratio: Sequence[float]
+) -> list[tuple[int, int]]:
+    """Visible and decoded tokens of MOCA's two rounds.
+
+    Raises:
+        UserError: A round encodes no token, decodes fewer than it encodes, or the visible sets
+            of the rounds would overlap.
+    """
+    sizes = []
+    for number, (encoder, decoder) in enumerate(
+        zip(mask_ratio, decoder_mask_ratio, strict=True), start=1
+    ):
+        visible, decoded = num_kept(tokens, encoder), num_kept(tokens, decoder)
+        if visible < 1:
+            raise UserError(
+                f'mask_ratio: round {number} masks {encoder:.0%} of {tokens} tokens and leaves '
+                'none visible. Lower the ratio or use larger pictures or smaller patches.'
+            )
+        if decoded < visible:
+            raise UserError(
+                f'decoder_mask_ratio: round {number} decodes {decoded} of {tokens} tokens, fewer '
+                f'than the {visible} visible ones. It must not be higher than mask_ratio.'
+            )
+        sizes.append((visible, decoded))
+    if len(sizes) != 2:
+        raise UserError(f'mask_ratio names {len(sizes)} rounds; MOCA has two.')
+    if sizes[0][1] + sizes[1][0] > tokens:
+        raise UserError(
+            f'mask_ratio: round 2 needs {sizes[1][0]} tokens that round 1 does not decode, but '
+            f'only {tokens - sizes[0][1]} of {tokens} are left. Raise round 2 of mask_ratio.'
+        )
+    return sizes
+
+
+def complementary_rounds(
+    order: Tensor, sizes: Sequence[tuple[int, int]]
+) -> tuple[MaskRound, MaskRound]:
+    """MOCA's two rounds with disjoint visible tokens, from one permutation per image.
+
+    Round 1 takes the order as it is. Round 2's order is [its own visible tokens, round 1's
+    hidden ones, the tokens that nobody uses, round 1's visible ones], so that it predicts the
+    same hidden tokens from other evidence.
+
+    Args:
+        order: ``[B, L]``, a permutation of ``0..L-1`` in each row.
+        sizes: Visible and decoded tokens of each round; see :func:`round_sizes`.
+    """
+    (visible1, decoded1), (visible2, decoded2) = sizes
+    seen1, hidden, rest = order.split(
+        [visible1, decoded1 - visible1, order.shape[1] - decoded1], dim=1
+    )
+    seen2, unused = rest[:, :visible2], rest[:, visible2:]
+    second = torch.cat([seen2, hidden, unused, seen1], dim=1)
+    return MaskRound(order, visible1, decoded1), MaskRound(second, visible2, decoded2)
+
+
+def random_order(
+    batch: int, tokens: int, generator: torch.Generator, device: torch.device
+) -> Tensor:
+    """One random permutation of the tokens per image, ``[B, L]``."""
+    noise = torch.rand(batch, tokens, generator=generator, device=device)
+    return noise.argsort(dim=1)
+
+
+def central_tokens(grid: tuple[int, int], skip: int, device: torch.device) -> Tensor:
+    """Indices of the tokens at least ``skip`` cells away from every border, ``[M]``.
+
+    Raises:
+        UserError: No token is left.
+    """
+    rows, columns = grid
+    if min(rows, columns) <= 2 * skip:
+        raise UserError(
+            f'skip_offset={skip} leaves no central token in a grid of {rows} x {columns}; '
+            f'choose at most {(min(rows, columns) - 1) // 2}.'
+        )
+    ids = torch.arange(rows * columns, device=device).view(rows, columns)
+    return ids[skip : rows - skip, skip : columns - skip].reshape(-1)

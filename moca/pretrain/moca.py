@@ -1,0 +1,296 @@
+"""MOCA: the student predicts the teacher's masked online codebook assignments.
+
+Source: arXiv 2307.09361 (TMLR 2024) and its released pre-training code. Where they differ, the
+field says which one it follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from mmengine.dist import get_rank, get_world_size
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from moca.backbone import PlainViT
+from moca.errors import UserError
+from moca.pretrain.codebook import Codebook
+from moca.pretrain.decoder import CondenserDecoder
+from moca.pretrain.ema import ema_update, teacher_of
+from moca.pretrain.losses import assignment_kl
+from moca.pretrain.masking import (
+    MaskRound,
+    central_tokens,
+    complementary_rounds,
+    random_order,
+    round_sizes,
+)
+from moca.pretrain.prototypes import PrototypeGenerator
+
+# Teacher images whose [L, K] similarities exist at a time: 4 x 196 x 4096 fp32 is 13 MB.
+CHUNK_IMAGES = 4
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Every random choice of one step.
+
+    Attributes:
+        rounds: Masks of the two rounds, for the ``2B`` images ``cat(view1, view2)``.
+        word_view: Which view gives the new words, 0 or 1.
+        word_images: Their images, counted over all processes, ``[words_per_step]``.
+        word_tokens: Their patch tokens, ``[words_per_step]``.
+    """
+
+    rounds: tuple[MaskRound, MaskRound]
+    word_view: int
+    word_images: Tensor
+    word_tokens: Tensor
+
+
+@MODELS.register_module()
+class MOCAPretrain(BaseModel):
+    """MOCA's networks and one training step.
+
+    Random draws depend on ``seed``, ``step`` and the process alone, so a resumed run continues
+    as if it had not stopped.
+
+    Args:
+        backbone: Config of the student, a :class:`moca.backbone.PlainViT`.
+        decoder: ``dim``, ``depth`` and ``num_heads`` of the condenser; 512, 2, 16.
+        num_words: Codebook words K; 4096.
+        words_per_step: Words replaced in a step over all processes together; 4. (The released
+            code asks for 32 and keeps 4; see the docstring of :class:`Codebook`.)
+        inv_delta: Inverse temperature of the assignments; 10.
+        kappa: Scale of the student's logits; 3, fixed.
+        generator_mlp_ratio: Hidden width of the prototype generators over the encoder's; 2.
+        image_weight: Weight of the image loss; .5.
+        dense_weight: Weight of the dense loss; .5.
+        mask_ratio: Share hidden from the encoder in rounds 1 and 2; .55, .75.
+        decoder_mask_ratio: Share hidden from the decoder too; .35, .55.
+        early_layer: How many blocks before the last the decoder's tokens are taken; 4.
+        skip_offset: Border cells left out of the image target and of new words; 2.
+        seed: Of the masks and of the choice of words.
+        data_preprocessor: As in mmengine.
+    """
+
+    def __init__(
+        self,
+        backbone: dict[str, Any],
+        decoder: dict[str, Any] | None = None,
+        *,
+        num_words: int = 4096,
+        words_per_step: int = 4,
+        inv_delta: float = 10.0,
+        kappa: float = 3.0,
+        generator_mlp_ratio: float = 2.0,
+        image_weight: float = 0.5,
+        dense_weight: float = 0.5,
+        mask_ratio: Sequence[float] = (0.55, 0.75),
+        decoder_mask_ratio: Sequence[float] = (0.35, 0.55),
+        early_layer: int = 4,
+        skip_offset: int = 2,
+        seed: int = 0,
+        data_preprocessor: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor)
+        # positions are fixed in pre-training, as in MAE
+        backbone = {'train_pos_embed': False, **backbone}
+        self.student: PlainViT = MODELS.build(backbone)
+        self.teacher: PlainViT = MODELS.build(backbone)
+        width, grid = self.student.embed_dims, self.student.grid
+        self.early_index = self.student.num_layers - early_layer - 1
+        if not 0 <= self.early_index < self.student.num_layers:
+            raise UserError(
+                f'early_layer={early_layer} names no block of a backbone of '
+                f'{self.student.num_layers} blocks; choose 0 to {self.student.num_layers - 1}.'
+            )
+        self.decoder = CondenserDecoder(width, grid, **(decoder or {}))
+        self.codebook = Codebook(num_words, width, words_per_step, inv_delta)
+        self.image_prototypes = PrototypeGenerator(width, width, generator_mlp_ratio)
+        dense_width = self.decoder.embed.out_features
+        self.dense_prototypes = PrototypeGenerator(width, dense_width, generator_mlp_ratio)
+
+        self.kappa = kappa
+        self.image_weight, self.dense_weight = image_weight, dense_weight
+        self.round_sizes = round_sizes(grid[0] * grid[1], mask_ratio, decoder_mask_ratio)
+        self.register_buffer(
+            'central', central_tokens(grid, skip_offset, torch.device('cpu')), persistent=False
+        )
+        self.seed = seed
+        # set before each step by the PretrainSchedule hook
+        self.step = 0
+        self.momentum = 1.0
+        teacher_of(self.student, self.teacher)
+
+    def init_weights(self) -> None:
+        """Initialise as the released code: Xavier-uniform linears, N(0, .02) tokens."""
+        for module in (self.decoder, self.image_prototypes, self.dense_prototypes):
+            for layer in module.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.xavier_uniform_(layer.weight)
+                    if layer.bias is not None:
+                        nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.decoder.mask_token, std=0.02)
+        self.codebook.reset_parameters()
+        self.student.init_weights()
+        teacher_of(self.student, self.teacher)
+
+    # ------------------------------------------------------------------ one step
+
+    def forward(
+        self,
+        view1: Tensor,
+        view2: Tensor,
+        draws: Draws | None = None,
+        mode: Literal['loss', 'tensor'] = 'tensor',
+        **about: Any,
+    ) -> dict[str, Tensor]:
+        """One step's losses, or the tensors they are made of.
+
+        Args:
+            view1: ``[B, 3, H, W]``, normalised.
+            view2: Another view of each of the same images.
+            draws: Random choices to use instead of fresh ones.
+            mode: ``loss`` moves teacher and codebook and returns the losses; ``tensor`` moves
+                nothing and returns assignments and logits in full.
+            about: What else the data set says of the pictures; hooks read it, this does not.
+        """
+        if draws is None:
+            draws = self.draw(len(view1), view1.device)
+        images = torch.cat([view1, view2])
+        return self.loss(images, draws) if mode == 'loss' else self.outputs(images, draws)
+
+    def draw(self, batch: int, device: torch.device) -> Draws:
+        """Make the random choices of the current step for ``batch`` images a process.
+
+        Raises:
+            UserError: Fewer images over all processes than words to take from distinct ones.
+        """
+        needed, available = self.codebook.words_per_step, batch * get_world_size()
+        if available < needed:
+            raise UserError(
+                f'words_per_step={needed} needs as many distinct images, but the batch of all '
+                f'processes has {available}. Raise train_dataloader.batch_size.'
+            )
+        # the same words on every process, other masks on each
+        shared = torch.Generator().manual_seed(_mix(self.seed, self.step))
+        own = torch.Generator(device).manual_seed(_mix(self.seed, self.step, get_rank() + 1))
+        word_view = int(torch.randint(2, (1,), generator=shared))
+        word_images = torch.randperm(available, generator=shared)[:needed]
+        choice = torch.randint(len(self.central), (needed,), generator=shared)
+        order = random_order(2 * batch, self.decoder.pos_embed.shape[1] - 1, own, device)
+        return Draws(
+            rounds=complementary_rounds(order, self.round_sizes),
+            word_view=word_view,
+            word_images=word_images.to(device),
+            word_tokens=self.central[choice.to(device)],
+        )
+
+    def loss(self, images: Tensor, draws: Draws) -> dict[str, Tensor]:
+        """EMA step, targets, losses of both rounds, codebook step.
+
+        Args:
+            images: ``cat(view1, view2)``, ``[2B, 3, H, W]``.
+            draws: Random choices.
+
+        Returns:
+            ``loss`` to minimise; ``kl_image`` and ``kl_dense``, each the sum over the rounds and
+            without weight, as the released code logs them; ``normaliser`` and ``momentum``.
+        """
+        ema_update(self.teacher.parameters(), self.student.parameters(), self.momentum)
+        teacher = self._teach(images)
+        image_target = self._image_target(teacher, track=True)
+        image_prototypes = self.image_prototypes(self.codebook.words)
+        dense_prototypes = self.dense_prototypes(self.codebook.words)
+        kl_image = kl_dense = images.new_zeros(())
+        patches = self.student.embed(images)
+        for mask in draws.rounds:
+            summary, dense = self._predict(patches, mask)
+            kl_image = kl_image + assignment_kl(summary, image_prototypes, image_target, self.kappa)
+            kl_dense = kl_dense + assignment_kl(
+                dense.flatten(0, 1), dense_prototypes, self._dense_target(teacher, mask), self.kappa
+            )
+        # last, because the targets above are made of the words before their update
+        view = teacher.chunk(2)[draws.word_view]
+        self.codebook.update(view, draws.word_images, draws.word_tokens)
+        return dict(
+            loss=self.image_weight * kl_image + self.dense_weight * kl_dense,
+            kl_image=kl_image.detach(),
+            kl_dense=kl_dense.detach(),
+            normaliser=self.codebook.normaliser.clone(),
+            momentum=torch.tensor(self.momentum),
+        )
+
+    @torch.no_grad()
+    def outputs(self, images: Tensor, draws: Draws) -> dict[str, Tensor]:
+        """Assignments and logits in full, for inspection; nothing is updated.
+
+        Returns:
+            ``codes`` ``[2B, L, K]``, ``image_target`` ``[2B, K]``, and for each round r
+            ``image_logits{r}`` ``[2B, K]`` and ``dense_logits{r}`` ``[2B, decoded, K]``.
+        """
+        teacher = self._teach(images)
+        outputs = dict(
+            codes=self.codebook.assign(self.codebook.similarities(teacher)),
+            image_target=self._image_target(teacher, track=False),
+        )
+        image_prototypes = self.image_prototypes(self.codebook.words)
+        dense_prototypes = self.dense_prototypes(self.codebook.words)
+        patches = self.student.embed(images)
+        for number, mask in enumerate(draws.rounds):
+            summary, dense = self._predict(patches, mask)
+            outputs[f'image_logits{number}'] = self.kappa * summary @ image_prototypes.T
+            outputs[f'dense_logits{number}'] = self.kappa * dense @ dense_prototypes.T
+        return outputs
+
+    # ------------------------------------------------------------------ parts of a step
+
+    @torch.no_grad()
+    def _teach(self, images: Tensor) -> Tensor:
+        return self.teacher.tokens(images).patches
+
+    @torch.no_grad()
+    def _image_target(self, teacher: Tensor, track: bool) -> Tensor:
+        """Mean assignment of the central tokens of the *other* view, ``[2B, K]``."""
+        bags, spreads = [], []
+        for part in teacher.split(CHUNK_IMAGES):
+            cosine = self.codebook.similarities(part)
+            spreads.append((cosine.amax(-1) - cosine.mean(-1)).mean(1))
+            bags.append(self.codebook.assign(cosine[:, self.central]).mean(1))
+        if track:
+            for view in torch.cat(spreads).chunk(2):
+                self.codebook.track(view.mean())
+        bag1, bag2 = F.normalize(torch.cat(bags), p=1, dim=1).chunk(2)
+        return torch.cat([bag2, bag1])
+
+    def _dense_target(self, teacher: Tensor, mask: MaskRound) -> Any:
+        """Assignments of the *same* view at the decoder's positions, made a few rows at a time."""
+        batch, tokens, _ = teacher.shape
+        flat = teacher.flatten(0, 1)
+        offsets = torch.arange(batch, device=teacher.device)[:, None] * tokens
+        rows = (mask.ids_decoded + offsets).reshape(-1)
+        return lambda part: self.codebook.assign(self.codebook.similarities(flat[rows[part]]))
+
+    def _predict(self, patches: Tensor, mask: MaskRound) -> tuple[Tensor, Tensor]:
+        """The student's image feature ``[2B, C]`` and dense features ``[2B, decoded, D]``."""
+        tokens = self.student.encode(patches, mask.ids_visible, layers=(self.early_index,))
+        summary = tokens.patches.mean(dim=1)
+        return summary, self.decoder(tokens.intermediate[0], summary, mask)
+
+
+def _mix(*numbers: int) -> int:
+    """One 63-bit seed from several numbers, such that near ones give unrelated seeds."""
+    state = 0
+    for number in numbers:
+        # one round of splitmix64
+        state = (state + number + 0x9E3779B97F4A7C15) % 2**64
+        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
+        state ^= state >> 31
+    return state >> 1
