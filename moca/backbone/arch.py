@@ -11,6 +11,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 
 from moca.errors import UserError
@@ -49,12 +50,16 @@ def build_vit(arch: ArchSpec, **overrides: Any) -> VisionTransformer:
     if isinstance(arch, str):
         name, patch = _timm_name(arch)
         settings = {**_TOKENS_ONLY, **({'patch_size': patch} if patch else {}), **overrides}
-        model = timm.create_model(name, pretrained=False, **settings)
+        try:
+            model = timm.create_model(name, pretrained=False, **settings)
+        except (AssertionError, TypeError) as error:  # arguments that only a plain ViT takes
+            raise _not_plain(arch, str(error)) from error
         if not isinstance(model, VisionTransformer):
-            raise UserError(
-                f'arch={arch!r}: timm builds a {type(model).__name__}, not a plain ViT. '
-                'Choose a vit_*, deit_* or dinov2 name, or give the dimensions as a dict.'
-            )
+            raise _not_plain(arch, type(model).__name__)
+        if not isinstance(model.patch_embed, PatchEmbed):
+            raise _not_plain(arch, f'its patches come from a {type(model.patch_embed).__name__}')
+        if not hasattr(model.blocks[0], 'attn'):
+            raise _not_plain(arch, f'its blocks are {type(model.blocks[0]).__name__}')
         return model
     known = inspect.signature(VisionTransformer).parameters
     for key in arch:
@@ -75,6 +80,13 @@ def vit_dimensions(arch: ArchSpec) -> ViTDimensions:
         num_heads=vit.blocks[0].attn.num_heads,
         patch_size=vit.patch_embed.patch_size[0],
         img_size=vit.patch_embed.img_size,
+    )
+
+
+def _not_plain(arch: str, reason: str) -> UserError:
+    return UserError(
+        f'arch={arch!r}: timm has it, but it is not a plain ViT ({reason}). '
+        'Choose a vit_*, deit_* or dinov2 name, or give the dimensions as a dict.'
     )
 
 

@@ -113,7 +113,7 @@ class PlainViT(BaseModule):
 
         Never recurses into timm's own ``init_weights``, which would overwrite loaded weights.
         """
-        if self._is_init:
+        if self._is_init:  # type: ignore[has-type]
             return
         self.reset_parameters()
         if self.init_cfg:

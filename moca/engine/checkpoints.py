@@ -1,0 +1,98 @@
+"""Checkpoints of runs: written whole or not at all, and found again after a crash."""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import print_log
+from mmengine.registry import HOOKS
+
+
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all, also if the process is killed meanwhile."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    try:
+        with partial.open('wb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@register_backend('atomic')
+class AtomicLocalBackend(LocalBackend):
+    """mmengine's local files, but a file appears whole or not at all."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write bytes to ``filepath``."""
+        write_atomically(filepath, obj)
+
+
+@HOOKS.register_module()
+class AtomicCheckpointHook(CheckpointHook):
+    """mmengine's hook, safe against a kill at any moment.
+
+    Checkpoints are written atomically, and old ones are removed after the new one is in place
+    (mmengine removes first, and a kill between the two would leave none).
+
+    Args:
+        kwargs: Those of mmengine's ``CheckpointHook``.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(backend_args=dict(backend='atomic'), **kwargs)
+
+    def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict[str, Any]) -> None:
+        keep: int = self.max_keep_ckpts  # type: ignore[has-type]
+        self.max_keep_ckpts = -1
+        try:
+            super()._save_checkpoint_with_step(runner, step, meta)
+        finally:
+            self.max_keep_ckpts = keep
+        if keep > 0 and is_main_process():
+            for old in run_checkpoints(self.out_dir)[keep:]:
+                old.unlink(missing_ok=True)
+
+
+def run_checkpoints(folder: str | Path) -> list[Path]:
+    """Checkpoints ``epoch_N.pth`` and ``iter_N.pth`` of a run, newest first."""
+    numbered = []
+    for path in Path(folder).glob('*.pth'):
+        match = re.fullmatch(r'(epoch|iter)_(\d+)\.pth', path.name)
+        if match:
+            numbered.append((path.stat().st_mtime_ns, int(match[2]), path))
+    return [path for *_, path in sorted(numbered, reverse=True)]
+
+
+def latest_checkpoint(folder: str | Path) -> Path | None:
+    """The newest undamaged checkpoint of a run; damaged newer ones are reported and passed over.
+
+    ``last_checkpoint``, which mmengine trusts, may be empty or name a truncated file after a
+    crash; the files themselves are looked at instead.
+    """
+    for path in run_checkpoints(folder):
+        problem = _damage(path)
+        if problem is None:
+            return path
+        print_log(f'{path} is damaged ({problem}); trying the one before.', 'current', 30)
+    return None
+
+
+def _damage(path: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = archive.testzip()
+    except (zipfile.BadZipFile, OSError) as error:
+        return str(error)
+    return None if member is None else f'checksum of {member} is wrong'

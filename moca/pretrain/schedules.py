@@ -1,0 +1,114 @@
+"""Learning rate, weight decay and teacher momentum as functions of the step."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+
+from moca.errors import UserError
+
+
+def warmup_cosine(step: float, peak: float, warmup: float, end: float) -> float:
+    """Linear from 0 to ``peak`` over ``warmup`` steps, then cosine to 0 at step ``end``."""
+    if step < warmup:
+        return peak * step / warmup
+    return 0.5 * peak * (1 + math.cos(math.pi * (step - warmup) / (end - warmup)))
+
+
+def cosine_between(step: float, start: float, final: float, end: float) -> float:
+    """Half a cosine from ``start`` at step 0 to ``final`` at step ``end``."""
+    return final + 0.5 * (start - final) * (1 + math.cos(math.pi * step / end))
+
+
+@HOOKS.register_module()
+class PretrainSchedule(Hook):
+    """Set every step's learning rate, weight decay and teacher momentum before it runs.
+
+    All are functions of the step, not of what came before, so a resumed run needs no state.
+    Parameter groups marked ``constant`` (see :func:`moca.pretrain.optim.parameter_groups`) keep
+    their learning rate and weight decay.
+
+    Args:
+        base_lr: Learning rate for 256 images; the rate is ``base_lr * batch / 256`` over all
+            processes. MOCA and MAE: 1.5e-4.
+        warmup_epochs: Linear warm-up. MOCA: 30 of 200.
+        stretch: The cosine reaches zero at ``int(stretch * epochs)``, after the end of training.
+            MOCA: 1.25.
+        final_weight_decay: Cosine from the optimiser's weight decay to this one; None keeps it
+            constant. MOCA v0.9: None, v1.0: .20.
+        momentum: Teacher momentum at the start, cosine to 1 at the end. MOCA v0.9: .990,
+            v1.0: .994. None for methods without a teacher.
+
+    Raises:
+        UserError: ``momentum`` is outside [0, 1], ``stretch`` below 1, or the warm-up as long as
+            the training.
+    """
+
+    # before the hook that logs the learning rate
+    priority = 'HIGHEST'
+
+    def __init__(
+        self,
+        base_lr: float = 1.5e-4,
+        warmup_epochs: float = 30,
+        stretch: float = 1.25,
+        final_weight_decay: float | None = None,
+        momentum: float | None = 0.99,
+    ) -> None:
+        if momentum is not None and not 0 <= momentum <= 1:
+            raise UserError(f'PretrainSchedule.momentum={momentum} is not within [0, 1].')
+        if stretch < 1:
+            raise UserError(f'PretrainSchedule.stretch={stretch} is below 1: lr would rise again.')
+        if base_lr <= 0:
+            raise UserError(f'PretrainSchedule.base_lr={base_lr} is not positive.')
+        self.base_lr = base_lr
+        self.warmup_epochs = warmup_epochs
+        self.stretch = stretch
+        self.final_weight_decay = final_weight_decay
+        self.momentum = momentum
+
+    def before_train(self, runner: Any) -> None:
+        """Turn epochs into steps and the batch into the peak learning rate."""
+        loop = runner.train_loop
+        self.steps: int = loop.max_iters
+        per_epoch = loop.max_iters / loop.max_epochs
+        batch = runner.train_dataloader.batch_size * runner.world_size
+        self.peak = self.base_lr * batch / 256
+        self.warmup = self.warmup_epochs * per_epoch
+        self.end = int(self.stretch * loop.max_epochs) * per_epoch
+        if self.warmup >= self.steps:
+            raise UserError(
+                f'PretrainSchedule.warmup_epochs={self.warmup_epochs} is no shorter than the '
+                f'training of {loop.max_epochs} epochs (train_cfg.max_epochs).'
+            )
+        # the groups' own weight decay is read here, before the schedule touches it; after a
+        # resume the optimiser holds a scheduled value, the config still the first one
+        self.weight_decay: float = runner.cfg.optim_wrapper.optimizer.weight_decay
+        runner.logger.info(
+            f'{self.steps} steps of {batch} images: lr {self.peak:.3g} after '
+            f'{self.warmup:.0f} steps of warm-up, '
+            f'{warmup_cosine(self.steps, self.peak, self.warmup, self.end):.3g} at the end'
+        )
+
+    def before_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: dict[str, Any] | None = None
+    ) -> None:
+        """Set the values of step ``runner.iter``."""
+        step = runner.iter
+        rate = warmup_cosine(step, self.peak, self.warmup, self.end)
+        for group in runner.optim_wrapper.param_groups:
+            if group.get('constant'):
+                continue
+            group['lr'] = rate
+            if self.final_weight_decay is not None and group['weight_decay'] > 0:
+                group['weight_decay'] = cosine_between(
+                    step, self.weight_decay, self.final_weight_decay, self.steps
+                )
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model.step = step
+        if self.momentum is not None:
+            model.momentum = cosine_between(step, self.momentum, 1.0, self.steps)

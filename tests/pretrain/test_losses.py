@@ -1,0 +1,60 @@
+"""The chunked KL against torch's own, over full tensors."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from moca.pretrain import losses
+from moca.pretrain.losses import assignment_kl
+
+
+def plain(features, prototypes, targets, scale):
+    log_p = F.log_softmax(scale * features @ prototypes.T, dim=-1)
+    return F.kl_div(log_p, targets, reduction='batchmean')
+
+
+@pytest.fixture
+def inputs():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(50, 8, generator=generator)
+    prototypes = F.normalize(torch.randn(30, 8, generator=generator), dim=1)
+    targets = torch.randn(50, 30, generator=generator).mul(3).softmax(-1)
+    return features.requires_grad_(), prototypes.requires_grad_(), targets
+
+
+@pytest.mark.parametrize('chunk', [1, 7, 50, 1024])
+@pytest.mark.parametrize('lazy', [False, True])
+def test_loss_and_gradients_equal_torch(inputs, monkeypatch, chunk, lazy):
+    monkeypatch.setattr(losses, 'CHUNK_ROWS', chunk)
+    features, prototypes, targets = inputs
+    expected = plain(features, prototypes, targets, 3.0)
+    expected_grads = torch.autograd.grad(2 * expected, (features, prototypes))
+    given = (lambda part: targets[part]) if lazy else targets
+    loss = assignment_kl(features, prototypes, given, 3.0)
+    grads = torch.autograd.grad(2 * loss, (features, prototypes))
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-7)
+    for ours, reference in zip(grads, expected_grads, strict=True):
+        torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-7)
+
+
+def test_equal_distributions_give_zero_and_one_hot_gives_log_k():
+    features, prototypes = torch.zeros(4, 8), torch.zeros(16, 8)
+    uniform = torch.full((4, 16), 1 / 16)
+    assert assignment_kl(features, prototypes, uniform, 3.0).abs() < 1e-6
+    # KL(one-hot || uniform) = ln K, and probability 0 must not give NaN
+    one_hot = torch.eye(16)[:4]
+    torch.testing.assert_close(
+        assignment_kl(features, prototypes, one_hot, 3.0), torch.tensor(16.0).log()
+    )
+
+
+def test_half_precision_features_are_compared_in_fp32(inputs):
+    features, prototypes, targets = inputs
+    expected = plain(features.bfloat16().float(), prototypes, targets, 3.0)
+    with torch.autocast('cpu', torch.bfloat16):
+        half = features.detach().bfloat16().requires_grad_()
+        loss = assignment_kl(half, prototypes, targets, 3.0)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-7)
+    loss.backward()
+    assert half.grad.dtype == torch.bfloat16
