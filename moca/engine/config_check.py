@@ -52,12 +52,12 @@ def check_config(cfg: Config, source: str = 'config') -> None:
             known = _arguments(cls, key)
             if known is None:
                 continue
-            known |= {'type', '_scope_'} | _CONSUMED.get(registry, set())
+            known |= _CONSUMED.get(registry, set())
             for argument in given:
-                if argument not in known:
+                if argument not in known | {'type', '_scope_'}:
                     raise UserError(
                         f'{source}: {field}: {name} has no argument {argument!r}.'
-                        f'{nearest(argument, known)} Known: {", ".join(sorted(known - {"type"}))}.'
+                        f'{nearest(argument, known)} It has: {", ".join(sorted(known))}.'
                     )
 
 

@@ -38,16 +38,23 @@ class _KeyValueAction(DictAction):
             parser.error(f'{option_string} takes KEY=VALUE pairs, got {values}: {error}')
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--work-dir --resume --amp --launcher --cfg-options`` to a tool's parser."""
+def add_common_arguments(parser: argparse.ArgumentParser, resume: bool = True) -> None:
+    """Add ``--work-dir --resume --amp --launcher --cfg-options`` to a tool's parser.
+
+    Args:
+        parser: the tool's parser.
+        resume: whether the tool trains, and so has something to resume.
+    """
     parser.add_argument('--work-dir', help='folder of logs and checkpoints [work_dirs/CONFIG]')
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        metavar='CKPT',
-        help='go on from CKPT, or from the newest checkpoint of the work dir if none is named',
-    )
+    parser.set_defaults(resume=None)
+    if resume:
+        parser.add_argument(
+            '--resume',
+            nargs='?',
+            const='auto',
+            metavar='CKPT',
+            help='go on from CKPT, or from the newest checkpoint of the work dir if none is named',
+        )
     parser.add_argument(
         '--amp',
         action='store_true',
@@ -84,7 +91,7 @@ def read_config(path: str | Path, cfg_options: dict[str, Any] | None = None) -> 
         raise UserError(
             f'{path}: the config cannot be read: {type(error).__name__}: {error}'
         ) from error
-    _merge_options(cfg, cfg_options or {})
+    merge_options(cfg, cfg_options or {})
     check_config(cfg, source=str(path))
     return cfg
 
@@ -140,7 +147,13 @@ def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
     return guarded
 
 
-def _merge_options(cfg: Config, options: dict[str, Any]) -> None:
+def merge_options(cfg: Config, options: dict[str, Any]) -> None:
+    """Apply ``--cfg-options`` to a config, which is changed.
+
+    Raises:
+        UserError: if an option starts with a field that neither the config nor `Runner` has, or
+            does not fit what it is to change.
+    """
     known = [*cfg.keys(), *inspect.signature(Runner.__init__).parameters]
     for key, value in options.items():
         top = key.split('.')[0]

@@ -1,0 +1,77 @@
+"""Testing a run's checkpoint, all of whose weights have to fit."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from moca.backbone.files import read_file
+from moca.errors import CheckpointMismatch, UserError
+from moca.transfer.data_check import check_data
+from moca.transfer.overrides import set_checkpoint
+from moca.transfer.record import percent_metrics
+from moca.transfer.run import protocol_config
+
+_SHOWN = 3  # keys named in an error, each way
+
+
+def prepare_test(args: argparse.Namespace) -> Config:
+    """Check config, checkpoint and data of ``tools/test.py``.
+
+    Raises:
+        UserError: naming what is wrong in the first of the three that has a fault.
+    """
+    cfg = protocol_config(args)
+    if 'state_dict' not in read_file(args.checkpoint):
+        raise UserError(
+            f'{args.checkpoint}: not a checkpoint of a run. tools/test.py takes what '
+            'tools/train.py has written; to measure a pre-trained backbone, train with it first.'
+        )
+    cfg.work_dir = args.work_dir or str(Path(args.checkpoint).parent / 'test')
+    set_checkpoint(cfg, None)  # all weights come from the run
+    check_data(cfg, splits=('test',))
+    return cfg
+
+
+def evaluate(cfg: Config, checkpoint: str | Path) -> dict[str, float | None]:
+    """Test a model with the weights of a run; returns metrics in percent.
+
+    Raises:
+        CheckpointMismatch: if the file's weights are not exactly those of the model.
+    """
+    runner = Runner.from_cfg(cfg)
+    load_run(runner.model, checkpoint)
+    return percent_metrics(runner.test(), cfg.protocol.task)
+
+
+def load_run(model: Any, checkpoint: str | Path) -> None:
+    """Load a run's checkpoint into a whole model, every tensor or none."""
+    target = model.module if is_model_wrapper(model) else model
+    state = read_file(checkpoint)['state_dict']
+    expected = target.state_dict()
+    missing = [key for key in expected if key not in state]
+    unexpected = [key for key in state if key not in expected]
+    shapes = [
+        f'{key} {list(state[key].shape)} in the file, {list(value.shape)} in the model'
+        for key, value in expected.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    if missing or unexpected or shapes:
+        found = {
+            'not in the file': missing,
+            'not in the model': unexpected,
+            'of other shape': shapes,
+        }
+        raise CheckpointMismatch(
+            f'{checkpoint}: is of another model than the config. '
+            + '; '.join(
+                f'{what}: {", ".join(keys[:_SHOWN])}' for what, keys in found.items() if keys
+            )
+            + '. Use the config that the run has written beside it, or its --arch.'
+        )
+    target.load_state_dict(state)

@@ -1,0 +1,154 @@
+"""What the command line changes in a downstream config: data folder, architecture, checkpoint.
+
+Functions of a config, which they change in place; nothing is read or built but the dimensions of
+the architecture.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from moca.backbone.arch import ArchSpec, ViTDimensions, vit_dimensions
+from moca.errors import UserError
+
+_SPLITS = ('train', 'val', 'test')
+
+# Fields of heads and necks which hold the width of the backbone, or a list of it.
+_WIDTH_FIELDS = ('in_channels', 'channels', 'embed_dims')
+# Fields of detectors which hold strides in pixels: the patch size times a power of two.
+_STRIDE_FIELDS = ('strides', 'featmap_strides')
+
+
+def set_data_root(cfg: Config, root: str | Path) -> None:
+    """Move every data set and annotation file of the data loaders and evaluators to another folder.
+
+    mmengine resolves ``data_root`` while it reads a config: changing it afterwards reaches neither
+    the data sets nor an evaluator's ``ann_file``. Wrapped data sets (`RepeatDataset`,
+    `ConcatDataset`, ...) are reached as well.
+
+    Raises:
+        UserError: if the folder does not exist, or the config has no data set to move.
+    """
+    if not Path(root).is_dir():
+        raise UserError(f'--data-root {root}: no such folder.')
+    loaders = [cfg[f'{s}_dataloader'] for s in _SPLITS if cfg.get(f'{s}_dataloader')]
+    evaluators = [cfg[f'{s}_evaluator'] for s in _SPLITS if cfg.get(f'{s}_evaluator')]
+    datasets = [dataset for loader in loaders for dataset in leaf_datasets(loader['dataset'])]
+    if not datasets:
+        raise UserError(f'--data-root: {cfg.filename} has no data set whose folder could be set.')
+    old_roots = {node['data_root'] for node in datasets if node.get('data_root')}
+    if cfg.get('data_root'):
+        old_roots.add(cfg.data_root)
+
+    def moved(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        for old in sorted(old_roots, key=len, reverse=True):
+            if value.rstrip('/') == old.rstrip('/'):
+                return str(root)
+            if value.startswith(old.rstrip('/') + '/'):
+                return posixpath.join(str(root), value[len(old.rstrip('/')) + 1 :])
+        return value
+
+    for section in loaders + evaluators:
+        _map_leaves(section, moved)
+    for node in datasets:
+        node['data_root'] = str(root)
+    cfg.data_root = str(root)
+
+
+def set_arch(cfg: Config, arch: ArchSpec) -> None:
+    """Change the backbone's architecture and whatever in the model follows from it.
+
+    - ``in_channels``, ``channels`` and ``embed_dims`` of necks and heads, where they are the old
+      backbone's width, a list of it, or the sum of such a list;
+    - ``num_heads`` of a decoder as wide as the backbone, at the same width per head;
+    - positive ``out_indices``, kept at the same share of the depth (blocks 3, 5, 7, 11 of 12
+      become 7, 11, 15, 23 of 24);
+    - a detector's strides, where the patch size differs.
+
+    Raises:
+        UserError: if the architecture is unknown, or the config has no backbone with one.
+    """
+    backbone = cfg.get('model', {}).get('backbone', {})
+    if 'arch' not in backbone:
+        raise UserError(f'--arch: {cfg.filename} has no model.backbone.arch to change.')
+    old, new = vit_dimensions(backbone['arch']), vit_dimensions(arch)
+    backbone['arch'] = arch
+    if 'out_indices' in backbone:
+        backbone['out_indices'] = tuple(
+            index if index < 0 else max((index + 1) * new.depth // old.depth, 1) - 1
+            for index in backbone['out_indices']
+        )
+    for name, part in cfg.model.items():
+        if name != 'backbone':
+            for node in _dicts(part):
+                _rescale(node, old, new)
+
+
+def set_checkpoint(
+    cfg: Config, checkpoint: str | Path | None, branch: str | None = None, trust: bool = False
+) -> None:
+    """Initialise the backbone from a checkpoint of any family, or randomly if it is None."""
+    cfg.model.backbone.init_cfg = (
+        None
+        if checkpoint is None
+        else dict(type='ViTCheckpoint', checkpoint=str(checkpoint), branch=branch, trust=trust)
+    )
+
+
+def _rescale(node: dict[str, Any], old: ViTDimensions, new: ViTDimensions) -> None:
+    """Change the fields of one dict of a model's config that follow from the architecture."""
+    inputs = node.get('in_channels')
+    sum_of_inputs = sum(inputs) if isinstance(inputs, list | tuple) else None
+    if node.get('embed_dims') == old.embed_dim and 'num_heads' in node:
+        node['num_heads'] = node['num_heads'] * new.embed_dim // old.embed_dim
+    for field in _WIDTH_FIELDS:
+        value = node.get(field)
+        if value == old.embed_dim:
+            node[field] = new.embed_dim
+        elif isinstance(value, list | tuple) and all(v == old.embed_dim for v in value):
+            node[field] = [new.embed_dim] * len(value)
+        elif value == sum_of_inputs and value is not None and value % old.embed_dim == 0:
+            node[field] = value // old.embed_dim * new.embed_dim
+    for field in _STRIDE_FIELDS:
+        if field in node and new.patch_size != old.patch_size:
+            strides = [value * new.patch_size / old.patch_size for value in node[field]]
+            node[field] = [int(value) if value.is_integer() else value for value in strides]
+
+
+def leaf_datasets(dataset: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the data sets inside wrappers such as `RepeatDataset`, or the one itself."""
+    inner = dataset.get('dataset') or dataset.get('datasets')
+    if inner is None:
+        return [dataset]
+    inner = inner if isinstance(inner, list | tuple) else [inner]
+    return [leaf for node in inner for leaf in leaf_datasets(node)]
+
+
+def _dicts(node: Any) -> list[dict[str, Any]]:
+    """Return every dict in a nested config, outer ones first."""
+    if isinstance(node, dict):
+        return [node, *(inner for value in node.values() for inner in _dicts(value))]
+    if isinstance(node, list | tuple):
+        return [inner for value in node for inner in _dicts(value)]
+    return []
+
+
+def _map_leaves(node: Any, change: Callable[[Any], Any]) -> Any:
+    """Replace every leaf of a nested config by `change` of it, in place."""
+    if isinstance(node, dict):
+        for key in list(node):
+            node[key] = _map_leaves(node[key], change)
+        return node
+    if isinstance(node, list):
+        node[:] = [_map_leaves(value, change) for value in node]
+        return node
+    if isinstance(node, tuple):
+        return tuple(_map_leaves(value, change) for value in node)
+    return change(node)

@@ -1,0 +1,114 @@
+"""``run.json``: what a finished run measured, for the leaderboard."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+RECORD = 'run.json'
+
+
+class RunRecordHook(Hook):
+    """Keeps the last validation's metrics and the time spent, and writes ``run.json`` at the end.
+
+    The time is that of the whole run, interruptions left out: it travels in the checkpoints.
+
+    Args:
+        record: the fields that are known before the run (protocol, task, checkpoint, arch, config).
+    """
+
+    # After every other hook, so that the time includes theirs.
+    priority = 'LOWEST'
+
+    def __init__(self, record: dict[str, Any]) -> None:
+        self.record = dict(record)
+        self.metrics: dict[str, Any] = {}
+        self._seconds_before = 0.0
+
+    def before_run(self, runner: Runner) -> None:
+        """Start the clock."""
+        self._start = time.monotonic()
+
+    def before_train(self, runner: Runner) -> None:
+        """Take away the record of an earlier run in the same folder, unless that one goes on."""
+        if is_main_process() and runner.iter == 0:
+            (Path(runner.work_dir) / RECORD).unlink(missing_ok=True)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Note the time spent so far in the checkpoint."""
+        checkpoint['moca_seconds'] = self.seconds
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Go on with the clock of the run that is resumed."""
+        if runner._resume:
+            self._seconds_before = checkpoint.get('moca_seconds', 0.0)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Keep the newest metrics."""
+        self.metrics = dict(metrics or {})
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of training and validation, in seconds."""
+        return self._seconds_before + time.monotonic() - self._start
+
+    def write(self, runner: Runner) -> Path:
+        """Write ``run.json`` into the work dir and return its path; on the main process only."""
+        record = {
+            'status': 'finished',
+            **self.record,
+            'seed': runner.seed,
+            'train_images': len(runner.train_dataloader.dataset),
+            'val_images': len(runner.val_dataloader.dataset),
+            'iterations': runner.iter,
+            'seconds': round(self.seconds, 1),
+            'metrics': percent_metrics(self.metrics, self.record['task']),
+            'finished_at': datetime.now(UTC).isoformat(timespec='seconds'),
+        }
+        path = Path(runner.work_dir) / RECORD
+        if is_main_process():
+            write_json(path, record)
+        return path
+
+
+def percent_metrics(metrics: Mapping[str, Any], task: str) -> dict[str, float | None]:
+    """Return metrics in percent under their bare names.
+
+    mmseg gives percent. `CocoMetric` gives fractions under ``coco/``, -1 where no object is of the
+    size in question (None here), and *nothing at all* if the model detects nothing: AP is 0 then.
+    """
+    if task == 'detection':
+        found = {
+            name.removeprefix('coco/'): value
+            for name, value in metrics.items()
+            if name.startswith('coco/')
+        }
+        values: dict[str, float | None] = {'bbox_mAP': 0.0, 'segm_mAP': 0.0}
+        for name, value in found.items():
+            values[name] = None if value < 0 else round(100 * float(value), 2)
+        return values
+    return {
+        name: None if math.isnan(float(value)) else round(float(value), 2)
+        for name, value in metrics.items()
+        if isinstance(value, int | float) or hasattr(value, 'item')
+    }
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file that appears whole or not at all."""
+    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    try:
+        partial.write_text(json.dumps(content, indent=2) + '\n')
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

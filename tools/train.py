@@ -1,0 +1,43 @@
+"""Train a downstream protocol from a checkpoint of any family, or from random weights.
+
+Example:
+    python tools/train.py configs/segmentation/cityscapes/linear.py --checkpoint moca.pth --amp
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from moca.engine.launch import add_common_arguments, main_guard
+from moca.transfer.run import add_protocol_arguments, prepare_training, train
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_protocol_arguments(parser)
+    parser.add_argument('--checkpoint', metavar='CKPT', help='weights of the backbone [random]')
+    parser.add_argument('--branch', choices=['teacher', 'student'], help='where CKPT has both')
+    parser.add_argument('--name', metavar='LABEL', help="CKPT's name in the leaderboard")
+    parser.add_argument('--trust', action='store_true', help='read CKPT with plain pickle')
+    parser.add_argument('--seed', type=int, help='of all random numbers [0]')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true', help="scale lr by batch over the recipe's batch"
+    )
+    add_common_arguments(parser)
+    return parser.parse_args(argv)
+
+
+@main_guard
+def main(argv: Sequence[str] | None = None) -> None:
+    """Check everything, train, validate and write ``run.json``."""
+    record = train(*prepare_training(parse_args(argv)))
+    print(f'Finished: {record}')
+
+
+if __name__ == '__main__':
+    sys.exit(main())
