@@ -1,0 +1,50 @@
+"""Models with random, telling weights, shared by the tests of the backbone."""
+
+from typing import Any
+
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+# A ViT that runs in a millisecond; the checkpoint and Runner tests need no more.
+TINY: dict[str, Any] = dict(patch_size=8, embed_dim=32, depth=3, num_heads=2, img_size=32)
+
+
+def randomise(model: nn.Module, seed: int = 0) -> None:
+    """Give every parameter a value of its own, none of which hides it (as a bias of 0 would).
+
+    LayerScale gets values around 0.5: at its initial 1e-5 the blocks would hardly matter.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if name.endswith('gamma'):
+                parameter.copy_(0.5 + 0.1 * noise)
+            elif parameter.ndim == 1:
+                parameter.copy_(0.1 * noise + ('norm' in name and name.endswith('weight')))
+            elif 'pos_embed' in name or 'token' in name:
+                parameter.copy_(0.5 * noise)
+            else:
+                parameter.copy_(noise / parameter[0].numel() ** 0.5)
+
+
+def timm_vit(arch: str | dict[str, Any], seed: int = 0, **overrides: Any) -> VisionTransformer:
+    """timm's own model, randomised, in eval mode."""
+    settings = dict(num_classes=0, dynamic_img_size=True, **overrides)
+    if isinstance(arch, str):
+        model = timm.create_model(arch, **settings)
+    else:
+        model = VisionTransformer(**{**arch, **settings})
+    randomise(model, seed)
+    return model.eval()
+
+
+def random_images(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def as_map(tokens: Tensor, grid: tuple[int, int], prefix: int) -> Tensor:
+    """Reshape `[B, P + N, C]` to `[B, C, rows, columns]`, leaving out the prefix tokens."""
+    return tokens[:, prefix:].unflatten(1, grid).permute(0, 3, 1, 2)

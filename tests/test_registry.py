@@ -1,0 +1,77 @@
+"""Every component is found under its name, whatever OpenMMLab scope a config is in."""
+
+import importlib
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import mmengine.registry
+import pytest
+from mmengine.registry import Registry
+
+ROOT = Path(__file__).parents[1]
+ROOTS = {
+    name: registry
+    for name, registry in vars(mmengine.registry).items()
+    if isinstance(registry, Registry)
+}
+
+
+def ours(registry: Registry) -> list[str]:
+    return [
+        name
+        for name, component in registry.module_dict.items()
+        if component.__module__.split('.')[0] == 'moca'
+    ]
+
+
+def import_all(package: str) -> None:
+    """Import the modules that register components when their scope is set up."""
+    for part in ('datasets', 'engine', 'evaluation', 'models', 'structures', 'visualization'):
+        importlib.import_module(f'{package}.{part}')
+
+
+def test_importing_moca_registers_everything() -> None:
+    # In a fresh interpreter: here, other tests have imported more than `import moca` does.
+    code = """
+        import importlib, pkgutil
+        import moca
+        from tests.test_registry import ROOTS, ours
+        before = {name: set(ours(registry)) for name, registry in ROOTS.items()}
+        assert 'PlainViT' in before['MODELS'], before
+        for module in pkgutil.walk_packages(moca.__path__, 'moca.'):
+            importlib.import_module(module.name)
+        for name, registry in ROOTS.items():
+            forgotten = set(ours(registry)) - before[name]
+            assert not forgotten, f'import moca does not register {forgotten} in {name}'
+    """
+    result = subprocess.run(
+        [sys.executable, '-c', textwrap.dedent(code)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize('scope', ['mmseg', 'mmdet'])
+def test_no_name_is_taken(scope: str) -> None:
+    # A scope's own component wins over the root's of the same name.
+    import_all(scope)
+    children = vars(importlib.import_module(f'{scope}.registry'))
+    compared = 0
+    for name, root in ROOTS.items():
+        child = children.get(name)
+        if not isinstance(child, Registry):
+            continue
+        compared += len(child.module_dict)
+        clashes = set(ours(root)) & set(child.module_dict)
+        assert not clashes, f'{scope} has its own {clashes} in {name}'
+    assert compared > 150  # otherwise the comparison says little
+
+
+@pytest.mark.parametrize('scope', ['mmseg', 'mmdet'])
+def test_found_from_the_scope(scope: str) -> None:
+    children = vars(importlib.import_module(f'{scope}.registry'))
+    for name, root in ROOTS.items():
+        for component in ours(root):
+            if isinstance(children.get(name), Registry):
+                assert children[name].get(component) is root.module_dict[component]
