@@ -197,11 +197,14 @@ class ViTCheckpoint:
 
 
 def _timm_names(encoder: Encoder) -> StateDict:
-    # timm's filter renames DINOv2's and unflattens old patch embeddings. It would resample to
-    # the model's grid as well; a model without positions keeps it from that (see _fit).
-    kernel = encoder.state['patch_embed.proj.weight']
+    # timm's filter renames DINOv2's. It would resample to the model's grid as well; a model
+    # without positions keeps it from that (see _fit).
     state = dict(encoder.state)
-    if 'register_tokens' in state:
+    kernel = state['patch_embed.proj.weight']
+    if kernel.ndim == 2:  # a linear layer on flattened patches, in old timm files
+        patch = math.isqrt(kernel.shape[1] // 3)
+        kernel = state['patch_embed.proj.weight'] = kernel.reshape(-1, 3, patch, patch)
+    if 'register_tokens' in state or any('.mlp.w12.' in key for key in state):
         state.setdefault('mask_token', torch.empty(0))  # what timm tells DINOv2 by
     shape = SimpleNamespace(
         pos_embed=None, patch_embed=SimpleNamespace(proj=SimpleNamespace(weight=kernel))
@@ -220,14 +223,12 @@ def _fit(
     state = _timm_names(encoder)
     expected = model.state_dict()
     resampled = 'no positions'
-    if 'pos_embed' in state and 'pos_embed' in expected:
-        state['pos_embed'], resampled = _resample(state['pos_embed'], info, model, grid)
     missing = [key for key in expected if key not in state]
     unexpected = [key for key in state if key not in expected]
     shapes = [
         f'{key} {list(state[key].shape)} in the file, {list(value.shape)} in the backbone'
         for key, value in expected.items()
-        if key in state and state[key].shape != value.shape
+        if key in state and state[key].shape != value.shape and key != 'pos_embed'
     ]
     if missing or unexpected or shapes:
         raise CheckpointMismatch(
@@ -238,6 +239,8 @@ def _fit(
             + _listed('Shapes', shapes)
             + 'Choose the architecture of the file (--arch), or another file or branch.'
         )
+    if 'pos_embed' in state:
+        state['pos_embed'], resampled = _resample(state['pos_embed'], info, model, grid)
     return {key: value.to(expected[key].dtype) for key, value in state.items()}, resampled
 
 
