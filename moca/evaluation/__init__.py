@@ -1,0 +1,1 @@
+"""What the runs measured: records of finished runs, the leaderboard, pictures of predictions."""

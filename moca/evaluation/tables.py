@@ -1,0 +1,207 @@
+"""The leaderboard as a table for the terminal, as Markdown, as CSV and as a plot."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from moca.errors import UserError
+from moca.evaluation.leaderboard import Cell, Column, Leaderboard, Row
+from moca.evaluation.records import Omission
+
+DASH = '–'
+
+
+def heading(column: Column) -> str:
+    """Three lines: protocol, metric, and on what it was measured."""
+    steps = 'published' if column.iterations is None else f'{column.iterations:,} steps'
+    sizes = f'{column.train_images:,} / {column.val_images:,} images'
+    return f'{column.title}\n{column.metric}\n{sizes}\n{steps}'
+
+
+def cell_text(cell: Cell | None) -> str:
+    """`52.1 ± 0.4 (3)` for three seeds, `52.1` for one, a dash where nothing was measured."""
+    if cell is None:
+        return DASH
+    if cell.deviation is None:
+        return f'{cell.mean:.1f}'
+    return f'{cell.mean:.1f} ± {cell.deviation:.1f} ({len(cell.values)})'
+
+
+def origin(row: Row) -> str:
+    """Whether a row is ours, or where it was published."""
+    return 'measured here' if row.source is None else f'published [{row.source}]'
+
+
+def remarks(board: Leaderboard) -> list[str]:
+    """What must stand beneath the table wherever it is shown."""
+    lines = ['In percent: mean ± sample standard deviation over probe seeds (number of seeds).']
+    if board.sources:
+        lines.append(
+            "Published rows are other people's measurements, with other software; a row of another "
+            'architecture, or a column of other numbers of images, is no comparison.'
+        )
+        lines += [f'[{key}] {text}.' for key, text in sorted(board.sources.items())]
+    return [*lines, *board.notes]
+
+
+def omission_text(omission: Omission) -> str:
+    """One line for a run that is not in the table."""
+    return f'{omission.folder}: {omission.reason}'
+
+
+def show(board: Leaderboard, console: Console) -> None:
+    """Print the table, the remarks, and the runs that are not in it."""
+    if board.rows:
+        table = Table(show_lines=False, header_style='bold', pad_edge=False)
+        for name in ('checkpoint', 'branch', 'arch'):
+            table.add_column(name, overflow='fold')
+        for column in board.columns:
+            table.add_column(heading(column), justify='right')
+        table.add_column('origin', overflow='fold')
+        for index, row in enumerate(board.rows):
+            following = board.rows[index + 1] if index + 1 < len(board.rows) else row
+            cells = [cell_text(board.cells.get((row, column))) for column in board.columns]
+            table.add_row(
+                *(Text(text) for text in (row.name, row.branch or DASH, row.arch)),
+                *cells,
+                Text(origin(row)),
+                end_section=(row.source is None) != (following.source is None),
+                style='dim' if row.source else None,
+            )
+        console.print(table)
+        for line in remarks(board):
+            console.print(Text(line, style='dim'))
+    if board.omissions:
+        console.print(Text('Not in the table:', style='bold yellow'))
+        for omission in board.omissions:
+            console.print(Text('  ' + omission_text(omission), style='yellow'))
+
+
+def markdown(board: Leaderboard) -> str:
+    """The same as Markdown; the caller's document starts where it likes."""
+    header = ['checkpoint', 'branch', 'arch']
+    header += [heading(column).replace('\n', '<br>') for column in board.columns] + ['origin']
+    rule = ['---'] * 3 + ['---:'] * len(board.columns) + ['---']
+    lines = [header, rule] if board.rows else []
+    for row in board.rows:
+        cells = [cell_text(board.cells.get((row, column))) for column in board.columns]
+        lines.append([row.name, row.branch or DASH, row.arch, *cells, origin(row)])
+    text = ''.join('| ' + ' | '.join(_escape(c) for c in line) + ' |\n' for line in lines)
+    text += '\n' + '\n'.join(f'- {line}' for line in remarks(board)) + '\n'
+    if board.omissions:
+        text += '\nNot in the table:\n\n'
+        text += '\n'.join(f'- {omission_text(o)}' for o in board.omissions) + '\n'
+    return text
+
+
+def _escape(text: str) -> str:
+    return text.replace('|', '\\|')
+
+
+def frame(board: Leaderboard) -> pd.DataFrame:
+    """One line per cell, with full precision: what a reader computes on."""
+    lines: list[dict[str, Any]] = []
+    for row in board.rows:
+        for column in board.columns:
+            cell = board.cells.get((row, column))
+            if cell is None:
+                continue
+            lines.append(
+                dict(
+                    origin='ours' if row.source is None else 'published',
+                    source=row.source,
+                    checkpoint=row.name,
+                    branch=row.branch,
+                    arch=row.arch,
+                    protocol=column.protocol,
+                    metric=column.metric,
+                    mean=cell.mean,
+                    std=cell.deviation,
+                    n=len(cell.values),
+                    seeds=' '.join(map(str, cell.seeds)),
+                    reading_error=cell.error,
+                    train_images=column.train_images,
+                    val_images=column.val_images,
+                    iterations=column.iterations,
+                )
+            )
+    table = pd.DataFrame(lines)
+    if 'iterations' in table:
+        table['iterations'] = table['iterations'].astype('Int64')  # whole, though some are missing
+    return table
+
+
+def plot(board: Leaderboard, path: Path) -> None:
+    """Bars with error bars, a panel per column that has a result of ours."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot as plt
+
+    ours = {column for row, column in board.cells if row.source is None}
+    if not ours:
+        raise UserError(f'{path}: nothing to plot, no run has finished.')
+    if path.suffix not in ('.png', '.pdf', '.svg'):
+        raise UserError(f'{path}: a plot is written as .png, .pdf or .svg.')
+    columns = [column for column in board.columns if column in ours]
+    figure, axes = plt.subplots(
+        1,
+        len(columns),
+        figsize=(1.2 + 3.2 * len(columns), 3.6),
+        squeeze=False,
+        layout='constrained',
+    )
+    for axis, column in zip(axes[0], columns, strict=True):
+        shown = [
+            (row, board.cells[row, column]) for row in board.rows if (row, column) in board.cells
+        ]
+        for place, (row, cell) in enumerate(shown):
+            colour = '#b8b8b8' if row.source else '#2b6ca3'
+            axis.bar(place, cell.mean, yerr=cell.deviation, color=colour, capsize=4, width=0.65)
+            axis.annotate(
+                f'{cell.mean:.1f}',
+                (place, cell.mean),
+                (0, 3),
+                textcoords='offset points',
+                ha='center',
+            )
+        axis.set_xticks(
+            range(len(shown)),
+            [
+                f'{row.name}\n{row.arch}' + ('\n(published)' if row.source else '')
+                for row, _ in shown
+            ],
+            fontsize=7,
+            rotation=20,
+        )
+        axis.set_title(heading(column).replace('\n', ' · ', 1), fontsize=8)
+        axis.spines[['top', 'right']].set_visible(False)
+    write_figure(figure, path)
+    plt.close(figure)
+
+
+def write_figure(figure: Any, path: Path, **options: Any) -> None:
+    """Save a matplotlib figure so that it appears whole or not at all."""
+    partial = path.with_name(f'.{path.stem}.{os.getpid()}.partial{path.suffix}')
+    try:
+        figure.savefig(partial, **options)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that appears whole or not at all."""
+    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    try:
+        partial.write_text(text, encoding='utf-8')
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
