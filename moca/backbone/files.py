@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import collections
 import pickle
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PosixPath
@@ -47,6 +48,19 @@ _ALLOWED: list[Any] = [
     *(type(np.dtype(kind)) for kind in ('float64', 'float32', 'int64', 'int32')),
     (_statistic, 'builtins.getattr'),
 ]
+
+# What reading a damaged file raises: torch's unpickler trips over whatever the damage left.
+_BROKEN = (
+    SafetensorError,
+    struct.error,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 # Wrappers that prefix every key.
 _WRAPPERS = ('module.', '_orig_mod.')
@@ -145,7 +159,7 @@ def read_file(path: str | Path, trust: bool = False) -> dict[str, Any]:
                 'If you trust its source, say trust=True (--trust).'
             ) from error
         raise UserError(f'{path}: not a readable checkpoint ({_first_line(error)}).') from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except _BROKEN as error:
         raise UserError(
             f'{path}: truncated or not a checkpoint ({_first_line(error)}). Fetch it again.'
         ) from error

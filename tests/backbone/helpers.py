@@ -1,11 +1,14 @@
-"""Models with random, telling weights, shared by the tests of the backbone."""
+"""Models with random, telling weights, and files of them, for the tests of the backbone."""
 
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+
+from moca.backbone import PlainViT, vit_dimensions
 
 # A ViT that runs in a millisecond; the checkpoint and Runner tests need no more.
 TINY: dict[str, Any] = dict(patch_size=8, embed_dim=32, depth=3, num_heads=2, img_size=32)
@@ -48,3 +51,36 @@ def random_images(*shape: int, seed: int = 0) -> Tensor:
 def as_map(tokens: Tensor, grid: tuple[int, int], prefix: int) -> Tensor:
     """Reshape `[B, P + N, C]` to `[B, C, rows, columns]`, leaving out the prefix tokens."""
     return tokens[:, prefix:].unflatten(1, grid).permute(0, 3, 1, 2)
+
+
+def make_pair(
+    arch: Any, theirs: Any, overrides: dict[str, Any], side: int, **options: Any
+) -> tuple[PlainViT, VisionTransformer]:
+    """Return ours and timm's with the same weights, positions built for `side` x `side` patches."""
+    size = side * vit_dimensions(arch).patch_size
+    if isinstance(arch, dict):
+        arch = {**arch, 'img_size': size}
+    reference = timm_vit(theirs, img_size=size, **overrides)
+    model = PlainViT(arch, img_size=size, **options)
+    model.load_state_dict(reference.state_dict())  # the same key names, all of them
+    return model.eval(), reference
+
+
+def make_tiny(**options: Any) -> tuple[PlainViT, VisionTransformer]:
+    return make_pair(TINY, TINY, {}, 4, **options)
+
+
+def save(content: Any, path: Path) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def assert_same_model(model: PlainViT, reference: VisionTransformer) -> None:
+    images = random_images(2, 3, 32, 32)
+    model.eval()
+    with torch.no_grad():
+        (ours,) = model(images)
+        expected = reference.forward_features(images)
+    torch.testing.assert_close(
+        ours, as_map(expected, (4, 4), reference.num_prefix_tokens), rtol=1e-4, atol=1e-5
+    )

@@ -1,0 +1,70 @@
+"""Architectures by name or by dimensions, and what is refused."""
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from moca.backbone import PlainViT, vit_dimensions
+from moca.errors import UserError
+from tests.backbone.helpers import TINY
+
+
+def test_dimensions() -> None:
+    for arch in ('vit_small_patch14_dinov2', 'vit_tiny_patch8', TINY):
+        dimensions = vit_dimensions(arch)
+        model = PlainViT(arch, img_size=56)
+        assert model.embed_dims == dimensions.embed_dim == model.blocks[0].norm1.weight.numel()
+        assert model.num_layers == dimensions.depth == len(model.blocks)
+        assert model.patch_size == dimensions.patch_size == model.patch_embed.proj.kernel_size[0]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(arch='vit_smal_patch16'), 'vit_smal_patch16.*vit_small_patch16'),
+        (dict(arch='resnet50'), 'resnet50.*not a plain ViT'),
+        (dict(arch='deit_tiny_distilled_patch16_224'), 'distilled.*not a plain ViT'),
+        (dict(arch='vit_tiny_r_s16_p8_224'), 'vit_tiny_r_s16_p8_224.*not a plain ViT'),
+        (dict(arch='vit_pwee_patch16_reg1_gap_256'), 'vit_pwee.*not a plain ViT'),
+        (dict(arch=dict(patchsize=8)), "'patchsize'.*'patch_size'"),
+        (dict(arch=TINY, out_indices=(3,)), 'block 3 .* ViT of 3'),
+        (dict(arch=TINY, out_indices=(-4,)), 'block -4'),
+        (dict(arch=TINY, out_indices=()), 'out_indices is empty'),
+        (dict(arch=TINY, interpolation='cubic'), "'cubic'.*bicubic or bilinear"),
+    ],
+)
+def test_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        PlainViT(**arguments)
+
+
+def test_other_initialiser() -> None:
+    model = PlainViT(TINY, init_cfg=dict(type='Pretrained', checkpoint='x.pth'))
+    with pytest.raises(UserError, match=r"'Pretrained'.*ViTCheckpoint"):
+        model.init_weights()
+
+
+@pytest.mark.slow
+def test_every_plain_vit_of_timm() -> None:
+    """Names, key names and map sizes for all that timm lists, without allocating weights."""
+    built, refused = 0, []
+    for name in timm.list_models(['vit_*', 'deit*', 'flexivit_*', 'beit3_*']):
+        try:
+            with torch.device('meta'):
+                model = PlainViT(name)
+                reference = timm.create_model(name)
+                size = [side * model.patch_size for side in model.grid]
+                (output,) = model(torch.zeros(1, 3, *size))
+        except UserError as error:
+            refused.append(str(error))
+            continue
+        built += 1
+        assert output.shape == (1, reference.embed_dim, *model.grid), name
+        # the norm of the pooled vector serves as the norm of the tokens
+        heads = ('head', 'fc_norm', 'norm.', 'attn_pool')
+        expected = {key for key in reference.state_dict() if not key.startswith(heads)}
+        assert {key for key in model.state_dict() if not key.startswith('norm.')} == expected, name
+    assert all('not a plain ViT' in message for message in refused), refused
+    assert built >= 150  # of timm 1.0.31
