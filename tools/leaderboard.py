@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if path is not None and not path.parent.is_dir():
             raise UserError(f'{path}: the folder {path.parent} does not exist; create it first.')
     board = build_leaderboard(*read_runs(args.work_dirs))
-    tables.show(board, Console())
+    # A file or a pipe has no width; rich would take it for 80 characters.
+    tables.show(board, Console(width=None if sys.stdout.isatty() else 160))
     if args.markdown:
         tables.write_text(args.markdown, tables.markdown(board))
     if args.csv:

@@ -12,14 +12,19 @@ from rich.table import Table
 from rich.text import Text
 
 from moca.errors import UserError
-from moca.evaluation.leaderboard import Cell, Column, Leaderboard, Row
+from moca.evaluation.leaderboard import RANDOM_INIT, Cell, Column, Leaderboard, Row
 from moca.evaluation.records import Omission
 
 DASH = '–'
 
+BAR_COLOURS = ('#2b6ca3', '#8c9bab')
+
+NAMES_WIDTH, COLUMN_WIDTH = 58, 20
+"""Characters that the two columns of names and each column of values want in a terminal."""
+
 
 def heading(column: Column) -> str:
-    """Three lines: protocol, metric, and on what it was measured."""
+    """Four lines: protocol, metric, numbers of images (training / validation), and of steps."""
     steps = 'published' if column.iterations is None else f'{column.iterations:,} steps'
     sizes = f'{column.train_images:,} / {column.val_images:,} images'
     return f'{column.title}\n{column.metric}\n{sizes}\n{steps}'
@@ -57,31 +62,42 @@ def omission_text(omission: Omission) -> str:
 
 
 def show(board: Leaderboard, console: Console) -> None:
-    """Print the table, the remarks, and the runs that are not in it."""
+    """Print the table, the remarks, and the runs that are not in it.
+
+    What is too wide for the terminal comes as several tables below each other.
+    """
     if board.rows:
-        table = Table(show_lines=False, header_style='bold', pad_edge=False)
-        for name in ('checkpoint', 'branch', 'arch'):
-            table.add_column(name, overflow='fold')
-        for column in board.columns:
-            table.add_column(heading(column), justify='right')
-        table.add_column('origin', overflow='fold')
-        for index, row in enumerate(board.rows):
-            following = board.rows[index + 1] if index + 1 < len(board.rows) else row
-            cells = [cell_text(board.cells.get((row, column))) for column in board.columns]
-            table.add_row(
-                *(Text(text) for text in (row.name, row.branch or DASH, row.arch)),
-                *cells,
-                Text(origin(row)),
-                end_section=(row.source is None) != (following.source is None),
-                style='dim' if row.source else None,
-            )
-        console.print(table)
+        at_once = max(1, (console.width - NAMES_WIDTH) // COLUMN_WIDTH)
+        for start in range(0, len(board.columns), at_once):
+            console.print(_table(board, board.columns[start : start + at_once]))
         for line in remarks(board):
             console.print(Text(line, style='dim'))
     if board.omissions:
         console.print(Text('Not in the table:', style='bold yellow'))
         for omission in board.omissions:
             console.print(Text('  ' + omission_text(omission), style='yellow'))
+
+
+def _table(board: Leaderboard, columns: list[Column]) -> Table:
+    """Some columns, with the rows that have a value in any of them."""
+    table = Table(header_style='bold')
+    table.add_column('checkpoint', overflow='fold')
+    table.add_column('arch', overflow='fold')
+    for column in columns:
+        table.add_column(heading(column), justify='right')
+    rows = [row for row in board.rows if any((row, column) in board.cells for column in columns)]
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        values = [cell_text(board.cells.get((row, column))) for column in columns]
+        name = row.name if row.branch is None else f'{row.name} ({row.branch})'
+        if row.source is not None:
+            name += f', published [{row.source}]'
+        table.add_row(
+            *(Text(text) for text in (name, row.arch, *values)),
+            end_section=following is not None
+            and (row.source is None) != (following.source is None),
+            style='dim' if row.source else None,
+        )
+    return table
 
 
 def markdown(board: Leaderboard) -> str:
@@ -163,28 +179,27 @@ def plot(board: Leaderboard, path: Path) -> None:
             (row, board.cells[row, column]) for row in board.rows if (row, column) in board.cells
         ]
         for place, (row, cell) in enumerate(shown):
-            colour = '#b8b8b8' if row.source else '#2b6ca3'
+            colour = '#c9c9c9' if row.source else BAR_COLOURS[row.name == RANDOM_INIT]
             axis.bar(place, cell.mean, yerr=cell.deviation, color=colour, capsize=4, width=0.65)
+            top = cell.mean + (cell.deviation or 0.0)
             axis.annotate(
-                f'{cell.mean:.1f}',
-                (place, cell.mean),
-                (0, 3),
+                cell_text(cell).replace(' (', '\n('),
+                (place, top),
+                (0, 4),
                 textcoords='offset points',
                 ha='center',
+                fontsize=8,
             )
-        axis.set_xticks(
-            range(len(shown)),
-            [
-                f'{row.name}\n{row.arch}' + ('\n(published)' if row.source else '')
-                for row, _ in shown
-            ],
-            fontsize=7,
-            rotation=20,
-        )
+        axis.set_xticks(range(len(shown)), [_tick(row) for row, _ in shown], fontsize=7)
+        axis.margins(y=0.18)
         axis.set_title(heading(column).replace('\n', ' · ', 1), fontsize=8)
         axis.spines[['top', 'right']].set_visible(False)
     write_figure(figure, path)
     plt.close(figure)
+
+
+def _tick(row: Row) -> str:
+    return f'{row.name}\n{row.arch}' + ('' if row.source is None else '\npublished')
 
 
 def write_figure(figure: Any, path: Path, **options: Any) -> None:
