@@ -1,0 +1,102 @@
+"""Tiny data in real formats, and full configs at toy size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from mmdet.datasets import CocoDataset
+from mmengine.config import Config
+
+from moca.transfer.overrides import set_arch
+from tools.train import parse_args
+
+REPOSITORY = Path(__file__).parents[2]
+TINY_ARCH = dict(patch_size=16, embed_dim=32, depth=4, num_heads=2, img_size=32)
+
+# Fields that hold sizes in pixels, anywhere in a config.
+_SIZES = ('size', 'scale', 'crop_size', 'stride', 'img_size', 'pad_size_divisor')
+
+
+def write_cityscapes(root: Path, train: int = 4, val: int = 2) -> Path:
+    """Write pictures of 128 x 64 with labels road, car and ignored, in Cityscapes' layout."""
+    random = np.random.default_rng(0)
+    for split, count in (('train', train), ('val', val)):
+        images = root / 'leftImg8bit' / split / 'aachen'
+        labels = root / 'gtFine' / split / 'aachen'
+        images.mkdir(parents=True)
+        labels.mkdir(parents=True)
+        for index in range(count):
+            label = np.zeros((64, 128), np.uint8)
+            x = int(random.integers(0, 64))
+            label[16:48, x : x + 48] = 13
+            label[:8] = 255
+            image = random.integers(0, 60, (64, 128, 3), dtype=np.uint8)
+            image[label == 13] += 150
+            name = f'aachen_{index:06d}_000019'
+            cv2.imwrite(str(images / f'{name}_leftImg8bit.png'), image)
+            cv2.imwrite(str(labels / f'{name}_gtFine_labelTrainIds.png'), label)
+    return root
+
+
+def write_coco(root: Path, train: int = 4, val: int = 2) -> Path:
+    """Write pictures of 128 x 96 with one rectangular person and one car each, as COCO."""
+    random = np.random.default_rng(0)
+    classes = CocoDataset.METAINFO['classes']
+    categories = [{'id': i + 1, 'name': name} for i, name in enumerate(classes)]
+    (root / 'annotations').mkdir(parents=True)
+    for split, count in (('train2017', train), ('val2017', val)):
+        (root / split).mkdir()
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for index in range(count):
+            image = random.integers(0, 60, (96, 128, 3), dtype=np.uint8)
+            images.append(dict(id=index, file_name=f'{index:012d}.jpg', height=96, width=128))
+            for category, (x, y, w, h) in ((1, (8, 8, 32, 64)), (3, (64, 40, 48, 40))):
+                image[y : y + h, x : x + w] += 60 * category
+                annotations.append(
+                    dict(
+                        id=len(annotations) + 1,
+                        image_id=index,
+                        category_id=category,
+                        bbox=[x, y, w, h],
+                        area=w * h,
+                        iscrowd=0,
+                        segmentation=[[x, y, x + w, y, x + w, y + h, x, y + h]],
+                    )
+                )
+            cv2.imwrite(str(root / split / f'{index:012d}.jpg'), image)
+        content = dict(images=images, annotations=annotations, categories=categories)
+        (root / 'annotations' / f'instances_{split}.json').write_text(json.dumps(content))
+    return root
+
+
+def train_args(config: Path, *arguments: str | Path) -> Any:
+    """Parse a command line of tools/train.py."""
+    return parse_args([str(config), *map(str, arguments)])
+
+
+def shrink(cfg: Config, factor: int = 8, arch: Any = TINY_ARCH) -> Config:
+    """Make a config run in seconds: sizes in pixels over `factor`, a tiny ViT, batches of two."""
+    set_arch(cfg, dict(arch))
+    _divide(cfg._cfg_dict, factor)
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        cfg[name].update(num_workers=0, persistent_workers=False)
+    cfg.train_dataloader.batch_size = 2
+    return cfg
+
+
+def _divide(node: Any, factor: int) -> None:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in _SIZES and isinstance(value, int | list | tuple):
+                many = isinstance(value, list | tuple)
+                node[key] = tuple(v // factor for v in value) if many else value // factor
+            else:
+                _divide(value, factor)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            _divide(value, factor)

@@ -1,0 +1,131 @@
+"""Every downstream config, built as tools/train.py builds it: one step and one prediction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from moca.transfer.record import percent_metrics
+from moca.transfer.run import prepare_training
+from tests.configs.helpers import REPOSITORY, shrink, train_args, write_cityscapes, write_coco
+
+CONFIGS = sorted(
+    path.relative_to(REPOSITORY)
+    for task in ('segmentation', 'detection')
+    for path in (REPOSITORY / 'configs' / task).rglob('*.py')
+)
+
+
+@pytest.fixture(scope='module')
+def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp('data')
+    return {
+        'segmentation': write_cityscapes(root / 'cityscapes'),
+        'detection': write_coco(root / 'coco'),
+    }
+
+
+@pytest.fixture(params=CONFIGS, ids=str)
+def runner(request: Any, roots: dict[str, Path], tmp_path: Path) -> Runner:
+    """A runner with an initialised model and a built optimiser."""
+    config = REPOSITORY / request.param
+    root = roots[request.param.parts[1]]
+    cfg, _ = prepare_training(
+        train_args(config, '--data-root', root, '--amp', '--work-dir', tmp_path)
+    )
+    runner = Runner.from_cfg(shrink(cfg))
+    runner.model.init_weights()
+    runner.optim_wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
+    return runner
+
+
+def test_there_are_configs() -> None:
+    assert len(CONFIGS) >= 5
+
+
+def test_step_and_prediction(runner: Runner) -> None:
+    cfg: Config = runner.cfg
+    model, backbone = runner.model, runner.model.backbone
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    batch = next(iter(runner.build_dataloader(cfg.train_dataloader)))
+    # A schedule that warms up from nothing would not move the weights in a first step.
+    for group in runner.optim_wrapper.param_groups:
+        group['lr'] = 1e-3
+    types = record_types(model)
+    losses = model.train_step(batch, runner.optim_wrapper)
+    assert all(torch.isfinite(value).all() for value in losses.values())
+    assert types['qkv'] == torch.bfloat16  # --amp reaches the backbone
+    assert types['losses'] == {torch.float32}
+
+    after = model.state_dict()
+    changed = {name for name in after if not torch.equal(before[name], after[name])}
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert any(not name.startswith('backbone.') for name in changed)
+    if backbone.frozen:
+        assert not any(name.startswith('backbone.') for name in changed | trained)
+    else:
+        # DDP waits for the gradient of every trainable parameter; none may be unused.
+        assert trained <= changed, f'no gradient: {sorted(trained - changed)[:5]}'
+
+    data = runner.build_dataloader(cfg.val_dataloader)
+    evaluator = runner.build_evaluator(cfg.val_evaluator)
+    evaluator.dataset_meta = data.dataset.metainfo
+    model.eval()
+    with torch.no_grad():
+        for batch in data:
+            outputs = model.val_step(batch)
+            evaluator.process(data_samples=outputs, data_batch=batch)
+            check_prediction(outputs[0], cfg.protocol.task)
+    metrics = percent_metrics(evaluator.evaluate(len(data.dataset)), cfg.protocol.task)
+    for name in cfg.protocol.metrics:
+        value = metrics[name]
+        assert value is not None
+        assert 0 <= value <= 100
+
+
+def test_frozen_is_deterministic_and_fine_tuning_drops_paths(runner: Runner) -> None:
+    backbone = runner.model.backbone
+    runner.model.train()
+    backbone.blocks[-1].drop_path1.drop_prob = 0.9  # if it acts at all, it shows
+    images = torch.randn(8, 3, 32, 32)
+    first, second = backbone(images)[0], backbone(images)[0]
+    assert torch.equal(first, second) == backbone.frozen
+    assert first.requires_grad != backbone.frozen
+
+
+def check_prediction(sample: Any, task: str) -> None:
+    """Check the form of one prediction on a picture of the generated data."""
+    height, width = sample.metainfo['ori_shape']
+    if task == 'segmentation':
+        labels = sample.pred_sem_seg.data
+        assert labels.shape == (1, height, width)
+        assert 0 <= labels.min() <= labels.max() < 19
+    else:
+        found = sample.pred_instances
+        assert len(found) <= 100
+        assert found.masks.shape[1:] == (height, width)
+        assert found.bboxes.dtype == found.scores.dtype == torch.float32
+
+
+def record_types(model: Any) -> dict[str, Any]:
+    """Return a dict which fills with the types of activations and losses in the next step."""
+    types: dict[str, Any] = {}
+    qkv = model.backbone.blocks[0].attn.qkv
+    qkv.register_forward_hook(lambda *args: types.update(qkv=args[-1].dtype))
+    original = model.parse_losses
+
+    def parse_losses(losses: dict[str, Any]) -> Any:
+        flat = [
+            v for value in losses.values() for v in (value if isinstance(value, list) else [value])
+        ]
+        types['losses'] = {value.dtype for value in flat}
+        return original(losses)
+
+    model.parse_losses = parse_losses
+    return types
