@@ -1,21 +1,21 @@
 """Pixel operators of the views, on ``[H, W, 3]`` uint8 RGB arrays.
 
-Each follows the PIL operator of the published recipes (torchvision on PIL pictures) and stays
-within a few grey levels of it, at a fraction of the time. The differences, in levels of 255, are
-what tests/pretrain/test_pixels.py asserts:
+Each follows the PIL operator of the published recipes (torchvision on PIL pictures), at a fraction
+of the time. How far they differ on photographs, in levels of 255 (tests/pretrain/test_pixels.py):
 
-==============  ==================  ====================================================
-operator        largest difference  why it is not 0
-==============  ==================  ====================================================
-crop and size   1                   torch's uint8 resize is PIL's, but for rounded weights
-brightness      0
-contrast        1                   OpenCV's grey value can differ by one
-saturation      1                   the same
-grey            1                   the same
-hue             8, 99.9 % of them   both round to 8-bit HSV; PIL alone moves a picture by up to 5
-blur            4 inside            PIL rounds after each of its six box filters
-solarise, flip  0
-==============  ==================  ====================================================
+================  =======  =====  =================================================================
+operator          largest   mean  why it is not 0
+================  =======  =====  =================================================================
+resize                  1   0.13  the same filter, rounded otherwise (bicubic: 6, mean 0.16)
+contrast                1   0.01  OpenCV's grey value can differ by one (on saturation, grey too)
+saturation              1   0.6   one rounding here, two in PIL
+grey                    1   0.01
+hue                    12   1.3   both go through 8-bit HSV; PIL truncates where OpenCV rounds
+blur                    3   0.9   PIL rounds after each of its six box filters
+blur, at borders       25   0.9   PIL extends the border anew for each of them
+brightness,             0   0
+solarise, flip
+================  =======  =====  =================================================================
 """
 
 from __future__ import annotations
