@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,6 +13,8 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+
+from moca.engine.checkpoints import write_atomically
 
 RECORD = 'run.json'
 
@@ -77,7 +78,7 @@ class RunRecordHook(Hook):
         }
         path = Path(runner.work_dir) / RECORD
         if is_main_process():
-            write_json(path, record)
+            write_atomically(path, (json.dumps(record, indent=2) + '\n').encode())
         return path
 
 
@@ -102,13 +103,3 @@ def percent_metrics(metrics: Mapping[str, Any], task: str) -> dict[str, float | 
         for name, value in metrics.items()
         if isinstance(value, int | float) or hasattr(value, 'item')
     }
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file that appears whole or not at all."""
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    try:
-        partial.write_text(json.dumps(content, indent=2) + '\n')
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -1,0 +1,128 @@
+"""Layer decay against the published code's rule, written out by hand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed
+from mmengine.model import BaseModule, MMDistributedDataParallel
+from mmengine.optim import build_optim_wrapper
+from torch import nn
+
+from moca.backbone import PlainViT
+from moca.engine.layer_decay import format_groups
+from moca.errors import UserError
+
+LR, DECAY, WEIGHT_DECAY, DEPTH = 1e-3, 0.65, 0.05, 3
+
+
+class Segmentor(BaseModule):
+    """A backbone and a head, under the names of mmseg and mmdet."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__()
+        arch = dict(patch_size=8, embed_dim=32, depth=DEPTH, num_heads=2, img_size=32)
+        self.backbone = PlainViT(arch, **kwargs)
+        self.decode_head = nn.Sequential(nn.Conv2d(32, 8, 1), nn.BatchNorm2d(8))
+
+
+def build(model: nn.Module, **paramwise: Any) -> Any:
+    return build_optim_wrapper(
+        model,
+        dict(
+            type='OptimWrapper',
+            constructor='LayerDepthOptimWrapperConstructor',
+            paramwise_cfg=dict(layer_decay=DECAY) | paramwise,
+            optimizer=dict(type='AdamW', lr=LR, weight_decay=WEIGHT_DECAY),
+        ),
+    )
+
+
+def settings(model: nn.Module, wrapper: Any) -> dict[str, tuple[float, float]]:
+    """Return {parameter name: (lr, weight decay)}, having checked that each occurs once."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found: dict[str, tuple[float, float]] = {}
+    for group in wrapper.optimizer.param_groups:
+        for parameter in group['params']:
+            name = names[id(parameter)]
+            assert name not in found
+            found[name] = (group['lr'], group['weight_decay'])
+    return found
+
+
+def beit_lr(name: str) -> float:
+    """BEiT's get_num_layer_for_vit and LayerDecayValueAssigner, for an mm model's names."""
+    num_layers = DEPTH + 2
+    values = [DECAY ** (num_layers - 1 - i) for i in range(num_layers)]
+    name = name.removeprefix('module.')
+    if name.startswith(('backbone.cls_token', 'backbone.pos_embed', 'backbone.patch_embed')):
+        layer = 0
+    elif match := re.match(r'backbone\.blocks\.(\d+)\.', name):
+        layer = int(match[1]) + 1
+    else:
+        layer = num_layers - 1
+    return LR * values[layer]
+
+
+def test_every_parameter_has_the_published_rate_and_decay() -> None:
+    model = Segmentor()
+    found = settings(model, build(model))
+    assert set(found) == {name for name, _ in model.named_parameters()}
+    for name, parameter in model.named_parameters():
+        # BEiT, MAE: `len(param.shape) == 1 or name.endswith('.bias')`; pos_embed is decayed.
+        decay = 0.0 if parameter.ndim == 1 or name.endswith('.bias') else WEIGHT_DECAY
+        assert found[name] == pytest.approx((beit_lr(name), decay)), name
+
+
+def test_options_of_weight_decay() -> None:
+    model = Segmentor()
+    found = settings(model, build(model, no_decay_names=['pos_embed', 'cls_token']))
+    without = {name for name, (_, decay) in found.items() if decay == 0}
+    assert {'backbone.pos_embed', 'backbone.cls_token'} <= without
+    assert 'backbone.blocks.0.attn.qkv.weight' not in without
+    found = settings(model, build(model, flat_decay=True))
+    assert {decay for _, decay in found.values()} == {WEIGHT_DECAY}
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    model = Segmentor(frozen=True)
+    assert set(settings(model, build(model))) == {
+        f'decode_head.{name}' for name, _ in model.decode_head.named_parameters()
+    }
+
+
+def test_model_wrapped_for_distributed_training(tmp_path: Path) -> None:
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1
+    )
+    try:
+        model = Segmentor()
+        wrapped = MMDistributedDataParallel(model)
+        assert settings(model, build(wrapped)) == settings(model, build(model))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_table_counts_parameters() -> None:
+    model = Segmentor()
+    table = format_groups(build(model).optimizer.param_groups)
+    counts = [int(row.split()[-2].replace(',', '')) for row in table.splitlines() if '.' in row]
+    assert sum(counts) == sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ('paramwise', 'message'),
+    [(dict(layer_decay=1.5), r'not in \(0, 1\]'), (dict(decay_rate=0.9), 'decay_rate')],
+)
+def test_bad_options(paramwise: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build(Segmentor(), **paramwise)
+
+
+def test_backbone_without_layer_depth() -> None:
+    with pytest.raises(UserError, match='get_layer_depth'):
+        build(nn.Sequential(nn.Linear(2, 2)))
