@@ -1,6 +1,12 @@
-"""What mmengine lacks: mixed precision on CPUs, layer decay, config checks, a launcher check."""
+"""What mmengine lacks: mixed precision on CPUs, layer decay, safe checkpoints, launch checks."""
 
 from moca.engine.amp import AutocastDtypeHook, AutocastOptimWrapper
+from moca.engine.checkpoints import AtomicCheckpointHook
 from moca.engine.layer_decay import LayerDepthOptimWrapperConstructor
 
-__all__ = ['AutocastDtypeHook', 'AutocastOptimWrapper', 'LayerDepthOptimWrapperConstructor']
+__all__ = [
+    'AtomicCheckpointHook',
+    'AutocastDtypeHook',
+    'AutocastOptimWrapper',
+    'LayerDepthOptimWrapperConstructor',
+]

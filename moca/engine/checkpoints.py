@@ -12,7 +12,11 @@ from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
+from torch import Tensor
+
+from moca.errors import UserError
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
@@ -44,7 +48,8 @@ class AtomicCheckpointHook(CheckpointHook):
     """mmengine's hook, safe against a kill at any moment.
 
     Checkpoints are written atomically, and old ones are removed after the new one is in place
-    (mmengine removes first, and a kill between the two would leave none).
+    (mmengine removes first, and a kill between the two would leave none). A checkpoint that is
+    resumed from or tested must fit the model exactly (mmengine would load what happens to match).
 
     Args:
         kwargs: Those of mmengine's ``CheckpointHook``.
@@ -52,6 +57,31 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(backend_args=dict(backend='atomic'), **kwargs)
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Compare the tensors of a run's checkpoint with the model's.
+
+        Raises:
+            UserError: Keys or shapes differ.
+        """
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        theirs = {
+            name: tuple(value.shape)
+            for name, value in checkpoint.get('state_dict', checkpoint).items()
+            if isinstance(value, Tensor)
+        }
+        differing = sorted(
+            name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)
+        )
+        if differing:
+            name = differing[0]
+            raise UserError(
+                f'The checkpoint to go on from is of another model: {len(differing)} tensors '
+                f'differ, the first is {name} ({theirs.get(name, "absent")} in the file, '
+                f'{ours.get(name, "absent")} in the model). Use the config and options of the run '
+                'that wrote it, or start a new run with --work-dir.'
+            )
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict[str, Any]) -> None:
         keep: int = self.max_keep_ckpts  # type: ignore[has-type]

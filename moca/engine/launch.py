@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 from mmengine.config import Config, DictAction
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from moca.engine.amp import enable_amp
+from moca.engine.checkpoints import latest_checkpoint
 from moca.engine.config_check import check_config, nearest
 from moca.engine.distributed import LAUNCHERS, prepare_launcher
 from moca.errors import UserError
@@ -112,7 +114,10 @@ def apply_common(cfg: Config, args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     prepare_launcher(cfg, Path(sys.argv[0]).name)
     if args.resume == 'auto':
-        cfg.resume, cfg.load_from = True, None
+        latest = latest_checkpoint(cfg.work_dir)
+        cfg.resume, cfg.load_from = latest is not None, str(latest) if latest else None
+        if latest is None:
+            print_log(f'--resume: no checkpoint in {cfg.work_dir} yet, starting anew', 'current')
     elif args.resume:
         if not Path(args.resume).is_file():
             raise UserError(

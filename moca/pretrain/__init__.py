@@ -1,5 +1,6 @@
 """Self-supervised pre-training methods and their parts."""
 
+from moca.pretrain import corrupt, data, hooks, loop, optim, schedules, views
 from moca.pretrain.moca import MOCAPretrain
 
-__all__ = ['MOCAPretrain']
+__all__ = ['MOCAPretrain', 'corrupt', 'data', 'hooks', 'loop', 'optim', 'schedules', 'views']

@@ -6,6 +6,7 @@ field says which one it follows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -161,6 +162,13 @@ class MOCAPretrain(BaseModel):
                 nothing and returns assignments and logits in full.
             about: What else the data set says of the pictures; hooks read it, this does not.
         """
+        side = tuple(math.ceil(length / self.student.patch_size) for length in view1.shape[-2:])
+        if side != self.student.grid:
+            raise UserError(
+                f'views of {tuple(view1.shape[-2:])} pixels make {side} patches, the model was '
+                f'built for {self.student.grid}. Set model.backbone.img_size to the size of '
+                'train_dataloader.dataset.views.'
+            )
         if draws is None:
             draws = self.draw(len(view1), view1.device)
         images = torch.cat([view1, view2])

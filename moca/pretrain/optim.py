@@ -67,6 +67,9 @@ class PretrainOptimWrapperConstructor:
         paramwise_cfg: ``dict(constant_lr={name fragment: learning rate})``.
     """
 
+    # what the config check lets `paramwise_cfg` hold
+    paramwise_keys = ('constant_lr',)
+
     def __init__(
         self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None
     ) -> None:

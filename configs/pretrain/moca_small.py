@@ -1,0 +1,36 @@
+"""MOCA on a small folder of pictures of any kind, ViT-Tiny/16 at 224 px, one GPU or a CPU.
+
+Source: MOCA v0.9 with choices of ours, marked below; no published score.
+Command:
+    python tools/pretrain.py configs/pretrain/moca_small.py --data-root PICTURES --amp
+Cost (measured on two CPU cores, bf16): see the README.
+"""
+
+_base_ = ['./moca_v0p9.py']
+
+# choices: a batch that fits anywhere, and epochs for a few thousand pictures
+batch_size = 64
+max_epochs = 100
+
+model = dict(
+    backbone=dict(arch='vit_tiny_patch16'),
+    # choice: narrower than the encoder by the same ratio as ViT-B's; one block
+    decoder=dict(dim=128, depth=1, num_heads=4),
+    # choice: the queue turns over once in 1024 / 4 = 256 steps, not once in 1024
+    num_words=1024,
+)
+train_dataloader = dict(batch_size=batch_size, num_workers=2)
+train_cfg = dict(max_epochs=max_epochs)
+custom_hooks = [
+    dict(
+        type='PretrainSchedule',
+        base_lr=6e-4,  # choice: x 64 / 256 = 1.5e-4
+        warmup_epochs=10,
+        stretch=1.25,
+        final_weight_decay=None,
+        momentum=0.990,
+    ),
+    dict(type='CorruptPictures', max_share=0.01),
+    dict(type='StopOnNonFiniteLoss'),
+]
+default_hooks = dict(logger=dict(interval=10))

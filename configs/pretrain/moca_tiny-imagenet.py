@@ -1,0 +1,37 @@
+"""MOCA on 64-pixel pictures such as Tiny-ImageNet, ViT-Tiny/8 (8 x 8 patches).
+
+Source: MOCA v0.9 with choices of ours, marked below; no published score.
+Command:
+    python tools/pretrain.py configs/pretrain/moca_tiny-imagenet.py \\
+        --data-root data/tiny-imagenet-200/train --amp
+Cost (measured on two CPU cores, bf16): see the README.
+"""
+
+_base_ = ['./moca_small.py']
+
+model = dict(
+    backbone=dict(arch='vit_tiny_patch8', img_size=64),
+    # 8 x 8 tokens: an offset of 2 would leave 4 x 4 of them, 1 leaves 6 x 6
+    skip_offset=1,
+)
+# choice: blur of up to 2 pixels wipes out a 64-pixel picture; half of it is 224's for its size
+_view = dict(
+    crop_scale=(0.2, 1.0),
+    jitter=(0.4, 0.4, 0.2, 0.1),  # brightness, contrast, saturation, hue
+    jitter_p=0.8,
+    grey_p=0.2,
+    blur_radius=(0.1, 1.0),
+    flip_p=0.5,
+)
+train_dataloader = dict(
+    dataset=dict(
+        data_root='data/tiny-imagenet-200/train',
+        views=dict(
+            size=64,
+            views=[
+                dict(**_view, blur_p=0.5, solarise_p=0.0),
+                dict(**_view, blur_p=0.1, solarise_p=0.2),
+            ],
+        ),
+    ),
+)
