@@ -1,0 +1,121 @@
+"""Faults of data are found before anything is built, and named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.config import Config
+
+from moca.errors import UserError
+from moca.transfer.data_check import check_data
+from moca.transfer.overrides import set_data_root
+from moca.transfer.pictures import broken_pictures
+from tests.configs.helpers import REPOSITORY, write_cityscapes, write_coco
+
+IMAGE = 'leftImg8bit/train/aachen/aachen_000001_000019_leftImg8bit.png'
+LABEL = 'gtFine/val/aachen/aachen_000001_000019_gtFine_labelTrainIds.png'
+ANNOTATIONS = 'annotations/instances_train2017.json'
+
+
+def cityscapes(root: Path) -> Config:
+    cfg = Config.fromfile(REPOSITORY / 'configs/segmentation/cityscapes/linear.py')
+    set_data_root(cfg, write_cityscapes(root, train=3, val=2))
+    return cfg
+
+
+def coco(root: Path) -> Config:
+    cfg = Config.fromfile(REPOSITORY / 'configs/detection/coco/mask-rcnn_sfp.py')
+    set_data_root(cfg, write_coco(root, train=3, val=2))
+    return cfg
+
+
+def test_intact_data_passes(tmp_path: Path) -> None:
+    check_data(cityscapes(tmp_path / 'cityscapes'), ('train', 'val', 'test'))
+    check_data(coco(tmp_path / 'coco'), ('train', 'val', 'test'))
+
+
+def empty(path: Path) -> None:
+    shutil.rmtree(path)
+    path.mkdir()
+
+
+def halve(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize(
+    ('path', 'damage', 'message'),
+    [
+        ('gtFine/val', shutil.rmtree, r'gtFine/val: no such folder.*val_dataloader.*--data-root'),
+        ('leftImg8bit/train', empty, r'leftImg8bit/train: the folder is empty'),
+        ('leftImg8bit/train/aachen', empty, r"leftImg8bit/train: no pictures.*'_leftImg8bit\.png'"),
+        (LABEL, Path.unlink, rf'1 of 2 files are missing, the label maps.*{LABEL}'),
+        (IMAGE, halve, rf'{IMAGE}: a broken picture .*1 of 6'),
+        (LABEL, lambda path: path.write_bytes(b''), rf'{LABEL}: a broken picture \(the file is em'),
+    ],
+)
+def test_faults_of_pairs(
+    tmp_path: Path, path: str, damage: Callable[[Path], object], message: str
+) -> None:
+    cfg = cityscapes(tmp_path)
+    damage(tmp_path / path)
+    with pytest.raises(UserError, match=message):
+        check_data(cfg)
+
+
+def test_label_ids_without_train_ids(tmp_path: Path) -> None:
+    cfg = cityscapes(tmp_path)
+    label = tmp_path / LABEL
+    label.rename(label.with_name(label.name.replace('labelTrainIds', 'labelIds')))
+    with pytest.raises(UserError, match=f'CITYSCAPES_DATASET={tmp_path} csCreateTrainIdLabelImgs'):
+        check_data(cfg)
+
+
+def edit(change: Callable[[dict], object]) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ('path', 'damage', 'message'),
+    [
+        ('val2017', shutil.rmtree, r'val2017: no such folder.*val_dataloader'),
+        (ANNOTATIONS, Path.unlink, rf'{ANNOTATIONS}: no such annotation file'),
+        (ANNOTATIONS, halve, rf'{ANNOTATIONS}: not a COCO instances file'),
+        (ANNOTATIONS, edit(lambda c: c.pop('categories')), "KeyError: 'categories'"),
+        (ANNOTATIONS, edit(lambda c: c['annotations'].clear()), '3 images and 0 annotations'),
+        (ANNOTATIONS, edit(lambda c: c['categories'].pop(1)), r"no category 'bicycle' \(1 of 80"),
+        ('train2017/000000000002.jpg', Path.unlink, r'1 of 3 files are missing.*0002\.jpg'),
+        ('train2017/000000000002.jpg', halve, r'0002\.jpg: a broken picture'),
+    ],
+)
+def test_faults_of_coco(
+    tmp_path: Path, path: str, damage: Callable[[Path], object], message: str
+) -> None:
+    cfg = coco(tmp_path)
+    damage(tmp_path / path)
+    with pytest.raises(UserError, match=message):
+        check_data(cfg)
+
+
+def test_intact_pictures_with_bytes_behind_their_end(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    paths = [tmp_path / name for name in ('a.png', 'b.jpg', 'c.png', 'd.jpg', 'e.jpg')]
+    for path in paths:
+        cv2.imwrite(str(path), picture)
+        path.write_bytes(path.read_bytes() + bytes(10_000))
+    for path in paths[2:4]:
+        halve(path)  # still thousands of zeros, but now behind a half picture
+        path.write_bytes(path.read_bytes()[:500])
+    assert [path.name for path, _ in broken_pictures(paths)] == ['c.png', 'd.jpg']
