@@ -27,6 +27,7 @@ EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
 _JPEG_SIGNATURE = b'\xff\xd8'
 _JPEG_END = b'\xff\xd9'
 _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
+_PNG_END = b'IEND\xaeB`\x82'  # an empty chunk's name and checksum
 _START_OF_SCAN = 0xDA
 # Start-of-frame markers: C0 to CF but for DHT (C4), JPG (C8) and DAC (CC).
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -131,11 +132,8 @@ def open_picture(data: bytes) -> EncodedPicture:
 def _read_header(data: bytes) -> EncodedPicture:
     if data.startswith(_JPEG_SIGNATURE):
         return _open_jpeg(data)
-    if data.startswith(_PNG_SIGNATURE) and len(data) >= 26:
-        # IHDR: width, height, bit depth, colour type (0 grey, 2 RGB).
-        width, height = (int.from_bytes(data[start : start + 4], 'big') for start in (16, 20))
-        if data[24] == 8 and data[25] in (0, 2):
-            return EncodedPicture(height, width, False, partial(_decode_opencv, data))
+    if data.startswith(_PNG_SIGNATURE):
+        return _open_png(data)
     return _open_pillow(data)
 
 
@@ -165,6 +163,18 @@ def _open_jpeg(data: bytes) -> EncodedPicture:
         return _open_pillow(data)
     height, width = int.from_bytes(frame[1:3], 'big'), int.from_bytes(frame[3:5], 'big')
     return EncodedPicture(height, width, True, partial(_decode_opencv, data))
+
+
+def _open_png(data: bytes) -> EncodedPicture:
+    # Pillow does not look at the end of the file: it may fill a picture from the zeros that a
+    # download left where the rest was to be.
+    if len(data) < 26 or data.rfind(_PNG_END) < 0:
+        raise CorruptPicture('the PNG is cut short: it has no end marker')
+    # IHDR: width, height, bit depth, colour type (0 grey, 2 RGB).
+    width, height = (int.from_bytes(data[start : start + 4], 'big') for start in (16, 20))
+    if data[24] != 8 or data[25] not in (0, 2):
+        return _open_pillow(data)
+    return EncodedPicture(height, width, False, partial(_decode_opencv, data))
 
 
 def _decode_opencv(data: bytes, reduction: int) -> Picture:
