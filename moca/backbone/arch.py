@@ -98,7 +98,7 @@ def _timm_name(arch: str) -> tuple[str, int | None]:
     match = re.fullmatch(r'(vit_[a-z0-9]+)_patch(\d+)', arch)
     if match and timm.is_model(f'{match[1]}_patch16_224'):
         return f'{match[1]}_patch16_224', int(match[2])
-    near = difflib.get_close_matches(arch, timm.list_models('*vit*'), n=3, cutoff=0.5)
+    near = difflib.get_close_matches(arch, timm.list_models(['vit_*', 'deit*']), n=3, cutoff=0.5)
     raise UserError(
         f'arch={arch!r} is no timm ViT. '
         + (f'Near names: {", ".join(near)}. ' if near else '')

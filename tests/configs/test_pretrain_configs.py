@@ -1,0 +1,143 @@
+"""Every pre-training config runs as tools/pretrain.py runs it, and resumes bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from moca.backbone import PlainViT, load_checkpoint, vit_dimensions
+from moca.backbone.positions import sincos_positions
+from moca.engine.checkpoints import latest_checkpoint
+from moca.errors import UserError
+from tests.configs.helpers import REPOSITORY
+from tools.pretrain import configure, main, parse_args
+
+CONFIGS = sorted(
+    path.relative_to(REPOSITORY)
+    for pattern in ('configs/pretrain/*.py', 'configs/demo/pretrain*.py')
+    for path in REPOSITORY.glob(pattern)
+)
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('pictures')
+    random = np.random.default_rng(0)
+    for number in range(10):
+        picture = random.integers(0, 256, (72, 96, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f'{number}.png'), picture)
+    return folder
+
+
+def tiny(config: Path | str, pictures: Path, work_dir: Path, *options: str) -> Config:
+    """The config of a command line, with its real masks and views but a narrow network."""
+    arguments = [str(REPOSITORY / config), '--data-root', str(pictures)]
+    cfg = configure(parse_args([*arguments, '--work-dir', str(work_dir), *options]))
+    patch = vit_dimensions(cfg.model.backbone.arch).patch_size
+    cfg.model.backbone.arch = dict(patch_size=patch, embed_dim=32, depth=6, num_heads=2)
+    cfg.model.decoder = dict(dim=32, depth=1, num_heads=2)
+    cfg.model.num_words = 64
+    cfg.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False)
+    cfg.train_cfg.max_epochs = 2
+    cfg.custom_hooks[0].warmup_epochs = 1
+    return cfg
+
+
+def test_there_are_configs() -> None:
+    assert len(CONFIGS) >= 4
+
+
+@pytest.mark.parametrize('config', CONFIGS, ids=str)
+def test_config_trains_and_its_teacher_loads(config: Path, pictures: Path, tmp_path: Path) -> None:
+    cfg = tiny(config, pictures, tmp_path, '--amp')
+    runner = Runner.from_cfg(cfg)
+    before = {name: p.clone() for name, p in runner.model.named_parameters()}
+    runner.train()
+    assert runner.iter == 4  # 2 epochs of 10 // 4 batches
+    moved = [n for n, p in runner.model.named_parameters() if not torch.equal(p, before[n])]
+    assert any(n.startswith('student.blocks.5') for n in moved)
+    student = runner.model.student
+    assert torch.equal(student.pos_embed, sincos_positions(student.grid, 32))
+    backbone = PlainViT(cfg.model.backbone.arch, img_size=cfg.model.backbone.img_size)
+    info = load_checkpoint(backbone, latest_checkpoint(tmp_path), 'teacher')
+    assert info.family == 'moca run'
+    for name, value in runner.model.teacher.state_dict().items():
+        assert torch.equal(backbone.state_dict()[name], value), name
+
+
+def test_a_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
+    pictures: Path, tmp_path: Path
+) -> None:
+    config = 'configs/pretrain/moca_v1p0.py'
+    whole = Runner.from_cfg(tiny(config, pictures, tmp_path / 'whole'))
+    whole.train()
+
+    def part(*options: str) -> Config:
+        cfg = tiny(config, pictures, tmp_path / 'parts', *options)
+        # in the middle of an epoch
+        cfg.default_hooks.checkpoint.update(by_epoch=False, interval=1)
+        return cfg
+
+    class Cut(Exception):
+        pass
+
+    first = Runner.from_cfg(part())
+
+    def cut(runner: Runner, **_: object) -> None:
+        if runner.iter == 2:
+            raise Cut
+
+    first.register_hook(dict(type='EmptyCacheHook'))
+    first._hooks[-1].after_train_iter = cut
+    with pytest.raises(Cut):
+        first.train()
+    torch.rand(17)  # another process would have other random numbers
+    second = Runner.from_cfg(part('--resume'))
+    second.train()
+    assert second.iter == whole.iter
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(second.model.state_dict()[name], value), name
+
+
+def test_resume_from_another_codebook_is_an_error(pictures: Path, tmp_path: Path) -> None:
+    config = 'configs/pretrain/moca_v0p9.py'
+    cfg = tiny(config, pictures, tmp_path)
+    cfg.train_cfg.max_epochs = 2
+    Runner.from_cfg(cfg).train()
+    other = tiny(config, pictures, tmp_path, '--resume')
+    other.model.num_words = 128
+    with pytest.raises(UserError, match=r'codebook\.words .*\(64, 32\) in the file'):
+        Runner.from_cfg(other).train()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['configs/pretrain/absent.py'], 'absent.py: no such config file'),
+        (['CONFIG', '--data-root', 'nowhere'], 'data_root nowhere does not exist'),
+        (['CONFIG', '--arch', 'vit_bse_patch16'], 'is no timm ViT. Near names: vit_base_patch16'),
+        (['CONFIG', '--launcher', 'pytorch'], 'the environment has no RANK'),
+        (['CONFIG', '--cfg-options', 'model.num_wrds=64'], "Did you mean 'num_words'"),
+        (['CONFIG', '--cfg-options', 'model.skip_offset=7'], 'skip_offset=7 leaves no central'),
+    ],
+)
+def test_mistakes_end_in_one_line_and_status_2(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.delenv('RANK', raising=False)
+    arguments = ['configs/pretrain/moca_small.py' if a == 'CONFIG' else a for a in arguments]
+    assert main([*arguments, '--work-dir', str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert 'Traceback' not in error
