@@ -39,7 +39,7 @@ _REDUCED = {
 }
 
 
-class CorruptPicture(Exception):  # noqa: N818  (names a state of the file, not a failure of ours)
+class CorruptPicture(Exception):
     """A picture cannot be decoded whole; the message says why."""
 
 
