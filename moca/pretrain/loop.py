@@ -65,7 +65,12 @@ class ExactEpochLoop(EpochBasedTrainLoop):
         broadcast_object_list(seed)
         self.dataloader.sampler.seed = seed[0]
         self.dataloader.generator = torch.Generator()
-        return super().run()
+        try:
+            return super().run()
+        finally:
+            # Persistent workers end now. Left to the garbage collector, which meets them within
+            # the Runner's reference cycles, each holds the process up for five seconds.
+            self.dataloader._iterator = None
 
     def run_epoch(self) -> None:
         """Train on what is left of the epoch: all of it, but for a first one after resuming."""
