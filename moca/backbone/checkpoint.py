@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -300,20 +299,3 @@ def _listed(title: str, rows: list[str]) -> str:
         return ''
     more = f' (+{len(rows) - _SHOWN} more)' if len(rows) > _SHOWN else ''
     return f'{title}: {", ".join(rows[:_SHOWN])}{more}. '
-
-
-def describe_rows(info: CheckpointInfo) -> dict[str, Any]:
-    """The rows that ``tools/checkpoint.py inspect`` prints."""
-    return {
-        'family': info.family,
-        'encoders': ', '.join(info.branches),
-        'read': info.branch,
-        'width': info.embed_dim,
-        'blocks': info.depth,
-        'patch': info.patch_size,
-        'positions': info.num_positions,
-        'registers': info.num_registers,
-        'LayerScale': 'yes' if info.layer_scale else 'no',
-        'parameters': f'{info.num_parameters / 1e6:.2f} M',
-        'beside the encoder': ', '.join(info.ignored[:6]) or 'nothing',
-    }

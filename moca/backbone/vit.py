@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -190,7 +190,7 @@ class PlainViT(BaseModule):
             patches, grid = self._patches(images)
             x = self._with_prefix(patches)
             maps: dict[int, Tensor] = {}
-            for index, out in enumerate(self._run_blocks(x, max(self.out_indices) + 1)):
+            for index, out in enumerate(self._run(x, max(self.out_indices) + 1)):
                 if index in self.out_indices:
                     out = (self.norm(out) if self.final_norm else out)[:, self.num_prefix_tokens :]
                     out = out.transpose(1, 2).reshape(len(images), self.embed_dims, *grid)
@@ -217,7 +217,7 @@ class PlainViT(BaseModule):
         skip = self.num_prefix_tokens
         x = self._with_prefix(patches)
         intermediate: dict[int, Tensor] = {}
-        for index, out in enumerate(self._run_blocks(x, self.num_layers)):
+        for index, out in enumerate(self._run(x, self.num_layers)):
             x = out
             if index in indices:
                 intermediate[index] = out[:, skip:]
@@ -231,6 +231,9 @@ class PlainViT(BaseModule):
         return self.encode(self.embed(images), ids_keep, layers)
 
     # ------------------------------------------------------------------ parts
+
+    def _run(self, x: Tensor, number: int) -> Iterator[Tensor]:
+        return run_blocks(self.blocks[:number], x, self.grad_checkpoint)
 
     def _resolve(self, indices: Sequence[int]) -> tuple[int, ...]:
         resolved = tuple(i + self.num_layers if i < 0 else i for i in indices)
@@ -271,18 +274,26 @@ class PlainViT(BaseModule):
         tokens = tokens.expand(len(patches), -1, -1).to(patches.dtype)
         return self.norm_pre(torch.cat([tokens, patches], dim=1))
 
-    def _run_blocks(self, x: Tensor, number: int) -> Iterator[Tensor]:
-        fused = _prefer_fused_attention(x)
-        for block in self.blocks[:number]:
-            block.attn.fused_attn = fused
-            if self.grad_checkpoint and torch.is_grad_enabled():
-                x = checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
-            yield x
+
+def run_blocks(blocks: Iterable[Any], x: Tensor, grad_checkpoint: bool = False) -> Iterator[Tensor]:
+    """Run timm blocks one after the other and yield what each returns, ``[B, N, C]``.
+
+    Args:
+        blocks: Blocks with an ``attn`` of timm.
+        x: Tokens, ``[B, N, C]``.
+        grad_checkpoint: Recompute activations in the backward pass.
+    """
+    fused = prefer_fused_attention(x)
+    for block in blocks:
+        block.attn.fused_attn = fused
+        if grad_checkpoint and torch.is_grad_enabled():
+            x = checkpoint(block, x, use_reentrant=False)
+        else:
+            x = block(x)
+        yield x
 
 
-def _prefer_fused_attention(x: Tensor) -> bool:
+def prefer_fused_attention(x: Tensor) -> bool:
     """Whether ``scaled_dot_product_attention`` beats plain matrix products for this input."""
     if x.device.type != 'cpu':
         return True

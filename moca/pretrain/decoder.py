@@ -7,6 +7,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from moca.backbone.positions import sincos_positions
+from moca.backbone.vit import run_blocks
 from moca.pretrain.masking import MaskRound
 
 
@@ -65,4 +66,6 @@ class CondenserDecoder(nn.Module):
         positions = self.pos_embed[:, 1:].expand(batch, -1, -1).gather(1, ids)
         # the global token's own position is zero
         x = torch.cat([x[:, :1], torch.cat([x[:, 1:], hidden], dim=1) + positions], dim=1)
-        return self.norm(self.blocks(x)[:, 1:])
+        for out in run_blocks(self.blocks, x):
+            x = out
+        return self.norm(x[:, 1:])
