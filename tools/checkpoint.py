@@ -1,0 +1,89 @@
+"""Look into a ViT checkpoint of any family, or write one of its encoders alone."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+import moca  # noqa: F401  (registers the components)
+from moca.backbone.checkpoint import (
+    CheckpointInfo,
+    check_checkpoint,
+    export_encoder,
+    inspect_checkpoint,
+)
+from moca.engine.checkpoints import latest_checkpoint
+from moca.engine.launch import main_guard
+from moca.errors import UserError
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest='command', required=True)
+    inspect = commands.add_parser('inspect', help='say what a file holds')
+    export = commands.add_parser('export', help="write one encoder under timm's names")
+    for command in (inspect, export):
+        command.add_argument('checkpoint', help='a .pth or .safetensors file, or a work dir')
+        command.add_argument('--branch', choices=('teacher', 'student'))
+        command.add_argument(
+            '--trust', action='store_true', help='read with plain pickle, which can run code'
+        )
+    inspect.add_argument('--arch', help='also verify that it fits this architecture')
+    export.add_argument('target', help='file to write: .safetensors or .pth')
+    return parser.parse_args(arguments)
+
+
+def checkpoint_file(path: str) -> Path:
+    """The file itself, or the newest checkpoint of a work dir."""
+    if not Path(path).is_dir():
+        return Path(path)
+    latest = latest_checkpoint(path)
+    if latest is None:
+        raise UserError(f'{path}: no epoch_N.pth or iter_N.pth in this folder.')
+    return latest
+
+
+def rows(info: CheckpointInfo) -> dict[str, str]:
+    """What ``inspect`` prints."""
+    return {
+        'family': info.family,
+        'encoders': ', '.join(info.branches),
+        'shown': info.branch,
+        'width': str(info.embed_dim),
+        'blocks': str(info.depth),
+        'patch': f'{info.patch_size} px',
+        'position rows': str(info.num_positions),
+        'registers': str(info.num_registers),
+        'LayerScale': 'yes' if info.layer_scale else 'no',
+        'parameters': f'{info.num_parameters / 1e6:.2f} M',
+        'beside the encoder': ', '.join(info.ignored[:6]) or 'nothing',
+    }
+
+
+@main_guard
+def main(arguments: list[str] | None = None) -> None:
+    """Inspect or export, as the command line says."""
+    args = parse_args(arguments)
+    source = checkpoint_file(args.checkpoint)
+    console = Console()
+    if args.command == 'export':
+        info = export_encoder(source, args.target, args.branch, args.trust)
+        console.print(f'{args.target}: {info}, from {source}', soft_wrap=True)
+        return
+    info = inspect_checkpoint(source, args.branch, args.trust)
+    table = Table(title=str(source), show_header=False)
+    for name, value in rows(info).items():
+        table.add_row(name, value)
+    console.print(table)
+    if args.arch:
+        check_checkpoint(source, args.arch, args.branch, trust=args.trust)
+        console.print(f'fits {args.arch}')
+
+
+if __name__ == '__main__':
+    sys.exit(main())
