@@ -92,7 +92,8 @@ custom_hooks = [
 # averages over the last 50 steps, as the loss is logged
 log_processor = dict(
     custom_cfg=[
-        dict(data_src=name, method_name='mean', window_size=50) for name in ('kl_image', 'kl_dense')
+        dict(data_src=name, method_name='mean', window_size=50)
+        for name in ('kl_image', 'kl_dense', 'words_in_use', 'words_per_image')
     ]
 )
 default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1, max_keep_ckpts=2))

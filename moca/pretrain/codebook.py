@@ -14,6 +14,11 @@ from moca.errors import UserError
 NORM_EPS = 1e-5
 
 
+def perplexity(assignments: Tensor) -> Tensor:
+    """How many words a distribution ``[..., K]`` is spread over: the exponential of its entropy."""
+    return torch.exp(-torch.xlogy(assignments, assignments).sum(-1))
+
+
 class Codebook(nn.Module):
     """Words, oldest first to go, and the normaliser of the assignments.
 

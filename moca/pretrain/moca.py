@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from moca.backbone import PlainViT
 from moca.errors import UserError
-from moca.pretrain.codebook import Codebook
+from moca.pretrain.codebook import Codebook, perplexity
 from moca.pretrain.decoder import CondenserDecoder
 from moca.pretrain.ema import ema_update, teacher_of
 from moca.pretrain.losses import assignment_kl
@@ -209,7 +209,9 @@ class MOCAPretrain(BaseModel):
 
         Returns:
             ``loss`` to minimise; ``kl_image`` and ``kl_dense``, each the sum over the rounds and
-            without weight, as the released code logs them; ``normaliser`` and ``momentum``.
+            without weight, as the released code logs them; ``normaliser``, ``momentum``, and the
+            perplexities of the image targets: ``words_in_use`` over the whole batch and
+            ``words_per_image``. A collapse shows as the first falling to the second.
         """
         ema_update(self.teacher.parameters(), self.student.parameters(), self.momentum)
         teacher = self._teach(images)
@@ -232,6 +234,8 @@ class MOCAPretrain(BaseModel):
             kl_image=kl_image.detach(),
             kl_dense=kl_dense.detach(),
             normaliser=self.codebook.normaliser.clone(),
+            words_in_use=perplexity(image_target.mean(0)),
+            words_per_image=perplexity(image_target).mean(),
             momentum=torch.tensor(self.momentum),
         )
 

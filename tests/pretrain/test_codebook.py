@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from moca.errors import UserError
-from moca.pretrain.codebook import Codebook
+from moca.pretrain.codebook import Codebook, perplexity
 
 
 def test_assignment_is_the_softmax_of_scaled_cosines():
@@ -54,6 +54,11 @@ def test_words_start_as_unit_vectors_without_negative_entries():
     words = Codebook(64, 16).words
     assert (words >= 0).all()
     torch.testing.assert_close(words.norm(dim=1), torch.ones(64))
+
+
+def test_perplexity_counts_words():
+    assert perplexity(torch.eye(5)).tolist() == pytest.approx([1] * 5)
+    assert perplexity(torch.full((2, 8), 1 / 8)).tolist() == pytest.approx([8, 8])
 
 
 @pytest.mark.parametrize(('words', 'step'), [(10, 4), (8, 0)])
