@@ -1,0 +1,90 @@
+"""One training step of a tiny MOCA on all pictures or on this process's half of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from mmengine.registry import MODELS
+from torch import Tensor
+
+import moca  # noqa: F401  (registers the components)
+from moca.pretrain.masking import complementary_rounds
+from moca.pretrain.moca import Draws, MOCAPretrain
+
+IMAGES = 8
+
+
+def build() -> MOCAPretrain:
+    """The same model in every process."""
+    torch.manual_seed(0)
+    model = MODELS.build(
+        dict(
+            type='MOCAPretrain',
+            backbone=dict(
+                type='PlainViT',
+                arch=dict(patch_size=8, embed_dim=32, depth=4, num_heads=4),
+                img_size=48,
+            ),
+            decoder=dict(dim=24, depth=1, num_heads=4),
+            num_words=64,
+            early_layer=2,
+            skip_offset=1,
+        )
+    )
+    model.init_weights()
+    return model
+
+
+def take_steps(rank: int, world_size: int, steps: int = 2) -> dict[str, Any]:
+    """Train on this process's images; returns losses, gradients and codebook."""
+    model = build()
+    share = IMAGES // world_size
+    mine = slice(rank * share, (rank + 1) * share)
+    gradients: dict[str, Tensor] = {}
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    # before the step, which clears them; DDP has averaged them by then
+    optimizer.register_step_pre_hook(
+        lambda *_: gradients.update(
+            {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+        )
+    )
+    step_model: Any = MMDistributedDataParallel(model) if world_size > 1 else model
+    model.momentum = 0.9
+    losses = []
+    for step in range(steps):
+        generator = torch.Generator().manual_seed(step)
+        views = [torch.randn(IMAGES, 3, 48, 48, generator=generator)[mine] for _ in range(2)]
+        batch = dict(view1=views[0], view2=views[1], draws=share_of_draws(model, step, mine))
+        logged = step_model.train_step(batch, OptimWrapper(optimizer))
+        losses.append(torch.stack([logged[name].detach() for name in ('kl_image', 'kl_dense')]))
+    return dict(
+        losses=torch.stack(losses), gradients=gradients, codebook=model.codebook.state_dict()
+    )
+
+
+def share_of_draws(model: MOCAPretrain, step: int, mine: slice) -> Draws:
+    """Draws for all images, cut to a share of them."""
+    generator = torch.Generator().manual_seed(100 + step)
+    order = torch.rand(2 * IMAGES, 36, generator=generator).argsort(1)
+    rows = torch.cat([torch.arange(IMAGES)[mine], IMAGES + torch.arange(IMAGES)[mine]])
+    return Draws(
+        rounds=complementary_rounds(order[rows], model.round_sizes),
+        word_view=step % 2,
+        word_images=torch.randperm(IMAGES, generator=generator)[:4],
+        word_tokens=model.central[torch.randint(len(model.central), (4,), generator=generator)],
+    )
+
+
+def process(rank: int, world_size: int, folder: str) -> None:
+    """What each of the processes runs."""
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=world_size
+    )
+    torch.save(take_steps(rank, world_size), Path(folder) / f'rank{rank}.pth')
+    dist.destroy_process_group()
