@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import collections
 import pickle
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -155,7 +156,7 @@ def read_file(path: str | Path, trust: bool = False) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         if 'Unsupported' in str(error) or 'GLOBAL' in str(error):
             raise UserError(
-                f'{path}: refused, because reading it would run code: {_first_line(error)} '
+                f'{path}: refused, because reading it would run code ({_culprit(error)}). '
                 'If you trust its source, say trust=True (--trust).'
             ) from error
         raise UserError(f'{path}: not a readable checkpoint ({_first_line(error)}).') from error
@@ -228,5 +229,10 @@ def _tensors(entry: Mapping[str, Any]) -> StateDict:
 
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    named = [line for line in lines if 'GLOBAL' in line]
-    return (named or lines or [type(error).__name__])[0][:300]
+    return (lines or [type(error).__name__])[0][:300]
+
+
+def _culprit(error: Exception) -> str:
+    """The function or class that the file asks for, out of torch's page of advice."""
+    named = re.search(r'GLOBAL ([\w.]+)', str(error))
+    return named[1] if named else _first_line(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,9 +12,9 @@ from mmengine.model import BaseModule, initialize
 from mmengine.registry import MODELS
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from moca.backbone.arch import ArchSpec, build_vit, vit_dimensions
+from moca.backbone.blocks import run_blocks
 from moca.backbone.positions import sincos_positions
 from moca.errors import UserError
 
@@ -273,31 +273,3 @@ class PlainViT(BaseModule):
             tokens = tokens + self.pos_embed[:, : self.num_prefix_tokens]
         tokens = tokens.expand(len(patches), -1, -1).to(patches.dtype)
         return self.norm_pre(torch.cat([tokens, patches], dim=1))
-
-
-def run_blocks(blocks: Iterable[Any], x: Tensor, grad_checkpoint: bool = False) -> Iterator[Tensor]:
-    """Run timm blocks one after the other and yield what each returns, ``[B, N, C]``.
-
-    Args:
-        blocks: Blocks with an ``attn`` of timm.
-        x: Tokens, ``[B, N, C]``.
-        grad_checkpoint: Recompute activations in the backward pass.
-    """
-    fused = prefer_fused_attention(x)
-    for block in blocks:
-        block.attn.fused_attn = fused
-        if grad_checkpoint and torch.is_grad_enabled():
-            x = checkpoint(block, x, use_reentrant=False)
-        else:
-            x = block(x)
-        yield x
-
-
-def prefer_fused_attention(x: Tensor) -> bool:
-    """Whether ``scaled_dot_product_attention`` beats plain matrix products for this input."""
-    if x.device.type != 'cpu':
-        return True
-    half = x.dtype == torch.bfloat16 or (
-        torch.is_autocast_enabled('cpu') and torch.get_autocast_dtype('cpu') == torch.bfloat16
-    )
-    return not half

@@ -6,8 +6,8 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from moca.backbone.blocks import run_blocks
 from moca.backbone.positions import sincos_positions
-from moca.backbone.vit import run_blocks
 from moca.pretrain.masking import MaskRound
 
 

@@ -170,3 +170,12 @@ class TestBadFiles:
             inspect_checkpoint(tmp_path / 'nowhere.pth')
         with pytest.raises(UserError, match='no such checkpoint file'):
             inspect_checkpoint(tmp_path)
+
+
+def test_weights_of_a_diverged_run_are_refused(tmp_path):
+    model = PlainViT(dict(patch_size=8, embed_dim=32, depth=2, num_heads=2), img_size=32)
+    state = model.state_dict()
+    state['blocks.1.mlp.fc1.bias'][3] = float('nan')
+    torch.save({'model': state}, tmp_path / 'nan.pth')
+    with pytest.raises(UserError, match=r'blocks\.1\.mlp\.fc1\.bias holds NaN'):
+        load_checkpoint(model, tmp_path / 'nan.pth')

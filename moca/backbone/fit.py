@@ -1,0 +1,113 @@
+"""Fit the tensors of a checkpoint to a backbone: names, positions, and nothing left over."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import torch
+from timm.layers import resample_abs_pos_embed
+from timm.models.vision_transformer import checkpoint_filter_fn
+from torch import Tensor
+
+from moca.backbone.files import Encoder, StateDict
+from moca.backbone.info import CheckpointInfo
+from moca.backbone.vit import PlainViT
+from moca.errors import CheckpointMismatch, UserError
+
+_SHOWN = 3  # unmatched keys named in an error, each way
+
+
+def timm_names(encoder: Encoder) -> StateDict:
+    """The trunk under timm's names, whatever the family called them."""
+    # timm's filter renames DINOv2's. It would resample to the model's grid as well; a model
+    # without positions keeps it from that (see fit_state).
+    state = dict(encoder.state)
+    kernel = state['patch_embed.proj.weight']
+    if kernel.ndim == 2:  # a linear layer on flattened patches, in old timm files
+        patch = math.isqrt(kernel.shape[1] // 3)
+        kernel = state['patch_embed.proj.weight'] = kernel.reshape(-1, 3, patch, patch)
+    if 'register_tokens' in state or any('.mlp.w12.' in key for key in state):
+        state.setdefault('mask_token', torch.empty(0))  # what timm tells DINOv2 by
+    shape = SimpleNamespace(
+        pos_embed=None, patch_embed=SimpleNamespace(proj=SimpleNamespace(weight=kernel))
+    )
+    state = checkpoint_filter_fn(state, shape)
+    if 'norm.weight' not in state:
+        # a classifier that norms the pooled vector: the same norm, applied to each token
+        state = {key.replace('fc_norm.', 'norm.', 1): value for key, value in state.items()}
+    return {key: value for key, value in state.items() if not key.startswith('fc_norm.')}
+
+
+def fit_state(
+    encoder: Encoder, info: CheckpointInfo, model: PlainViT, grid: tuple[int, int] | None
+) -> tuple[StateDict, str]:
+    """The state to load into ``model``, and a word on the position embedding.
+
+    Raises:
+        CheckpointMismatch: Keys or shapes differ.
+        UserError: A tensor holds NaN or infinite values.
+    """
+    state = timm_names(encoder)
+    expected = model.state_dict()
+    resampled = 'no positions'
+    missing = [key for key in expected if key not in state]
+    unexpected = [key for key in state if key not in expected]
+    shapes = [
+        f'{key} {list(state[key].shape)} in the file, {list(value.shape)} in the backbone'
+        for key, value in expected.items()
+        if key in state and state[key].shape != value.shape and key != 'pos_embed'
+    ]
+    if missing or unexpected or shapes:
+        raise CheckpointMismatch(
+            f'{info.path}: does not fit the backbone (width {model.embed_dims}, '
+            f'{model.num_layers} blocks, patch {model.patch_size}). The file holds {info}. '
+            + _listed('In the backbone but not in the file', missing)
+            + _listed('In the file but not in the backbone', unexpected)
+            + _listed('Shapes', shapes)
+            + 'Choose the architecture of the file (--arch), or another file or branch.'
+        )
+    for key, value in state.items():
+        if not torch.isfinite(value).all():
+            raise UserError(
+                f'{info.path}: {key} holds NaN or infinite values: the run that wrote it had '
+                'diverged. Use an earlier checkpoint.'
+            )
+    if 'pos_embed' in state:
+        state['pos_embed'], resampled = _resample(state['pos_embed'], info, model, grid)
+    return {key: value.to(expected[key].dtype) for key, value in state.items()}, resampled
+
+
+def _resample(
+    positions: Tensor, info: CheckpointInfo, model: PlainViT, grid: tuple[int, int] | None
+) -> tuple[Tensor, str]:
+    prefix = 0 if model.no_embed_class else model.num_prefix_tokens
+    count = positions.shape[1] - prefix
+    side = math.isqrt(max(count, 0))
+    if grid is None:
+        if count == model.grid[0] * model.grid[1] and side * side != count:
+            grid = model.grid
+        else:
+            grid = (side, side)
+    if grid[0] * grid[1] != count:
+        raise CheckpointMismatch(
+            f'{info.path}: pos_embed has {positions.shape[1]} rows, which is not {prefix} prefix '
+            f'tokens and a grid of {grid[0]} x {grid[1]}. Choose the architecture of the file, '
+            'or give the rows and columns of a grid that is not square (grid=(rows, columns)).'
+        )
+    if grid == model.grid:
+        return positions, f'positions {grid[0]} x {grid[1]} as they are'
+    resampled = resample_abs_pos_embed(
+        positions.float(), list(model.grid), list(grid), prefix, model.interpolation
+    )
+    return resampled, (
+        f'positions resampled from {grid[0]} x {grid[1]} to {model.grid[0]} x {model.grid[1]} '
+        f'({model.interpolation})'
+    )
+
+
+def _listed(title: str, rows: list[str]) -> str:
+    if not rows:
+        return ''
+    more = f' (+{len(rows) - _SHOWN} more)' if len(rows) > _SHOWN else ''
+    return f'{title}: {", ".join(rows[:_SHOWN])}{more}. '
