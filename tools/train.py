@@ -35,8 +35,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 @main_guard
 def main(argv: Sequence[str] | None = None) -> None:
     """Check everything, train, validate and write ``run.json``."""
-    record = train(*prepare_training(parse_args(argv)))
-    print(f'Finished: {record}')
+    train(*prepare_training(parse_args(argv)))
 
 
 if __name__ == '__main__':

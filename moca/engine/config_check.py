@@ -38,7 +38,8 @@ def check_config(cfg: Config, source: str = 'config') -> None:
         source: the file name for the message.
 
     Raises:
-        UserError: naming the field, the class, the unknown argument and the nearest known one.
+        UserError: naming the field, the class, the unknown argument and the nearest known one;
+            or a class that exists nowhere but under a similar name here.
     """
     ours = _our_classes()
     for field, node in _walk(cfg.to_dict(), ''):
@@ -46,6 +47,7 @@ def check_config(cfg: Config, source: str = 'config') -> None:
             name = node.get(key)
             name = getattr(name, '__name__', name)
             if name not in ours:
+                _check_spelling(name, ours, f'{source}: {field}.{key}')
                 continue
             cls, registry = ours[name]
             given = node.get('paramwise_cfg') or {} if key == 'constructor' else node
@@ -61,14 +63,33 @@ def check_config(cfg: Config, source: str = 'config') -> None:
                     )
 
 
+def _check_spelling(name: Any, ours: Iterable[str], where: str) -> None:
+    """Raise if a name is nobody's and nearly one of ours."""
+    if not isinstance(name, str):
+        return
+    near = difflib.get_close_matches(name, list(ours), n=1, cutoff=0.85)
+    if near and not any(_knows(registry, name) for registry in _root_registries().values()):
+        raise UserError(f'{where}: there is no {name!r}. Did you mean {near[0]!r}?')
+
+
+def _knows(registry: Registry, name: str) -> bool:
+    return name in registry.module_dict or any(
+        _knows(child, name) for child in registry.children.values()
+    )
+
+
+def _root_registries() -> dict[str, Registry]:
+    found = vars(mmengine.registry).items()
+    return {name: value for name, value in found if isinstance(value, Registry)}
+
+
 def _our_classes() -> dict[str, tuple[Any, str]]:
     """Return {registered name: (class, name of its root registry)} of this package's classes."""
     found = {}
-    for registry_name, registry in vars(mmengine.registry).items():
-        if isinstance(registry, Registry):
-            for name, cls in registry.module_dict.items():
-                if cls.__module__.split('.')[0] == 'moca':
-                    found[name] = (cls, registry_name)
+    for registry_name, registry in _root_registries().items():
+        for name, cls in registry.module_dict.items():
+            if cls.__module__.split('.')[0] == 'moca':
+                found[name] = (cls, registry_name)
     return found
 
 

@@ -64,6 +64,9 @@ def prepare_launcher(cfg: Config, tool: str = 'train.py') -> None:
     env_cfg = cfg.setdefault('env_cfg', ConfigDict())
     env_cfg.setdefault('dist_cfg', ConfigDict()).backend = 'gloo'
     replace_sync_bn(cfg)
+    # mmengine's default names a GPU of this process, which DDP refuses for a model on the CPU.
+    wrapper = cfg.get('model_wrapper_cfg') or dict(broadcast_buffers=False)
+    cfg.model_wrapper_cfg = {'type': 'MMDistributedDataParallel', 'device_ids': None, **wrapper}
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
 

@@ -101,7 +101,9 @@ def train(cfg: Config, record: dict[str, Any]) -> Path:
     runner.train()
     if not hook.metrics:  # a finished run was resumed
         runner.val()
-    return hook.write(runner)
+    path = hook.write(runner)
+    print_log(f'Finished: {path}', runner.logger)
+    return path
 
 
 def checkpoint_label(path: str | Path) -> str:

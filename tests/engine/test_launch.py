@@ -64,6 +64,10 @@ def test_options_are_applied(config: Path) -> None:
     ('change', 'message'),
     [
         (("'PlainViT', arch", "'PlainViT', archh"), r"model\.backbone.*PlainViT.*'archh'.*'arch'"),
+        (
+            ("'PlainViT'", "'PlainVit'"),
+            r"model\.backbone\.type: there is no 'PlainVit'.*'PlainViT'",
+        ),
         (('num_classes', 'num_clases'), r"LinearSegHead.*'num_clases'.*'num_classes'"),
         (('lr=1.0)', 'lr=1.0),'), None),  # a comma more is still a config
         (('lr=1.0)', 'lr=1.0'), 'cannot be read'),

@@ -40,10 +40,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run_tool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run tools/train.py as a user does."""
+def run_tool(*arguments: str | Path, processes: int = 1) -> subprocess.CompletedProcess[str]:
+    """Run tools/train.py as a user does, by torchrun for several processes."""
+    launch = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
     return subprocess.run(
-        [sys.executable, 'tools/train.py', *map(str, arguments)],
+        [
+            sys.executable,
+            *(launch if processes > 1 else []),
+            'tools/train.py',
+            *map(str, arguments),
+        ],
         cwd=REPOSITORY,
         env=os.environ | {'PYTHONPATH': str(REPOSITORY)},
         capture_output=True,
@@ -105,6 +111,18 @@ def test_probe_is_trained_resumed_and_tested(
     # Another architecture: nothing may be loaded halfway.
     assert test.main([str(PROBE), run, '--data-root', str(driving), *probe_options(3)]) == 2
     assert 'is of another model than the config' in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='about processes without a GPU')
+def test_two_processes_on_cpus(driving: Path, tmp_path: Path) -> None:
+    done = run_tool(
+        *(PROBE, '--arch', 'vit_tiny_patch16', '--data-root', driving, '--work-dir', tmp_path),
+        *('--launcher', 'pytorch', *probe_options(2)),
+        processes=2,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert '1 SyncBN layers are plain BN' in done.stdout
+    assert read_record(tmp_path)['iterations'] == 2
 
 
 def test_detector_is_trained_from_random_weights(tmp_path: Path) -> None:

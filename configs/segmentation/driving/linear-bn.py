@@ -4,11 +4,13 @@ A worked example of the Cityscapes probe on another data set: 160 training and 4
 of 480 x 360 in Cityscapes' layout and train ids (CamVid, mapped to 11 of the 19 classes). Copy it
 and change the sizes, the number of steps and, if your layout differs, the data set.
 
-Source: cityscapes/linear-bn.py; sizes and schedule are ours.
+Source: cityscapes/linear-bn.py; sizes and schedule are ours. The learning rate is ten times the
+recipe's, whose 40k steps this run does not have (600 steps of 16 at 1e-3 are not enough).
 Command: tools/train.py configs/segmentation/driving/linear-bn.py --data-root DIR \
     --arch vit_small_patch14_dinov2 --checkpoint CKPT --amp
 Published: nothing; compare checkpoints with each other, by mIoU_present (11 classes).
-Cost: 600 steps of 16 pictures, about 12 minutes of two CPU cores for ViT-S/14 in bfloat16.
+Cost: 400 steps of 8 pictures, forward only for the backbone: 10 minutes of two ordinary CPU cores
+for ViT-S/14 in bfloat16, less where they have AMX.
 """
 
 _base_ = '../cityscapes/linear-bn.py'
@@ -44,14 +46,18 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
-train_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline))
+train_dataloader = dict(
+    batch_size=8, num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline)
+)
 val_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-max_iters = 600
-train_cfg = dict(max_iters=max_iters, val_interval=300)
+max_iters = 400
+train_cfg = dict(max_iters=max_iters, val_interval=200)
+optim_wrapper = dict(optimizer=dict(lr=1e-2))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-6, begin=0, end=50, by_epoch=False),
+    dict(type='LinearLR', start_factor=1e-3, begin=0, end=30, by_epoch=False),
     dict(type='PolyLR', power=1.0, eta_min=0.0, begin=0, end=max_iters, by_epoch=False),
 ]
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=300))
+auto_scale_lr = dict(base_batch_size=8)
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=100))
