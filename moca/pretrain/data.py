@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
 from mmengine.registry import DATA_SAMPLERS, DATASETS, TRANSFORMS
-from torch.utils.data import Dataset, Sampler, get_worker_info
+from torch.utils.data import Dataset, Sampler
 
 from moca.errors import UserError
 from moca.pretrain.pictures import (
@@ -77,8 +77,17 @@ class UnlabelledPictures(Dataset[dict[str, Any]]):
     ) -> None:
         self.data_root = Path(data_root)
         self.views: AugmentedViews = TRANSFORMS.build(views) if isinstance(views, dict) else views
+        # Here, not in the workers: a forked worker inherits the locks of OpenCV's thread pool but
+        # not its threads, and hangs as soon as it uses the pool or changes its size. Views are
+        # too small to gain from more threads, and the workers take all cores.
+        cv2.setNumThreads(1)
         self.paths = PathList(_find_pictures(self.data_root, limit))
         self._check_readable()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A worker that was spawned rather than forked.
+        self.__dict__.update(state)
+        cv2.setNumThreads(1)
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -89,10 +98,6 @@ class UnlabelledPictures(Dataset[dict[str, Any]]):
         return len(self.paths)
 
     def __getitem__(self, draw: Draw | int) -> dict[str, Any]:
-        if get_worker_info() is not None:
-            # As many threads as cores in each of as many workers as cores would only wait for
-            # each other (and OpenCV's pool does not survive a fork).
-            cv2.setNumThreads(1)
         draw = draw if isinstance(draw, Draw) else Draw(draw)
         rng = draw.generator()
         index, corrupt_index = draw.picture, -1

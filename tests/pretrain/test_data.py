@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from mmengine.registry import DATA_SAMPLERS, DATASETS
@@ -77,6 +80,19 @@ def test_batches_do_not_depend_on_the_number_of_workers(folder: Path, workers: i
     for one, other in zip(expected, got, strict=True):
         for name in one:
             assert torch.equal(one[name], other[name]), name
+
+
+def test_workers_do_not_hang_on_opencvs_threads(folder: Path) -> None:
+    cv2.setNumThreads(2)
+    cv2.GaussianBlur(np.zeros((2000, 2000), np.uint8), (31, 31), 5)  # starts the pool
+    dataset = UnlabelledPictures(folder, VIEWS)
+    loader = DataLoader(
+        dataset, batch_size=5, num_workers=2, sampler=EpochShuffle(dataset, 0), timeout=60
+    )
+    assert len(list(loader)) == 5
+    cv2.setNumThreads(2)
+    pickle.loads(pickle.dumps(dataset))  # as in a spawned worker
+    assert cv2.getNumThreads() == 1
 
 
 def test_limit_spreads_over_the_folders(folder: Path) -> None:
