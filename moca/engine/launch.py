@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec
 
+import torch.distributed
 from mmengine.config import Config, DictAction
 from mmengine.logging import print_log
 from mmengine.runner import Runner
@@ -19,6 +20,7 @@ from moca.engine.amp import enable_amp
 from moca.engine.checkpoints import latest_checkpoint
 from moca.engine.config_check import check_config, nearest
 from moca.engine.distributed import LAUNCHERS, prepare_launcher
+from moca.engine.memory import keep_freed_memory
 from moca.errors import UserError
 
 P = ParamSpec('P')
@@ -113,6 +115,8 @@ def apply_common(cfg: Config, args: argparse.Namespace) -> Config:
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / stem)
     cfg.launcher = args.launcher
     prepare_launcher(cfg, Path(sys.argv[0]).name)
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     if args.resume == 'auto':
         latest = latest_checkpoint(cfg.work_dir)
         cfg.resume, cfg.load_from = latest is not None, str(latest) if latest else None
@@ -147,6 +151,10 @@ def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
             red, plain = ('\033[31m', '\033[0m') if sys.stderr.isatty() else ('', '')
             print(f'{red}error: {error}{plain}', file=sys.stderr)
             return 2
+        finally:
+            # Left to the interpreter's exit, gloo's threads can outlive what they use and abort.
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
         return 0
 
     return guarded
