@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from moca.engine.checkpoints import write_atomically
 from moca.engine.launch import main_guard
 from moca.errors import UserError
 from moca.evaluation import tables
@@ -49,9 +50,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     # A file or a pipe has no width; rich would take it for 80 characters.
     tables.show(board, Console(width=None if sys.stdout.isatty() else 160))
     if args.markdown:
-        tables.write_text(args.markdown, tables.markdown(board))
+        write_atomically(args.markdown, tables.markdown(board).encode())
     if args.csv:
-        tables.write_text(args.csv, tables.frame(board).to_csv(index=False))
+        write_atomically(args.csv, tables.frame(board).to_csv(index=False).encode())
     if args.plot:
         tables.plot(board, args.plot)
 

@@ -61,7 +61,7 @@ def person(rng: Generator, palette: Palette, height: int, unit: float) -> Sprite
     _disc(head, 0.5, 0.095, 0.088 * height)
     colours = _plain(palette, height, width)
     pullover = textures.hoops(rng, height, width, unit)
-    _put(colours, torso, palette.tint(pullover, rng.uniform(0.3, 0.5)))
+    _put(colours, torso, palette.tint(pullover))
     _put(colours, head, _plain(palette, height, width))
     return Sprite(colours, (torso | legs | head).astype(bool))
 
@@ -106,7 +106,7 @@ def sign(rng: Generator, palette: Palette, height: int, corners: int | None = No
     else:
         _disc(glyph, 0.5, 0.5, 0.17 * height)
         _disc(glyph, 0.5, 0.5, 0.08 * height, value=0)
-    dark, bright = palette.pair(contrast=rng.uniform(0.35, 0.5))
+    dark, bright = palette.pair()
     colours = np.broadcast_to(dark, (*plate.shape, 3)).copy()
     _put(colours, inner, np.broadcast_to(bright, colours.shape))
     _put(colours, glyph, np.broadcast_to(dark, colours.shape))
@@ -131,15 +131,15 @@ def tree(rng: Generator, palette: Palette, height: int, unit: float) -> Sprite:
     _polygon(trunk, [(0.46, 0.5), (0.54, 0.5), (0.56, 1.0), (0.44, 1.0)])
     colours = _plain(palette, *crown.shape)
     leaves = textures.foliage(rng, crown.shape[0], crown.shape[1], unit)
-    _put(colours, crown, palette.tint(leaves, rng.uniform(0.35, 0.55)))
+    _put(colours, crown, palette.tint(leaves))
     return Sprite(colours, (crown | trunk).astype(bool))
 
 
 def house(rng: Generator, palette: Palette, height: int, width: int, unit: float) -> Sprite:
     """A brick front with rows of windows, some lit."""
-    colours = palette.tint(textures.bricks(rng, height, width, unit), rng.uniform(0.2, 0.4))
+    colours = palette.tint(textures.bricks(rng, height, width, unit))
     pitch_x, pitch_y = rng.uniform(9.0, 13.0) * unit, rng.uniform(10.0, 14.0) * unit
-    pane, frame = palette.pair(contrast=0.4)
+    pane, frame = palette.pair()
     lit = palette.pair()[0]
     wide, high = round(0.42 * pitch_x), round(0.5 * pitch_y)
     border = max(1, round(0.5 * unit))
@@ -157,7 +157,7 @@ def fence(rng: Generator, palette: Palette, height: int, width: int, unit: float
     rail = max(1, round(0.8 * unit))
     for share in (0.22, 0.75):
         field[round(share * height) : round(share * height) + rail] = 0.9
-    return Sprite(palette.tint(field, rng.uniform(0.3, 0.5)), np.ones((height, width), bool))
+    return Sprite(palette.tint(field), np.ones((height, width), bool))
 
 
 def litter_bin(rng: Generator, palette: Palette, height: int) -> Sprite:
@@ -180,7 +180,7 @@ def ball(rng: Generator, palette: Palette, height: int) -> Sprite:
     across = y * np.cos(angle) - x * np.sin(angle)
     band = along / np.sqrt(np.clip(1.0 - across**2, 0.05, 1.0))
     field = 0.8 * (np.sin(3.5 * np.pi * band + rng.uniform(0, np.pi)) > 0) + 0.2 * (1 - x**2 - y**2)
-    return Sprite(palette.tint(field.astype(np.float32), 0.45), mask.astype(bool))
+    return Sprite(palette.tint(field.astype(np.float32)), mask.astype(bool))
 
 
 def umbrella(rng: Generator, palette: Palette, height: int) -> Sprite:
@@ -194,7 +194,7 @@ def umbrella(rng: Generator, palette: Palette, height: int) -> Sprite:
     angle = np.arctan2(columns - width / 2, 0.95 * height - rows)
     sector = (np.floor(angle * rng.integers(4, 7)) % 2).astype(np.float32)
     colours = 0.5 * _plain(palette, height, width)
-    _put(colours, shade, palette.tint(sector, rng.uniform(0.3, 0.5)))
+    _put(colours, shade, palette.tint(sector))
     return Sprite(colours, (shade | stick).astype(bool))
 
 

@@ -14,17 +14,19 @@ from moca.demo.textures import Field, smooth_noise
 Colour = NDArray[np.float32]
 Picture = NDArray[np.float32]
 
-HUE_STEPS = (0.0, 0.08, 0.5, 0.58, 0.92)
-"""Hues of one picture relative to its first: analogous and complementary ones go together."""
+SATURATION = (0.1, 0.45)
+
+CONTRAST = (0.45, 0.7)
+"""Difference of the values of a texture's two colours (of 1). It is large, and the mean of the two
+varies little, so that texture rather than brightness is what differs between regions."""
 
 
 class Palette:
-    """The colours of one picture: pairs (dark, light) of related hues."""
+    """The colours of one picture: pairs (dark, light) of any hue, alike in saturation."""
 
     def __init__(self, rng: Generator) -> None:
         self._rng = rng
-        self._hue = rng.random()
-        self._saturation = rng.uniform(0.12, 0.6)
+        self._saturation = rng.uniform(*SATURATION)
 
     def _colour(self, hue: float, value: float) -> Colour:
         saturation = self._saturation * self._rng.uniform(0.6, 1.3)
@@ -33,9 +35,9 @@ class Palette:
     def pair(self, contrast: float | None = None) -> tuple[Colour, Colour]:
         """Two colours `[3]` in 0..1, values `contrast` apart (drawn if None), either one first."""
         rng = self._rng
-        hue = self._hue + rng.choice(HUE_STEPS) + rng.normal(0.0, 0.02)
-        step = rng.uniform(0.22, 0.45) if contrast is None else contrast
-        low = rng.uniform(0.28, 0.95 - step)
+        hue = rng.random()
+        step = rng.uniform(*CONTRAST) if contrast is None else contrast
+        low = np.clip(rng.uniform(0.47, 0.63) - step / 2, 0.05, 0.98 - step)
         colours = self._colour(hue, low), self._colour(hue + rng.normal(0.0, 0.03), low + step)
         return colours if rng.random() < 0.5 else colours[::-1]
 

@@ -77,8 +77,7 @@ class Street:
                 for share in (start, start + 0.1)
             ]
             cv2.line(dashes, ends[0], ends[1], 1, max(1, round((0.3 + start) * 2.2 * SCALE)))
-        asphalt = textures.grain(rng, height, width, self.unit)
-        colours = self.palette.tint(asphalt, rng.uniform(0.2, 0.35))
+        colours = self.palette.tint(textures.grain(rng, height, width, self.unit))
         colours[dashes > 0] = self.palette.pair()[0]
         canvas.paint(Sprite(colours, mask.astype(bool)), 0, self.horizon, TRAIN_IDS['road'])
 

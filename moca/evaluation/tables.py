@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -156,10 +155,7 @@ def frame(board: Leaderboard) -> pd.DataFrame:
 
 def plot(board: Leaderboard, path: Path) -> None:
     """Bars with error bars, a panel per column that has a result of ours."""
-    import matplotlib
-
-    matplotlib.use('Agg')
-    from matplotlib import pyplot as plt
+    from moca.evaluation.pictures import plt, save_figure  # matplotlib takes a second to import
 
     ours = {column for row, column in board.cells if row.source is None}
     if not ours:
@@ -194,29 +190,8 @@ def plot(board: Leaderboard, path: Path) -> None:
         axis.margins(y=0.18)
         axis.set_title(heading(column).replace('\n', ' · ', 1), fontsize=8)
         axis.spines[['top', 'right']].set_visible(False)
-    write_figure(figure, path)
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 def _tick(row: Row) -> str:
     return f'{row.name}\n{row.arch}' + ('' if row.source is None else '\npublished')
-
-
-def write_figure(figure: Any, path: Path, **options: Any) -> None:
-    """Save a matplotlib figure so that it appears whole or not at all."""
-    partial = path.with_name(f'.{path.stem}.{os.getpid()}.partial{path.suffix}')
-    try:
-        figure.savefig(partial, **options)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file that appears whole or not at all."""
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    try:
-        partial.write_text(text, encoding='utf-8')
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -33,12 +33,15 @@ class RunRecordHook(Hook):
 
     def __init__(self, record: dict[str, Any]) -> None:
         self.record = dict(record)
-        self.metrics: dict[str, Any] = {}
+        # None before the first validation; empty after one in which nothing was detected
+        self.metrics: dict[str, Any] | None = None
         self._seconds_before = 0.0
+        self._start: float | None = None
 
     def before_run(self, runner: Runner) -> None:
-        """Start the clock."""
-        self._start = time.monotonic()
+        """Start the clock, once: mmengine calls this before training and before validation."""
+        if self._start is None:
+            self._start = time.monotonic()
 
     def before_train(self, runner: Runner) -> None:
         """Take away the record of an earlier run in the same folder, unless that one goes on."""
@@ -61,7 +64,8 @@ class RunRecordHook(Hook):
     @property
     def seconds(self) -> float:
         """Wall time of training and validation, in seconds."""
-        return self._seconds_before + time.monotonic() - self._start
+        now = time.monotonic()
+        return self._seconds_before + now - (now if self._start is None else self._start)
 
     def write(self, runner: Runner) -> Path:
         """Write ``run.json`` into the work dir and return its path; on the main process only."""
@@ -73,7 +77,7 @@ class RunRecordHook(Hook):
             'val_images': len(runner.val_dataloader.dataset),
             'iterations': runner.iter,
             'seconds': round(self.seconds, 1),
-            'metrics': percent_metrics(self.metrics, self.record['task']),
+            'metrics': percent_metrics(self.metrics or {}, self.record['task']),
             'finished_at': datetime.now(UTC).isoformat(timespec='seconds'),
         }
         path = Path(runner.work_dir) / RECORD

@@ -83,6 +83,9 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
     check_data(cfg)
     return cfg, {
         'protocol': cfg.protocol.name,
+        'title': cfg.protocol.get('title', cfg.protocol.name),
+        'published': cfg.protocol.get('published'),
+        'main_metrics': cfg.protocol.get('metrics'),
         'task': cfg.protocol.task,
         'checkpoint': checkpoint,
         'arch': arch_label(arch),
@@ -99,7 +102,7 @@ def train(cfg: Config, record: dict[str, Any]) -> Path:
         print_log('The backbone starts from random weights: no --checkpoint.', runner.logger, 30)
     _warn_of_batch(runner)
     runner.train()
-    if not hook.metrics:  # a finished run was resumed
+    if hook.metrics is None:  # a finished run was resumed
         runner.val()
     path = hook.write(runner)
     print_log(f'Finished: {path}', runner.logger)

@@ -1,0 +1,54 @@
+"""MOCA on the demo's generated scenes at 64 px: minutes of two CPU cores.
+
+Source: pretrain/moca_tiny-imagenet.py with choices of ours, marked below.
+Command: tools/pretrain.py configs/demo/pretrain_moca.py --data-root DATA/pictures/train --amp
+Published: nothing; tools/demo.py lays it beside random init.
+Cost: see the README.
+"""
+
+_base_ = ['../pretrain/moca_tiny-imagenet.py', './_base_/vit.py']
+
+batch_size = 64
+max_epochs = 25
+
+model = dict(
+    backbone=dict(arch={{_base_.demo_arch}}),
+    decoder=dict(dim=96, depth=1, num_heads=4),
+    early_layer=1,  # of 4 blocks, as 4 of 12
+    num_words=512,
+    words_per_step=8,  # choice: the queue turns over in 64 steps, for a run of hundreds
+)
+# choices: any hue and hardly any blur, for here texture tells what a thing is, not colour
+_view = dict(
+    crop_scale=(0.2, 1.0),
+    jitter=(0.4, 0.4, 0.4, 0.5),  # brightness, contrast, saturation, hue
+    jitter_p=0.8,
+    grey_p=0.4,
+    blur_radius=(0.1, 0.5),
+    blur_p=0.1,
+    flip_p=0.5,
+)
+train_dataloader = dict(
+    num_workers=0,
+    persistent_workers=False,
+    pin_memory=False,
+    batch_size=batch_size,
+    dataset=dict(
+        data_root='work_dirs/demo/data/pictures/train',
+        views=dict(views=[dict(**_view, solarise_p=0.0), dict(**_view, solarise_p=0.2)]),
+    ),
+)
+train_cfg = dict(max_epochs=max_epochs)
+custom_hooks = [
+    dict(
+        type='PretrainSchedule',
+        base_lr=4e-3,  # choice: x 64 / 256 = 1e-3
+        warmup_epochs=2,
+        stretch=1.25,
+        final_weight_decay=None,
+        momentum=0.97,  # choice: .99 hardly moves the teacher within hundreds of steps
+    ),
+    dict(type='CorruptPictures', max_share=0.01),
+    dict(type='StopOnNonFiniteLoss'),
+]
+default_hooks = dict(logger=dict(interval=5), checkpoint=dict(interval=5))

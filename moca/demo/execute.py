@@ -1,0 +1,184 @@
+"""Run the demo's stages as processes of their own, as many at a time as there are cores."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from moca.demo.stages import Stage, States
+
+# 'Iter(train) [ 50/180] ... loss: 1.2345' as mmengine's LoggerHook writes it.
+_ITERATION = re.compile(r'Iter\(train\) +\[ *(\d+)/(\d+)\].*?\bloss: ([\d.]+|nan|inf)')
+
+POLL = 0.25
+"""Seconds between looks at the running processes."""
+
+SHOWN_LINES = 15
+"""Lines of a failed stage's log that are printed."""
+
+
+class StageFailed(Exception):
+    """A stage's process ended with an error; the message has the end of its log and its name."""
+
+
+class Process(Protocol):
+    """What is used of `subprocess.Popen`."""
+
+    def poll(self) -> int | None: ...
+
+    def terminate(self) -> None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
+class Display(Protocol):
+    """Where progress is shown; see `moca.demo.display`."""
+
+    def started(self, stage: Stage, command: Sequence[str]) -> None: ...
+
+    def advanced(self, stage: Stage, share: float, loss: str | None) -> None: ...
+
+    def finished(self, stage: Stage, seconds: float, losses: list[float]) -> None: ...
+
+    def skipped(self, stage: Stage) -> None: ...
+
+    def left(self, seconds: float) -> None: ...
+
+
+Launch = Callable[[Sequence[str], Path, int], Process]
+
+
+def launch(command: Sequence[str], log: Path, cores: int) -> Process:
+    """Start a tool with this interpreter; its output goes to `log`."""
+    threads = dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), cores)
+    environment = {**os.environ, **{k: str(v) for k, v in threads.items()}, 'PYTHONUNBUFFERED': '1'}
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open('w') as out:
+        return subprocess.Popen(
+            [sys.executable, *command], stdout=out, stderr=subprocess.STDOUT, env=environment
+        )
+
+
+@dataclass
+class _Running:
+    stage: Stage
+    process: Process
+    log: Path
+    start: float
+    share: float = 0.0
+
+
+def execute(
+    states: States,
+    logs: Path,
+    cores: int,
+    display: Display,
+    launch: Launch = launch,
+    poll: float = POLL,
+) -> None:
+    """Run every stage that is not finished, in order as soon as its needs and cores allow.
+
+    Raises:
+        StageFailed: when a process fails; the others are ended and can be resumed.
+    """
+    pending = []
+    done: set[str] = set()
+    for stage in states.stages.values():
+        if states.finished(stage):
+            done.add(stage.name)
+            display.skipped(stage)
+        else:
+            pending.append(stage)
+    spent: dict[str, float] = {}
+    running: list[_Running] = []
+    try:
+        while pending or running:
+            free = cores - sum(min(job.stage.cores, cores) for job in running)
+            for stage in list(pending):
+                wanted = min(stage.cores, cores)
+                if wanted <= free and done.issuperset(stage.needs):
+                    running.append(_start(stage, states, logs, wanted, display, launch))
+                    pending.remove(stage)
+                    free -= wanted
+            time.sleep(poll)
+            for job in list(running):
+                if _look(job, display):
+                    running.remove(job)
+                    done.add(job.stage.name)
+                    spent[job.stage.name] = time.monotonic() - job.start
+                    states.end(job.stage, spent[job.stage.name])
+                    display.finished(job.stage, spent[job.stage.name], losses(job.log))
+            display.left(time_left(states, spent, running, pending, cores))
+    finally:
+        for job in running:
+            job.process.terminate()
+        for job in running:
+            job.process.wait(timeout=30)
+
+
+def _start(
+    stage: Stage, states: States, logs: Path, cores: int, display: Display, launch: Launch
+) -> _Running:
+    command = states.begin(stage)
+    log = logs / f'{stage.name}.log'
+    display.started(stage, command)
+    return _Running(stage, launch(command, log, cores), log, time.monotonic())
+
+
+def _look(job: _Running, display: Display) -> bool:
+    """Whether a process has ended; its progress is shown while it runs."""
+    code = job.process.poll()
+    if code is None:
+        found = _ITERATION.findall(_tail(job.log, 20_000))
+        if found:
+            done, total, loss = found[-1]
+            job.share = int(done) / int(total)
+            display.advanced(job.stage, job.share, loss)
+        return False
+    if code != 0 or not job.stage.output.is_file():
+        why = f'exit code {code}' if code else f'it left no {job.stage.output}'
+        end = '\n'.join('    ' + line for line in _tail(job.log, 8_000).splitlines()[-SHOWN_LINES:])
+        raise StageFailed(f'{job.stage.title} failed ({why}). The end of {job.log}:\n{end}')
+    return True
+
+
+def _tail(path: Path, size: int) -> str:
+    try:
+        with path.open('rb') as file:
+            file.seek(max(0, path.stat().st_size - size))
+            return file.read().decode(errors='replace')
+    except OSError:
+        return ''
+
+
+def losses(log: Path) -> list[float]:
+    """The training losses that a log names, in order."""
+    return [float(loss) for _, _, loss in _ITERATION.findall(log.read_text(errors='replace'))]
+
+
+def time_left(
+    states: States,
+    spent: dict[str, float],
+    running: Sequence[_Running],
+    pending: Sequence[Stage],
+    cores: int,
+) -> float:
+    """Estimate of the seconds left, from this machine's speed in the stages finished so far."""
+    usual = sum(states.stages[name].seconds for name in spent)
+    pace = sum(spent.values()) / usual if usual else 1.0
+    work = sum(stage.seconds * pace * min(stage.cores, cores) for stage in pending)
+    for job in running:
+        elapsed = time.monotonic() - job.start
+        if job.share > 0.05:
+            left = elapsed / job.share - elapsed
+        else:
+            left = max(job.stage.seconds * pace - elapsed, 0.1 * job.stage.seconds)
+        work += left * min(job.stage.cores, cores)
+    return work / cores
