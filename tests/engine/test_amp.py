@@ -9,13 +9,14 @@ from contextlib import contextmanager
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.optim import build_optim_wrapper
 from torch import Tensor, nn
 
-from moca.engine.amp import AutocastDtypeHook, AutocastOptimWrapper, enable_amp
+from moca.engine.amp import DTYPES, AutocastDtypeHook, AutocastOptimWrapper, enable_amp
 from moca.errors import UserError
 
-CPU_ONLY = pytest.mark.skipif(torch.cuda.is_available(), reason='written for the CPU')
+DEVICE = get_device()  # the wrapper's choice as well
 
 
 class Net(nn.Module):
@@ -36,7 +37,7 @@ class Net(nn.Module):
 
 
 def data() -> list[Tensor]:
-    return list(torch.randn(6, 8, 16, generator=torch.Generator().manual_seed(0)))
+    return list(torch.randn(6, 8, 16, generator=torch.Generator().manual_seed(0)).to(DEVICE))
 
 
 def loss_of(output: Tensor) -> Tensor:
@@ -50,10 +51,9 @@ def build(model: nn.Module, **kwargs: object) -> AutocastOptimWrapper:
     )
 
 
-@CPU_ONLY
 def test_steps_equal_autocast_by_hand() -> None:
     torch.manual_seed(0)
-    model = Net()
+    model = Net().to(DEVICE)
     reference = copy.deepcopy(model)
     wrapper = build(model, accumulative_counts=2, clip_grad=dict(max_norm=0.05))
     wrapper.initialize_count_status(model, 0, 6)
@@ -66,7 +66,7 @@ def test_steps_equal_autocast_by_hand() -> None:
 
     optimizer = torch.optim.AdamW(reference.parameters(), lr=1e-2, fused=True)
     for step, x in enumerate(data()):
-        with torch.autocast('cpu', torch.bfloat16):
+        with torch.autocast(DEVICE, torch.bfloat16):
             output = reference(x)
         (loss_of(output) / 2).backward()
         if step % 2:
@@ -79,9 +79,8 @@ def test_steps_equal_autocast_by_hand() -> None:
         assert ours.dtype == torch.float32
 
 
-@CPU_ONLY
 def test_float16_skips_overflows_and_halves_the_scale() -> None:
-    model = Net()
+    model = Net().to(DEVICE)
     wrapper = build(model, dtype='float16', init_scale=2.0**40)
     before = copy.deepcopy(model.state_dict())
     with wrapper.optim_context(model):
@@ -96,10 +95,10 @@ def test_float16_skips_overflows_and_halves_the_scale() -> None:
 
 
 def test_state_round_trip_with_a_plain_wrapper() -> None:
-    model = Net()
+    model = Net().to(DEVICE)
     wrapper = build(model)
     with wrapper.optim_context(model):
-        loss = loss_of(model(data()[0].to(next(model.parameters()).device)))
+        loss = loss_of(model(data()[0]))
     wrapper.update_params(loss)
     plain = build_optim_wrapper(
         model, dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1.0))
@@ -114,14 +113,14 @@ def test_unknown_dtype() -> None:
         build(Net(), dtype='bf16')
 
 
-@CPU_ONLY
 def test_hook_sets_the_type_of_validation_and_puts_it_back() -> None:
-    before = torch.get_autocast_dtype('cpu')
-    hook = AutocastDtypeHook('float16')
+    before = torch.get_autocast_dtype(DEVICE)
+    other = 'bfloat16' if before == torch.float16 else 'float16'
+    hook = AutocastDtypeHook(other)
     hook.before_run(None)
-    assert torch.get_autocast_dtype('cpu') == torch.float16
+    assert torch.get_autocast_dtype(DEVICE) == DTYPES[other]
     hook.after_run(None)
-    assert torch.get_autocast_dtype('cpu') == before
+    assert torch.get_autocast_dtype(DEVICE) == before
 
 
 @pytest.mark.parametrize('wrapper', ['OptimWrapper', 'AmpOptimWrapper'])

@@ -85,7 +85,7 @@ def test_probe_is_trained_resumed_and_tested(
     common = ['--arch', 'vit_tiny_patch16', '--data-root', str(driving), '--amp']
     arguments = [str(PROBE), *common, '--checkpoint', str(checkpoint), '--work-dir', str(tmp_path)]
     done = run_tool(*arguments, '--seed', '7', *probe_options(2))
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr
     assert 'backbone parameters (100%)' in done.stdout
     record = read_record(tmp_path)
     assert record['status'] == 'finished'
@@ -120,7 +120,7 @@ def test_two_processes_on_cpus(driving: Path, tmp_path: Path) -> None:
         *('--launcher', 'pytorch', *probe_options(2)),
         processes=2,
     )
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr
     assert '1 SyncBN layers are plain BN' in done.stdout
     assert read_record(tmp_path)['iterations'] == 2
 
@@ -141,7 +141,7 @@ def test_detector_is_trained_from_random_weights(tmp_path: Path) -> None:
         'model.data_preprocessor.pad_size_divisor=128',
         'model.backbone.img_size=128',
     )
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr
     assert "batch is 2 and the recipe's is 64" in done.stdout
     record = read_record(work_dir)
     assert record['checkpoint'] == dict(name='random init', path=None, branch=None)

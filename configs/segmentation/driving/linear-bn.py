@@ -5,7 +5,7 @@ of 480 x 360 in Cityscapes' layout and train ids (CamVid, mapped to 11 of the 19
 and change the sizes, the number of steps and, if your layout differs, the data set.
 
 Source: cityscapes/linear-bn.py; sizes and schedule are ours. The learning rate is ten times the
-recipe's, whose 40k steps this run does not have (600 steps of 16 at 1e-3 are not enough).
+recipe's, which is meant for 40k steps.
 Command: tools/train.py configs/segmentation/driving/linear-bn.py --data-root DIR \
     --arch vit_small_patch14_dinov2 --checkpoint CKPT --amp
 Published: nothing; compare checkpoints with each other, by mIoU_present (11 classes).
