@@ -3,15 +3,15 @@
 Source: detection/coco/mask-rcnn_sfp.py; sizes, learning rate and schedule are ours.
 Command: tools/train.py configs/demo/mask-rcnn.py --data-root DATA/things --checkpoint CKPT
 Published: nothing; compare checkpoints with each other and with random init.
-Cost: 120 steps of 4 pictures of up to 160 x 160, about 45 s of a CPU core.
+Cost: 120 steps of 4 pictures of up to 128 x 128, about 45 s of a CPU core.
 """
 
 _base_ = ['../detection/coco/mask-rcnn_sfp.py', './_base_/vit.py']
 
 protocol = dict(name='demo_maskrcnn', title='Demo Mask R-CNN', source='ours')
 
-side = 160
-width = 64  # of pyramid and heads, instead of 256
+side = 128  # of the square in whose corner every picture lies
+width = 32  # of pyramid and heads, instead of 256
 norm_cfg = dict(type='LayerNorm2d')
 patch_strides = [2, 4, 8, 16, 32]  # of patches of 8 pixels
 model = dict(
@@ -27,7 +27,7 @@ model = dict(
     ),
     roi_head=dict(
         bbox_roi_extractor=dict(featmap_strides=patch_strides[:4], out_channels=width),
-        bbox_head=dict(in_channels=width, conv_out_channels=width, fc_out_channels=256),
+        bbox_head=dict(in_channels=width, conv_out_channels=width, fc_out_channels=128),
         mask_roi_extractor=dict(featmap_strides=patch_strides[:4], out_channels=width),
         mask_head=dict(in_channels=width, conv_out_channels=width),
     ),

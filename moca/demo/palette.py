@@ -14,9 +14,9 @@ from moca.demo.textures import Field, smooth_noise
 Colour = NDArray[np.float32]
 Picture = NDArray[np.float32]
 
-SATURATION = (0.1, 0.45)
+SATURATION = (0.1, 0.38)
 
-CONTRAST = (0.45, 0.7)
+CONTRAST = (0.5, 0.75)
 """Difference of the values of a texture's two colours (of 1). It is large, and the mean of the two
 varies little, so that texture rather than brightness is what differs between regions."""
 
@@ -37,7 +37,7 @@ class Palette:
         rng = self._rng
         hue = rng.random()
         step = rng.uniform(*CONTRAST) if contrast is None else contrast
-        low = np.clip(rng.uniform(0.47, 0.63) - step / 2, 0.05, 0.98 - step)
+        low = np.clip(rng.uniform(0.5, 0.6) - step / 2, 0.05, 0.98 - step)
         colours = self._colour(hue, low), self._colour(hue + rng.normal(0.0, 0.03), low + step)
         return colours if rng.random() < 0.5 else colours[::-1]
 
@@ -51,9 +51,9 @@ class Palette:
 def light(rng: Generator, picture: Picture) -> NDArray[np.uint8]:
     """Put a picture `[H, W, 3]` (0..1) under a random light: slope, cast, gamma, noise; uint8."""
     height, width = picture.shape[:2]
-    slope = 0.9 + 0.35 * smooth_noise(rng, height, width, 2.0)
+    slope = 0.95 + 0.15 * smooth_noise(rng, height, width, 2.0)
     cast = rng.uniform(0.94, 1.06, 3).astype(np.float32)
-    gamma = np.float32(rng.uniform(0.65, 1.15))
+    gamma = np.float32(rng.uniform(0.85, 1.1))
     lit = np.clip(picture * slope[..., None] * cast, 0.0, 1.0) ** gamma
     noise = rng.normal(0.0, 0.012, (height, width, 1)).astype(np.float32)
     return np.clip((lit + noise) * 255.0 + 0.5, 0.0, 255.0).astype(np.uint8)

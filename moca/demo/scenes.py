@@ -81,6 +81,6 @@ def draw_scene(rng: Generator, height: int, width: int, kind: str) -> Scene:
     The same state of the generator gives the same scene.
     """
     street = Street(rng, height, width)
-    street.fill(textures.clouds, 0, TRAIN_IDS['sky'])
+    street.sky()
     KINDS[kind](street)
     return street.canvas.finish(light(rng, street.canvas.picture()))

@@ -53,6 +53,11 @@ class Street:
         field = texture(self.rng, height, self.canvas.width, self.unit)
         self.canvas.paint(objects.whole(self.palette.tint(field)), 0, top, train_id)
 
+    def sky(self) -> None:
+        """Clouds over the whole canvas, of little contrast."""
+        field = textures.clouds(self.rng, self.canvas.height, self.canvas.width, self.unit)
+        self.canvas.paint(objects.whole(self.palette.tint(field, 0.25)), 0, 0, TRAIN_IDS['sky'])
+
     def pavement(self, perspective: float) -> None:
         """Pave the ground with slabs that shrink towards the horizon."""
         height = self.canvas.height - self.horizon

@@ -36,7 +36,7 @@ CITIES = dict(train=('brickfield', 'hedgeworth', 'paveham'), val=('picketon',))
 
 @dataclass(frozen=True)
 class DataSettings:
-    """How many pictures of each kind, and their sizes in pixels (COCO's vary by a quarter)."""
+    """How many pictures of each kind, and their sizes in pixels (COCO's vary by 23 %)."""
 
     pictures: int = 1200
     picture_size: int = 96
@@ -45,7 +45,7 @@ class DataSettings:
     street_height: int = 128
     things_train: int = 120
     things_val: int = 40
-    thing_size: int = 128
+    thing_size: int = 104
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -116,7 +116,7 @@ def write_things(root: Path, settings: DataSettings) -> Iterator[Path]:
         annotations: list[dict[str, Any]] = []
         for number in range(1, count + 1):
             rng = _generator(settings, 2, which, number)
-            height, width = (round(settings.thing_size * f) for f in rng.uniform(0.8, 1.25, 2))
+            height, width = (round(settings.thing_size * f) for f in rng.uniform(0.77, 1.23, 2))
             scene = draw_things(rng, height, width, crowd=number % 10 == 0)
             name = f'{number:012d}.jpg'
             path = root / 'things' / split / name

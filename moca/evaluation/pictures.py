@@ -96,7 +96,7 @@ def sheet(
     """
     height, width = np.shape(rows[0][0])[:2]
     wide = 2.9 if width > 1.5 * height else 1.6
-    left = 0.3 if indent else 0.03  # inches, as all of these
+    left = 0.42 if indent else 0.03  # inches, as all of these
     above = 0.52 if any(titles) else 0.32
     below = 0.24 * legend + 0.03
     inches = (
@@ -111,7 +111,7 @@ def sheet(
     )
     for line, row in zip(axes, rows, strict=True):
         for axis, image in zip(line, row, strict=True):
-            axis.imshow(image, interpolation='nearest', aspect='auto')
+            axis.imshow(image, interpolation='nearest')
             axis.set_axis_off()
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=9, pad=3)
@@ -166,9 +166,7 @@ def draw_instances(axis: Any, instances: Any, names: Sequence[str], colours: Seq
     for number, label in enumerate(instances['labels']):
         colour = np.asarray(colours[label]) / 255
         mask = instances['masks'][number]
-        axis.imshow(
-            np.dstack([np.broadcast_to(colour, (*mask.shape, 3)), 0.45 * mask]), aspect='auto'
-        )
+        axis.imshow(np.dstack([np.broadcast_to(colour, (*mask.shape, 3)), 0.45 * mask]))
         x1, y1, x2, y2 = instances['boxes'][number]
         axis.add_patch(
             patches.Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, ec=colour, lw=1.3)

@@ -76,7 +76,7 @@ def detection_sheet(folders: Sequence[Path], out: Path, count: int) -> None:
         for place in range(columns):
             axis = figure.axes[line * columns + place]
             pictures.draw_instances(axis, found[place][line], names, colours)
-        pictures.row_title(figure.axes[line * columns], title)
+        pictures.row_title(figure.axes[line * columns], title.replace(': ', '\n'))
     pictures.save_figure(figure, out)
 
 
@@ -121,7 +121,7 @@ def _title(finished: FinishedRun, metric: str) -> str:
     run = finished.run
     value = run.metrics.get(metric)
     score = '' if value is None else f': {metric} {value:.1f}'
-    return f'{finished.label}, seed {run.seed}{score}'
+    return f'{finished.label}{score}'
 
 
 def _heading(runs: Sequence[FinishedRun]) -> str:

@@ -1,0 +1,89 @@
+"""The demo's downstream configs train on its data, and sheets are drawn from what they leave."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from moca.demo.write import DataSettings, write_data
+from tools.train import main as train
+from tools.visualize import main as visualize
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp('demo') / 'data'
+    settings = DataSettings(
+        pictures=1, streets_train=2, streets_val=2, things_train=4, things_val=2
+    )
+    write_data(root, settings)
+    return root
+
+
+@pytest.fixture(scope='module')
+def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One step of each config, as the demo runs them but for the number of steps."""
+    folders = {}
+    for name, part in (('linear-bn', 'streets'), ('finetune', 'streets'), ('mask-rcnn', 'things')):
+        folders[name] = tmp_path_factory.mktemp(name)
+        code = train(
+            [
+                str(REPOSITORY / 'configs' / 'demo' / f'{name}.py'),
+                *('--data-root', str(data / part), '--work-dir', str(folders[name])),
+                *('--cfg-options', 'train_cfg.max_iters=1', 'train_dataloader.batch_size=2'),
+            ]
+        )
+        assert code == 0
+    return folders
+
+
+def test_configs_train_and_record_what_they_measured(runs):
+    for name, metrics in (('linear-bn', ['mIoU_present']), ('mask-rcnn', ['bbox_mAP', 'segm_mAP'])):
+        record = json.loads((runs[name] / 'run.json').read_text())
+        assert record['main_metrics'] == metrics
+        assert set(metrics) <= set(record['metrics'])
+        assert record['arch'] == 'vit_128x4_patch8'
+        assert record['published'] is None
+        assert record['title'].startswith('Demo')
+
+
+def test_segmentation_sheet_shows_pictures_and_truth(runs, data, tmp_path):
+    out = tmp_path / 'sheet.png'
+    folders = [str(runs['linear-bn']), str(runs['finetune'])]
+    assert visualize(['segmentation', *folders, '--out', str(out), '--count', '2']) == 0
+    sheet = np.asarray(Image.open(out).convert('RGB')).astype(int)
+    # Two rows of four pictures twice as wide as high, under a heading and above a legend.
+    assert 1.2 < sheet.shape[1] / sheet.shape[0] < 4.5
+    # The colours of the classes in the truth are in the legend at least.
+    labels = np.asarray(Image.open(next((data / 'streets' / 'gtFine' / 'val').rglob('*.png'))))
+    assert 10 in labels  # sky
+    assert (np.abs(sheet - [70, 130, 180]).sum(axis=-1) < 6).sum() > 50
+
+
+def test_detection_sheet(runs, tmp_path):
+    out = tmp_path / 'sheet.png'
+    folder = str(runs['mask-rcnn'])
+    assert visualize(['detection', folder, folder, '--out', str(out), '--count', '2']) == 0
+    assert Image.open(out).size[0] > 200
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['segmentation', 'linear-bn', '--out', 'a.txt'], 'must end in'),
+        (['segmentation', 'linear-bn', '--out', 'a.png', '--count', '0'], 'at least one'),
+        (['detection', 'linear-bn', '--out', 'a.png'], 'a run of segmentation, not of detection'),
+        (['segmentation', 'nowhere', '--out', 'a.png'], 'no such folder'),
+    ],
+)
+def test_wrong_requests_are_errors_that_name_the_remedy(runs, arguments, message, capsys, tmp_path):
+    given = [str(runs.get(a, a)) if a in (*runs, 'nowhere') else a for a in arguments]
+    given = [str(tmp_path / a) if a.startswith('a.') else a for a in given]
+    assert visualize(given) == 2
+    assert message in capsys.readouterr().err
