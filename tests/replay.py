@@ -22,9 +22,10 @@ from torch import Tensor
 
 import moca  # noqa: F401  (registers the components)
 from moca.errors import UserError
+from moca.pretrain.draws import Draws
 from moca.pretrain.ema import ema_update
 from moca.pretrain.masking import MaskRound
-from moca.pretrain.moca import Draws, MOCAPretrain
+from moca.pretrain.moca import MOCAPretrain
 from moca.pretrain.optim import PretrainOptimWrapperConstructor
 from moca.pretrain.released import from_released
 

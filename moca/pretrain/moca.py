@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from mmengine.dist import get_rank, get_world_size
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -22,36 +20,14 @@ from moca.backbone import PlainViT
 from moca.errors import UserError
 from moca.pretrain.codebook import Codebook, perplexity
 from moca.pretrain.decoder import CondenserDecoder
+from moca.pretrain.draws import Draws, make_draws
 from moca.pretrain.ema import ema_update, teacher_of
 from moca.pretrain.losses import assignment_kl
-from moca.pretrain.masking import (
-    MaskRound,
-    central_tokens,
-    complementary_rounds,
-    random_order,
-    round_sizes,
-)
+from moca.pretrain.masking import MaskRound, central_tokens, round_sizes
 from moca.pretrain.prototypes import PrototypeGenerator
 
 # Teacher images whose [L, K] similarities exist at a time: 4 x 196 x 4096 fp32 is 13 MB.
 CHUNK_IMAGES = 4
-
-
-@dataclass(frozen=True)
-class Draws:
-    """Every random choice of one step.
-
-    Attributes:
-        rounds: Masks of the two rounds, for the ``2B`` images ``cat(view1, view2)``.
-        word_view: Which view gives the new words, 0 or 1.
-        word_images: Their images, counted over all processes, ``[words_per_step]``.
-        word_tokens: Their patch tokens, ``[words_per_step]``.
-    """
-
-    rounds: tuple[MaskRound, MaskRound]
-    word_view: int
-    word_images: Tensor
-    word_tokens: Tensor
 
 
 @MODELS.register_module()
@@ -175,29 +151,15 @@ class MOCAPretrain(BaseModel):
         return self.loss(images, draws) if mode == 'loss' else self.outputs(images, draws)
 
     def draw(self, batch: int, device: torch.device) -> Draws:
-        """Make the random choices of the current step for ``batch`` images a process.
-
-        Raises:
-            UserError: Fewer images over all processes than words to take from distinct ones.
-        """
-        needed, available = self.codebook.words_per_step, batch * get_world_size()
-        if available < needed:
-            raise UserError(
-                f'words_per_step={needed} needs as many distinct images, but the batch of all '
-                f'processes has {available}. Raise train_dataloader.batch_size.'
-            )
-        # the same words on every process, other masks on each
-        shared = torch.Generator().manual_seed(_mix(self.seed, self.step))
-        own = torch.Generator(device).manual_seed(_mix(self.seed, self.step, get_rank() + 1))
-        word_view = int(torch.randint(2, (1,), generator=shared))
-        word_images = torch.randperm(available, generator=shared)[:needed]
-        choice = torch.randint(len(self.central), (needed,), generator=shared)
-        order = random_order(2 * batch, self.decoder.pos_embed.shape[1] - 1, own, device)
-        return Draws(
-            rounds=complementary_rounds(order, self.round_sizes),
-            word_view=word_view,
-            word_images=word_images.to(device),
-            word_tokens=self.central[choice.to(device)],
+        """The random choices of the current step; see :func:`moca.pretrain.draws.make_draws`."""
+        return make_draws(
+            self.seed,
+            self.step,
+            batch,
+            self.round_sizes,
+            self.decoder.pos_embed.shape[1] - 1,
+            self.central.to(device),
+            self.codebook.words_per_step,
         )
 
     def loss(self, images: Tensor, draws: Draws) -> dict[str, Tensor]:
@@ -294,15 +256,3 @@ class MOCAPretrain(BaseModel):
         tokens = self.student.encode(patches, mask.ids_visible, layers=(self.early_index,))
         summary = tokens.patches.mean(dim=1)
         return summary, self.decoder(tokens.intermediate[0], summary, mask)
-
-
-def _mix(*numbers: int) -> int:
-    """One 63-bit seed from several numbers, such that near ones give unrelated seeds."""
-    state = 0
-    for number in numbers:
-        # one round of splitmix64
-        state = (state + number + 0x9E3779B97F4A7C15) % 2**64
-        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-        state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
-        state ^= state >> 31
-    return state >> 1

@@ -9,40 +9,19 @@ import torch
 import torch.distributed as dist
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
-from mmengine.registry import MODELS
 from torch import Tensor
 
-import moca  # noqa: F401  (registers the components)
+from moca.pretrain.draws import Draws
 from moca.pretrain.masking import complementary_rounds
-from moca.pretrain.moca import Draws, MOCAPretrain
+from moca.pretrain.moca import MOCAPretrain
+from tests.pretrain.tiny import tiny_moca
 
 IMAGES = 8
 
 
-def build() -> MOCAPretrain:
-    """The same model in every process."""
-    torch.manual_seed(0)
-    model = MODELS.build(
-        dict(
-            type='MOCAPretrain',
-            backbone=dict(
-                type='PlainViT',
-                arch=dict(patch_size=8, embed_dim=32, depth=4, num_heads=4),
-                img_size=48,
-            ),
-            decoder=dict(dim=24, depth=1, num_heads=4),
-            num_words=64,
-            early_layer=2,
-            skip_offset=1,
-        )
-    )
-    model.init_weights()
-    return model
-
-
 def take_steps(rank: int, world_size: int, steps: int = 2) -> dict[str, Any]:
     """Train on this process's images; returns losses, gradients and codebook."""
-    model = build()
+    model = tiny_moca()
     share = IMAGES // world_size
     mine = slice(rank * share, (rank + 1) * share)
     gradients: dict[str, Tensor] = {}

@@ -6,28 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.optim import OptimWrapper
-from mmengine.registry import MODELS
 
 from moca.errors import UserError
 from moca.pretrain.ema import ema_update
-
-
-def tiny(**changes):
-    model = MODELS.build(
-        dict(
-            type='MOCAPretrain',
-            backbone=dict(
-                type='PlainViT',
-                arch=dict(patch_size=8, embed_dim=32, depth=4, num_heads=4),
-                img_size=changes.pop('img_size', 48),
-            ),
-            decoder=dict(dim=24, depth=1, num_heads=4),
-            **{**dict(num_words=64, early_layer=2, skip_offset=1), **changes},
-        )
-    )
-    torch.manual_seed(0)
-    model.init_weights()
-    return model
+from tests.pretrain.tiny import tiny_moca
 
 
 def views(batch=4, size=48, seed=0):
@@ -43,7 +25,7 @@ def step(model):
 
 
 def test_every_trainable_parameter_receives_a_gradient():
-    model = tiny()
+    model = tiny_moca()
     losses = model(*views(), mode='loss')
     losses['loss'].backward()
     without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
@@ -54,7 +36,7 @@ def test_every_trainable_parameter_receives_a_gradient():
 
 
 def test_losses_equal_torch_on_full_tensors():
-    model = tiny()
+    model = tiny_moca()
     images = views()
     draws = model.draw(4, images[0].device)
     full = model(*images, draws=draws, mode='tensor')
@@ -78,7 +60,7 @@ def test_losses_equal_torch_on_full_tensors():
 
 
 def test_image_target_comes_from_the_other_view():
-    model = tiny()
+    model = tiny_moca()
     first, second = views()
     full = model(first, second, mode='tensor')
     central = [r * 6 + c for r in range(1, 5) for c in range(1, 5)]
@@ -87,7 +69,7 @@ def test_image_target_comes_from_the_other_view():
 
 
 def test_teacher_moves_by_its_momentum_before_it_is_used():
-    model = tiny()
+    model = tiny_moca()
     for parameter in model.student.parameters():
         parameter.data.add_(0.01)
     before = copy.deepcopy(model.teacher)
@@ -106,7 +88,7 @@ def test_ema_against_the_formula_in_double():
 
 
 def test_draws_depend_on_seed_and_step_alone():
-    model, device = tiny(), torch.device('cpu')
+    model, device = tiny_moca(), torch.device('cpu')
     model.step = 7
     first = model.draw(6, device)
     torch.rand(100)
@@ -118,7 +100,7 @@ def test_draws_depend_on_seed_and_step_alone():
 
 
 def test_words_come_from_distinct_images_and_both_views():
-    model, device = tiny(), torch.device('cpu')
+    model, device = tiny_moca(), torch.device('cpu')
     seen = set()
     for model.step in range(40):
         draws = model.draw(4, device)
@@ -129,7 +111,7 @@ def test_words_come_from_distinct_images_and_both_views():
 
 
 def test_bf16_step_is_near_the_fp32_one():
-    model = tiny()
+    model = tiny_moca()
     images = views()
     draws = model.draw(4, images[0].device)
     other = copy.deepcopy(model)
@@ -142,7 +124,7 @@ def test_bf16_step_is_near_the_fp32_one():
 
 def test_fewer_images_than_words_is_an_error():
     with pytest.raises(UserError, match='words_per_step=4 needs as many distinct images'):
-        tiny()(*views(batch=3), mode='loss')
+        tiny_moca()(*views(batch=3), mode='loss')
 
 
 @pytest.mark.parametrize(
@@ -156,4 +138,4 @@ def test_fewer_images_than_words_is_an_error():
 )
 def test_impossible_settings_are_errors(changes, message):
     with pytest.raises(UserError, match=message):
-        tiny(**changes)
+        tiny_moca(**changes)

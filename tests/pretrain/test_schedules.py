@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from mmengine.registry import MODELS
 
 from moca.errors import UserError
 from moca.pretrain.optim import parameter_groups
 from moca.pretrain.schedules import PretrainSchedule, cosine_between, warmup_cosine
+from tests.pretrain.tiny import tiny_moca
 
 # 625 steps an epoch, 200 epochs, batch 2048
 PEAK, WARMUP, END, LAST = 1.2e-3, 30 * 625, 250 * 625, 200 * 625
@@ -68,20 +68,3 @@ def test_parameter_groups_follow_the_released_rule():
 def test_unknown_name_fragment_is_an_error():
     with pytest.raises(UserError, match='prototype_generator'):
         parameter_groups(tiny_moca(), 0.05, dict(prototype_generator=1e-4))
-
-
-def tiny_moca():
-    return MODELS.build(
-        dict(
-            type='MOCAPretrain',
-            backbone=dict(
-                type='PlainViT',
-                arch=dict(patch_size=8, embed_dim=32, depth=4, num_heads=4),
-                img_size=48,
-            ),
-            decoder=dict(dim=24, depth=1, num_heads=4),
-            num_words=64,
-            early_layer=2,
-            skip_offset=1,
-        )
-    )

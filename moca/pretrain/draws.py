@@ -1,0 +1,88 @@
+"""The random choices of one step of MOCA, a function of seed, step and process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from mmengine.dist import get_rank, get_world_size
+from torch import Tensor
+
+from moca.errors import UserError
+from moca.pretrain.masking import MaskRound, complementary_rounds, random_order
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Every random choice of one step.
+
+    Attributes:
+        rounds: Masks of the two rounds, for the ``2B`` images ``cat(view1, view2)``.
+        word_view: Which view gives the new words, 0 or 1.
+        word_images: Their images, counted over all processes, ``[words_per_step]``.
+        word_tokens: Their patch tokens, ``[words_per_step]``.
+    """
+
+    rounds: tuple[MaskRound, MaskRound]
+    word_view: int
+    word_images: Tensor
+    word_tokens: Tensor
+
+
+def make_draws(
+    seed: int,
+    step: int,
+    batch: int,
+    sizes: Sequence[tuple[int, int]],
+    tokens: int,
+    central: Tensor,
+    words: int,
+) -> Draws:
+    """Make the random choices of one step.
+
+    They need no state, so a resumed run continues as if it had not stopped: the new words are the
+    same on every process, the masks differ.
+
+    Args:
+        seed: Of the run.
+        step: Of the optimiser.
+        batch: Images of this process, each of which has two views.
+        sizes: Visible and decoded tokens of each round.
+        tokens: Patch tokens L of an image.
+        central: Tokens that may become words, ``[M]``; its device is the masks'.
+        words: New words, from as many distinct images of all processes.
+
+    Raises:
+        UserError: Fewer images over all processes than words.
+    """
+    available = batch * get_world_size()
+    if available < words:
+        raise UserError(
+            f'words_per_step={words} needs as many distinct images, but the batch of all '
+            f'processes has {available}. Raise train_dataloader.batch_size.'
+        )
+    device = central.device
+    shared = torch.Generator().manual_seed(_mix(seed, step))
+    own = torch.Generator(device).manual_seed(_mix(seed, step, get_rank() + 1))
+    word_view = int(torch.randint(2, (1,), generator=shared))
+    word_images = torch.randperm(available, generator=shared)[:words]
+    choice = torch.randint(len(central), (words,), generator=shared)
+    return Draws(
+        rounds=complementary_rounds(random_order(2 * batch, tokens, own, device), sizes),
+        word_view=word_view,
+        word_images=word_images.to(device),
+        word_tokens=central[choice.to(device)],
+    )
+
+
+def _mix(*numbers: int) -> int:
+    """One 63-bit seed from several numbers, such that near ones give unrelated seeds."""
+    state = 0
+    for number in numbers:
+        # one round of splitmix64
+        state = (state + number + 0x9E3779B97F4A7C15) % 2**64
+        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
+        state ^= state >> 31
+    return state >> 1
