@@ -139,10 +139,11 @@ def _transfer(
 def _predictions(plan: Plan, kind: str, runs: list[Stage]) -> Stage:
     output = plan.folder / 'pictures' / f'{kind}.png'
     folders = [str(run.folder) for run in runs]
+    count = '3' if kind == 'segmentation' else '8'
     return Stage(
         name=f'pictures-{kind}',
         title=f'pictures of {kind}',
-        command=('tools/visualize.py', kind, *folders, '--out', str(output)),
+        command=('tools/visualize.py', kind, *folders, '--count', count, '--out', str(output)),
         output=output,
         seconds=15.0,
         needs=tuple(run.name for run in runs),
@@ -158,8 +159,8 @@ def _features(plan: Plan) -> Stage:
         command=(
             *('tools/visualize.py', 'features', config),
             *('--data-root', str(plan.folder / 'data' / 'streets')),
-            *('--checkpoint', str(plan.checkpoint), '--branch', 'teacher'),
-            *('--out', str(output)),
+            *('--checkpoint', str(plan.checkpoint), '--branch', 'teacher', '--name', MOCA_ROW),
+            *('--count', '3', '--out', str(output)),
         ),
         output=output,
         seconds=12.0,

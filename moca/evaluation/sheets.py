@@ -40,7 +40,7 @@ def segmentation_sheet(folders: Sequence[Path], out: Path, count: int) -> None:
     titles = ['picture', 'truth', *(_title(finished, 'mIoU_present') for finished in runs)]
     classes = sorted(seen)
     lines = -(-len(classes) // 6)
-    figure = pictures.sheet(rows, titles, f'Validation pictures: {_heading(runs)}', legend=lines)
+    figure = pictures.sheet(rows, titles, _heading(runs), legend=lines)
     pictures.class_legend(figure, [names[i] for i in classes], [palette[i] for i in classes])
     pictures.save_figure(figure, out)
 
@@ -68,7 +68,7 @@ def detection_sheet(folders: Sequence[Path], out: Path, count: int) -> None:
             found[place].append(_found_instances(result))
     titles = ['truth', *(_title(finished, 'bbox_mAP') for finished in runs)]
     # Transposed: pictures of objects are square, and many fit beside each other.
-    heading = f'Validation pictures, objects of score {SCORE} and more: {_heading(runs)}'
+    heading = f'Objects of score {SCORE} and more: {_heading(runs)}'
     columns = len(indices)
     rows = [[images[place] for place in range(columns)] for _ in titles]
     figure = pictures.sheet(rows, [''] * columns, heading, indent=True)
@@ -126,7 +126,7 @@ def _title(finished: FinishedRun, metric: str) -> str:
 
 def _heading(runs: Sequence[FinishedRun]) -> str:
     run = runs[0].run
-    return f'{run.title}, {run.arch}, {run.iterations} steps on {run.train_images} pictures'
+    return f'{run.title}: {run.arch}, {run.iterations} steps on {run.train_images} pictures'
 
 
 @torch.no_grad()

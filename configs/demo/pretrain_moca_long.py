@@ -1,0 +1,25 @@
+"""MOCA on the demo's generated scenes, long enough to tell something: under an hour of two cores.
+
+Source: demo/pretrain_moca.py; more pictures and steps, and a slower teacher.
+Command: tools/pretrain.py configs/demo/pretrain_moca_long.py --data-root DATA/pictures/train --amp
+Published: nothing; tools/demo.py --long lays it beside random init.
+Cost: 60 epochs of 6000 pictures, 11,220 steps of 32.
+"""
+
+_base_ = ['./pretrain_moca.py']
+
+max_epochs = 60
+train_cfg = dict(max_epochs=max_epochs)
+custom_hooks = [
+    dict(
+        type='PretrainSchedule',
+        base_lr=6e-3,
+        warmup_epochs=2,
+        stretch=1.25,
+        final_weight_decay=None,
+        momentum=0.99,
+    ),
+    dict(type='CorruptPictures', max_share=0.01),
+    dict(type='StopOnNonFiniteLoss'),
+]
+default_hooks = dict(logger=dict(interval=50), checkpoint=dict(interval=1))
