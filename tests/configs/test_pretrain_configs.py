@@ -42,7 +42,7 @@ def tiny(config: Path | str, pictures: Path, work_dir: Path, *options: str) -> C
     patch = vit_dimensions(cfg.model.backbone.arch).patch_size
     cfg.model.backbone.arch = dict(patch_size=patch, embed_dim=32, depth=6, num_heads=2)
     cfg.model.decoder = dict(dim=32, depth=1, num_heads=2)
-    cfg.model.num_words = 64
+    cfg.model.num_words, cfg.model.words_per_step = 64, 4  # of a batch of 4
     cfg.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False)
     cfg.train_cfg.max_epochs = 2
     cfg.custom_hooks[0].warmup_epochs = 1
