@@ -3,14 +3,14 @@
 Source: pretrain/moca_tiny-imagenet.py with choices of ours, marked below.
 Command: tools/pretrain.py configs/demo/pretrain_moca.py --data-root DATA/pictures/train --amp
 Published: nothing; tools/demo.py lays it beside random init.
-Cost: 740 steps of 32 pictures, about 4 minutes of a CPU core.
+Cost: 592 steps of 32 pictures, about 4 minutes of a CPU core.
 """
 
 _base_ = ['../pretrain/moca_tiny-imagenet.py', './_base_/vit.py']
 
 # choice: small steps, but many of them: 1200 pictures / 32 = 37 an epoch
 batch_size = 32
-max_epochs = 20
+max_epochs = 16
 
 model = dict(
     backbone=dict(arch={{_base_.demo_arch}}),
@@ -56,6 +56,5 @@ custom_hooks = [
         momentum=0.98,  # choice: .99 hardly moves the teacher within hundreds of steps
     ),
     dict(type='CorruptPictures', max_share=0.01),
-    dict(type='StopOnNonFiniteLoss'),
 ]
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=5))

@@ -20,6 +20,5 @@ custom_hooks = [
         momentum=0.99,
     ),
     dict(type='CorruptPictures', max_share=0.01),
-    dict(type='StopOnNonFiniteLoss'),
 ]
 default_hooks = dict(logger=dict(interval=50), checkpoint=dict(interval=1))

@@ -33,7 +33,7 @@ class Plan:
     folder: Path
     data: DataSettings = field(default_factory=DataSettings)
     pretrain: Path = CONFIGS / 'pretrain_moca.py'
-    pretrain_seconds: float = 200.0
+    pretrain_seconds: float = 150.0
     seeds: tuple[int, ...] = (0, 1, 2)
     pretrain_options: tuple[str, ...] = ()
     transfer_options: tuple[str, ...] = ()
@@ -67,8 +67,8 @@ def make_stages(plan: Plan) -> list[Stage]:
     stages = [_pretraining(plan)]
     runs: dict[str, list[Stage]] = {}
     for protocol, title, seeds, seconds in (
-        ('linear-bn', 'linear probe', plan.seeds, 30.0),
-        ('finetune', 'fine-tuning', (0,), 45.0),
+        ('linear-bn', 'linear probe', plan.seeds, 32.0),
+        ('finetune', 'fine-tuning', (0,), 60.0),
         ('mask-rcnn', 'detection', (0,), 70.0),
     ):
         runs[protocol] = [
