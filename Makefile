@@ -42,5 +42,5 @@ format: setup ## apply the formatting and the safe lint fixes
 	@$(BIN)/ruff format
 
 clean: ## remove the environment and all caches; leaves work_dirs and data alone
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .dist_test
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,19 +6,19 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-python3}
 
 fail() { printf 'set-up: %s\n' "$1" >&2; exit 2; }
-# Exit status 0 if this interpreter starts and is new enough.
-is_recent() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+# Exit status 0 if this interpreter starts and the locked packages have wheels for it.
+is_supported() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; }
 
-command -v "$python" >/dev/null || fail "'$python' is not on PATH; install Python 3.11 or newer"
-is_recent "$python" || fail "moca needs Python 3.11 or newer, but '$python' is $("$python" -V 2>&1); \
+command -v "$python" >/dev/null || fail "'$python' is not on PATH; install Python 3.11, 3.12 or 3.13"
+is_supported "$python" || fail "moca's lock is for Python 3.11 to 3.13, but '$python' is $("$python" -V 2>&1); \
 choose another one with: make setup PYTHON=python3.12"
 
 if command -v uv >/dev/null; then
     # A venv that uv made has no pip, and needs none.
-    is_recent .venv/bin/python || uv venv --quiet --clear --python "$python" .venv
+    is_supported .venv/bin/python || uv venv --quiet --clear --python "$python" .venv
     install=(uv pip install --quiet --python .venv/bin/python)
 else
-    if ! is_recent .venv/bin/python || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    if ! is_supported .venv/bin/python || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
         "$python" -m venv --clear .venv \
             || fail "'$python -m venv' failed; on Debian and Ubuntu: apt install python3-venv"
     fi

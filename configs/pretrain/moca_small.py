@@ -31,6 +31,5 @@ custom_hooks = [
         momentum=0.990,
     ),
     dict(type='CorruptPictures', max_share=0.01),
-    dict(type='StopOnNonFiniteLoss'),
 ]
 default_hooks = dict(logger=dict(interval=10))

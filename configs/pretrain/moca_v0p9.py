@@ -21,5 +21,4 @@ custom_hooks = [
         momentum=0.990,
     ),
     dict(type='CorruptPictures', max_share=0.01),
-    dict(type='StopOnNonFiniteLoss'),
 ]

@@ -32,7 +32,6 @@ model = dict(
     decoder_mask_ratio=(0.35, 0.55),
     early_layer=4,
     skip_offset=2,
-    seed=0,
 )
 
 # BYOL's two views: stronger blur in the first, solarisation in the second
@@ -87,7 +86,6 @@ custom_hooks = [
         momentum=0.994,
     ),
     dict(type='CorruptPictures', max_share=0.01),
-    dict(type='StopOnNonFiniteLoss'),
 ]
 # averages over the last 50 steps, as the loss is logged
 log_processor = dict(

@@ -2,6 +2,7 @@
 
 from moca.engine.amp import AutocastDtypeHook, AutocastOptimWrapper
 from moca.engine.checkpoints import AtomicCheckpointHook
+from moca.engine.finite_loss import StopOnNonFiniteLoss
 from moca.engine.layer_decay import LayerDepthOptimWrapperConstructor
 
 __all__ = [
@@ -9,4 +10,5 @@ __all__ = [
     'AutocastDtypeHook',
     'AutocastOptimWrapper',
     'LayerDepthOptimWrapperConstructor',
+    'StopOnNonFiniteLoss',
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
-from torch import Tensor
+from torch import Tensor, nn
 
-from moca.errors import UserError
+from moca.errors import CheckpointMismatch
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
@@ -58,30 +59,18 @@ class AtomicCheckpointHook(CheckpointHook):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(backend_args=dict(backend='atomic'), **kwargs)
 
-    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Compare the tensors of a run's checkpoint with the model's.
+    def before_train(self, runner: Any) -> None:
+        """Clear what a killed process left half written, and see what is this run's to remove."""
+        super().before_train(runner)
+        if is_main_process():
+            for partial in Path(self.out_dir).glob('.*.pth.*.partial'):
+                partial.unlink(missing_ok=True)
+        # without --resume, checkpoints found here are another run's: they stay
+        self._mine = run_checkpoints(self.out_dir) if runner.iter > 0 else []
 
-        Raises:
-            UserError: Keys or shapes differ.
-        """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-        theirs = {
-            name: tuple(value.shape)
-            for name, value in checkpoint.get('state_dict', checkpoint).items()
-            if isinstance(value, Tensor)
-        }
-        differing = sorted(
-            name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)
-        )
-        if differing:
-            name = differing[0]
-            raise UserError(
-                f'The checkpoint to go on from is of another model: {len(differing)} tensors '
-                f'differ, the first is {name} ({theirs.get(name, "absent")} in the file, '
-                f'{ours.get(name, "absent")} in the model). Use the config and options of the run '
-                'that wrote it, or start a new run with --work-dir.'
-            )
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Compare the tensors of a run's checkpoint with the model's; see `check_fit`."""
+        check_fit(runner.model, checkpoint.get('state_dict', checkpoint), 'the checkpoint')
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict[str, Any]) -> None:
         keep: int = self.max_keep_ckpts  # type: ignore[has-type]
@@ -90,9 +79,37 @@ class AtomicCheckpointHook(CheckpointHook):
             super()._save_checkpoint_with_step(runner, step, meta)
         finally:
             self.max_keep_ckpts = keep
+        self._mine.insert(0, Path(self.last_ckpt))
         if keep > 0 and is_main_process():
-            for old in run_checkpoints(self.out_dir)[keep:]:
+            for old in self._mine[keep:]:
                 old.unlink(missing_ok=True)
+
+
+def check_fit(model: nn.Module, state: Mapping[str, Any], name: str) -> None:
+    """Verify that a run's state dict is exactly a model's, key by key and shape by shape.
+
+    Args:
+        model: Wrapped for several processes or not.
+        state: What is to be loaded.
+        name: What to call it in the message.
+
+    Raises:
+        CheckpointMismatch: It differs.
+    """
+    inner: Any = model.module if is_model_wrapper(model) else model
+    ours = {key: list(value.shape) for key, value in inner.state_dict().items()}
+    theirs = {k: list(v.shape) for k, v in state.items() if isinstance(v, Tensor)}
+    differing = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
+    if differing:
+        rows = [
+            f'{key} ({theirs.get(key, "absent")} in the file, {ours.get(key, "absent")} here)'
+            for key in differing[:3]
+        ]
+        raise CheckpointMismatch(
+            f'{name} is of another model: {len(differing)} tensors differ: {", ".join(rows)}'
+            f'{", ..." if len(differing) > 3 else ""}. Use the config and the options (--arch) of '
+            'the run that wrote it, or start a new run with --work-dir.'
+        )
 
 
 def run_checkpoints(folder: str | Path) -> list[Path]:

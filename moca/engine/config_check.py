@@ -28,6 +28,18 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f' Did you mean {matches[0]!r}?' if matches else ''
 
 
+def check_arguments(cls: type, given: Iterable[str], field: str) -> None:
+    """Check that a class takes the arguments which a config field holds for it.
+
+    Raises:
+        UserError: naming the field, the unknown argument and the nearest known one.
+    """
+    known = _arguments(cls, 'type') or set()
+    for argument in given:
+        if argument not in known:
+            raise UserError(f'{field} has no argument {argument!r}.{nearest(argument, known)}')
+
+
 def check_config(cfg: Config, source: str = 'config') -> None:
     """Check every dict of a config whose ``type`` is a class of this package.
 

@@ -25,6 +25,12 @@ from moca.errors import UserError
 
 P = ParamSpec('P')
 
+# Top-level fields that `Runner` or this package reads; others are variables of the config file.
+_FIELDS_READ = {
+    *inspect.signature(Runner.__init__).parameters,
+    *('custom_imports', 'model_wrapper_cfg', 'protocol', 'tta_model'),
+}
+
 
 class _KeyValueAction(DictAction):
     """mmengine's ``KEY=VALUE`` parser, with argparse's error instead of a traceback."""
@@ -149,7 +155,9 @@ def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
             fn(*args, **kwargs)
         except UserError as error:
             red, plain = ('\033[31m', '\033[0m') if sys.stderr.isatty() else ('', '')
-            print(f'{red}error: {error}{plain}', file=sys.stderr)
+            # from a loader's worker it arrives with the worker's traceback in front
+            message = str(error).rsplit('UserError: ', 1)[-1].strip()
+            print(f'{red}error: {message}{plain}', file=sys.stderr)
             return 2
         finally:
             # Left to the interpreter's exit, gloo's threads can outlive what they use and abort.
@@ -170,6 +178,12 @@ def merge_options(cfg: Config, options: dict[str, Any]) -> None:
     known = [*cfg.keys(), *inspect.signature(Runner.__init__).parameters]
     for key, value in options.items():
         top = key.split('.')[0]
+        if top in cfg and top not in _FIELDS_READ:
+            raise UserError(
+                f'--cfg-options {key}={value}: {top} only helps to write the config, nothing reads '
+                'it afterwards. Set the field that it was used in, such as train_cfg.max_iters, '
+                'train_cfg.max_epochs or train_dataloader.batch_size (or --data-root).'
+            )
         if top not in known:
             raise UserError(
                 f'--cfg-options {key}={value}: the config has no field {top!r}.'

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
@@ -38,15 +40,19 @@ class CondenserDecoder(nn.Module):
         mlp_ratio: float = 4.0,
     ) -> None:
         super().__init__()
-        # eps 1e-6 in every norm, as in the encoder
-        self.norm_in = nn.LayerNorm(in_dim, eps=1e-6)
+        # as in the encoder; timm's own default has been 1e-5
+        norm = partial(nn.LayerNorm, eps=1e-6)
+        self.norm_in = norm(in_dim)
         self.embed = nn.Linear(in_dim, dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.register_buffer('pos_embed', sincos_positions(grid, dim, num_prefix=1))
         self.blocks = nn.Sequential(
-            *(Block(dim, num_heads, mlp_ratio, qkv_bias=True) for _ in range(depth))
+            *(
+                Block(dim, num_heads, mlp_ratio, qkv_bias=True, norm_layer=norm)
+                for _ in range(depth)
+            )
         )
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.norm = norm(dim)
 
     def forward(self, early: Tensor, summary: Tensor, mask: MaskRound) -> Tensor:
         """Decode the visible and the hidden tokens of a round.

@@ -6,6 +6,7 @@ field says which one it follows.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from moca.backbone import PlainViT
+from moca.engine.config_check import check_arguments
 from moca.errors import UserError
 from moca.pretrain.codebook import Codebook, perplexity
 from moca.pretrain.decoder import CondenserDecoder
@@ -34,15 +36,16 @@ CHUNK_IMAGES = 4
 class MOCAPretrain(BaseModel):
     """MOCA's networks and one training step.
 
-    Random draws depend on ``seed``, ``step`` and the process alone, so a resumed run continues
-    as if it had not stopped.
+    Random draws depend on the run's seed, the step and the process alone, so a resumed run
+    continues as if it had not stopped.
 
     Args:
         backbone: Config of the student, a :class:`moca.backbone.PlainViT`.
         decoder: ``dim``, ``depth`` and ``num_heads`` of the condenser; 512, 2, 16.
         num_words: Codebook words K; 4096.
         words_per_step: Words replaced in a step over all processes together; 4. (The released
-            code asks for 32 and keeps 4; see the docstring of :class:`Codebook`.)
+            code asks for 32, of which 4 survive on its 8 GPUs: each process updates its own
+            codebook with 4, and DDP then broadcasts the first one's over the others'.)
         inv_delta: Inverse temperature of the assignments; 10.
         kappa: Scale of the student's logits; 3, fixed.
         generator_mlp_ratio: Hidden width of the prototype generators over the encoder's; 2.
@@ -52,7 +55,6 @@ class MOCAPretrain(BaseModel):
         decoder_mask_ratio: Share hidden from the decoder too; .35, .55.
         early_layer: How many blocks before the last the decoder's tokens are taken; 4.
         skip_offset: Border cells left out of the image target and of new words; 2.
-        seed: Of the masks and of the choice of words.
         data_preprocessor: As in mmengine.
     """
 
@@ -72,7 +74,6 @@ class MOCAPretrain(BaseModel):
         decoder_mask_ratio: Sequence[float] = (0.35, 0.55),
         early_layer: int = 4,
         skip_offset: int = 2,
-        seed: int = 0,
         data_preprocessor: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(data_preprocessor)
@@ -87,6 +88,7 @@ class MOCAPretrain(BaseModel):
                 f'early_layer={early_layer} names no block of a backbone of '
                 f'{self.student.num_layers} blocks; choose 0 to {self.student.num_layers - 1}.'
             )
+        check_arguments(CondenserDecoder, decoder or {}, 'model.decoder')
         self.decoder = CondenserDecoder(width, grid, **(decoder or {}))
         self.codebook = Codebook(num_words, width, words_per_step, inv_delta)
         self.image_prototypes = PrototypeGenerator(width, width, generator_mlp_ratio)
@@ -99,8 +101,8 @@ class MOCAPretrain(BaseModel):
         self.register_buffer(
             'central', central_tokens(grid, skip_offset, torch.device('cpu')), persistent=False
         )
-        self.seed = seed
-        # set before each step by the PretrainSchedule hook
+        # set by the PretrainSchedule hook: the seed of the run, and every step the other two
+        self.seed = 0
         self.step = 0
         self.momentum = 1.0
         teacher_of(self.student, self.teacher)
@@ -214,8 +216,11 @@ class MOCAPretrain(BaseModel):
             codes=self.codebook.assign(self.codebook.similarities(teacher)),
             image_target=self._image_target(teacher, track=False),
         )
-        image_prototypes = self.image_prototypes(self.codebook.words)
-        dense_prototypes = self.dense_prototypes(self.codebook.words)
+        # copies, whose BatchNorm may take note of the words
+        image_prototypes, dense_prototypes = (
+            copy.deepcopy(generator)(self.codebook.words)
+            for generator in (self.image_prototypes, self.dense_prototypes)
+        )
         patches = self.student.embed(images)
         for number, mask in enumerate(draws.rounds):
             summary, dense = self._predict(patches, mask)

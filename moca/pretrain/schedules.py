@@ -28,6 +28,8 @@ def cosine_between(step: float, start: float, final: float, end: float) -> float
 class PretrainSchedule(Hook):
     """Set every step's learning rate, weight decay and teacher momentum before it runs.
 
+    The method's ``seed`` becomes the run's, its ``step`` and ``momentum`` are set as well.
+
     All are functions of the step, not of what came before, so a resumed run needs no state.
     Parameter groups marked ``constant`` (see :func:`moca.pretrain.optim.parameter_groups`) keep
     their learning rate and weight decay.
@@ -73,6 +75,13 @@ class PretrainSchedule(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Turn epochs into steps and the batch into the peak learning rate."""
+        if runner.optim_wrapper._accumulative_counts > 1:
+            raise UserError(
+                f'optim_wrapper.accumulative_counts={runner.optim_wrapper._accumulative_counts}: '
+                'pre-training moves teacher and codebook once a step and cannot accumulate yet. '
+                'Set it to 1; the learning rate follows the smaller batch.'
+            )
+        self._model(runner).seed = runner.train_dataloader.sampler.seed
         loop = runner.train_loop
         self.steps: int = loop.max_iters
         per_epoch = loop.max_iters / loop.max_epochs
@@ -108,7 +117,11 @@ class PretrainSchedule(Hook):
                 group['weight_decay'] = cosine_between(
                     step, self.weight_decay, self.final_weight_decay, self.steps
                 )
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = self._model(runner)
         model.step = step
         if self.momentum is not None:
             model.momentum = cosine_between(step, self.momentum, 1.0, self.steps)
+
+    @staticmethod
+    def _model(runner: Any) -> Any:
+        return runner.model.module if is_model_wrapper(runner.model) else runner.model

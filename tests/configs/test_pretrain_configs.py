@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from moca.backbone import PlainViT, load_checkpoint, vit_dimensions
@@ -105,6 +108,48 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
         assert torch.equal(second.model.state_dict()[name], value), name
 
 
+def test_schedules_of_v1_reach_every_parameter_group(pictures: Path, tmp_path: Path) -> None:
+    cfg = tiny('configs/pretrain/moca_v1p0.py', pictures, tmp_path, '--seed', '5')
+    cfg.train_cfg.max_epochs = 4
+    runner = Runner.from_cfg(cfg)
+    seen: list[dict[str, Any]] = []
+
+    class Watch(Hook):
+        priority = 'LOWEST'
+
+        def after_train_iter(self, runner: Runner, *_: Any, **__: Any) -> None:
+            groups = {
+                g['name']: (g['lr'], g['weight_decay'])
+                for g in runner.optim_wrapper.optimizer.param_groups
+            }
+            model = runner.model
+            seen.append(dict(groups, momentum=model.momentum, step=model.step, seed=model.seed))
+
+    runner.register_hook(Watch())
+    runner.train()
+    # 8 steps of 4 pictures; 2 of warm-up; the cosine ends at epoch int(1.25 * 4) = 5, step 10
+    assert [s['step'] for s in seen] == list(range(8))
+    peak = 1.5e-4 * 4 / 256
+    for step, values in enumerate(seen):
+        cosine = (1 + math.cos(math.pi * (step - 2) / 8)) / 2
+        rate = peak * (step / 2 if step < 2 else cosine)
+        half = (1 - math.cos(math.pi * step / 8)) / 2
+        assert values['main, decayed'] == pytest.approx((rate, 0.05 + 0.15 * half))
+        assert values['main, not decayed'] == pytest.approx((rate, 0.0))
+        for name in ('image_prototypes', 'dense_prototypes'):
+            assert values[f'{name}, decayed'] == (1e-4, 0.05)
+            assert values[f'{name}, not decayed'] == (1e-4, 0.0)
+        assert values['momentum'] == pytest.approx(0.994 + 0.006 * half)
+        assert values['seed'] == 5
+
+
+def test_accumulation_is_refused(pictures: Path, tmp_path: Path) -> None:
+    options = ('--cfg-options', 'optim_wrapper.accumulative_counts=2')
+    cfg = tiny('configs/pretrain/moca_v1p0.py', pictures, tmp_path, *options)
+    with pytest.raises(UserError, match='accumulative_counts=2'):
+        Runner.from_cfg(cfg).train()
+
+
 def test_resume_from_another_codebook_is_an_error(pictures: Path, tmp_path: Path) -> None:
     config = 'configs/pretrain/moca_v0p9.py'
     cfg = tiny(config, pictures, tmp_path)
@@ -112,7 +157,7 @@ def test_resume_from_another_codebook_is_an_error(pictures: Path, tmp_path: Path
     Runner.from_cfg(cfg).train()
     other = tiny(config, pictures, tmp_path, '--resume')
     other.model.num_words = 128
-    with pytest.raises(UserError, match=r'codebook\.words .*\(64, 32\) in the file'):
+    with pytest.raises(UserError, match=r'codebook\.words \(\[64, 32\] in the file'):
         Runner.from_cfg(other).train()
 
 
@@ -124,6 +169,8 @@ def test_resume_from_another_codebook_is_an_error(pictures: Path, tmp_path: Path
         (['CONFIG', '--arch', 'vit_bse_patch16'], 'is no timm ViT. Near names: vit_base_patch16'),
         (['CONFIG', '--launcher', 'pytorch'], 'the environment has no RANK'),
         (['CONFIG', '--cfg-options', 'model.num_wrds=64'], "Did you mean 'num_words'"),
+        (['CONFIG', '--cfg-options', 'model.decoder.dpth=3'], "Did you mean 'depth'"),
+        (['CONFIG', '--cfg-options', 'max_epochs=5'], 'Set the field that it was used in'),
         (['CONFIG', '--cfg-options', 'model.skip_offset=7'], 'skip_offset=7 leaves no central'),
     ],
 )

@@ -32,7 +32,10 @@ def take_steps(rank: int, world_size: int, steps: int = 2) -> dict[str, Any]:
             {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
         )
     )
-    step_model: Any = MMDistributedDataParallel(model) if world_size > 1 else model
+    step_model: Any = (
+        # as configs/pretrain: nothing but gradients travels by itself
+        MMDistributedDataParallel(model, broadcast_buffers=False) if world_size > 1 else model
+    )
     model.momentum = 0.9
     losses = []
     for step in range(steps):
@@ -65,5 +68,7 @@ def process(rank: int, world_size: int, folder: str) -> None:
     dist.init_process_group(
         'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=world_size
     )
-    torch.save(take_steps(rank, world_size), Path(folder) / f'rank{rank}.pth')
+    result = take_steps(rank, world_size)
+    result['own_draws'] = tiny_moca().draw(IMAGES // world_size, torch.device('cpu'))
+    torch.save(result, Path(folder) / f'rank{rank}.pth')
     dist.destroy_process_group()

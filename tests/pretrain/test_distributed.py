@@ -8,7 +8,9 @@ from tests.pretrain.one_step import process, take_steps
 
 def test_two_processes_equal_one(tmp_path):
     mp.spawn(process, args=(2, str(tmp_path)), nprocs=2)
-    first, second = (torch.load(tmp_path / f'rank{rank}.pth') for rank in range(2))
+    first, second = (
+        torch.load(tmp_path / f'rank{rank}.pth', weights_only=False) for rank in range(2)
+    )
     one = take_steps(rank=0, world_size=1)
 
     for name, value in one['codebook'].items():
@@ -22,3 +24,12 @@ def test_two_processes_equal_one(tmp_path):
         # the key's bias has a true gradient of zero: its rounding is measured against the tensor
         assert difference <= 1e-5 * value.abs().max() + 1e-9, name
     assert first['codebook']['pointer'].item() == 8
+
+    # what each process draws by itself: the same words, from the images of both, other masks
+    ours, theirs = first['own_draws'], second['own_draws']
+    assert ours.word_view == theirs.word_view
+    assert torch.equal(ours.word_images, theirs.word_images)
+    assert torch.equal(ours.word_tokens, theirs.word_tokens)
+    assert set(ours.word_images.tolist()) <= set(range(8))
+    assert len(set(ours.word_images.tolist())) == 4
+    assert not torch.equal(ours.rounds[0].order, theirs.rounds[0].order)

@@ -16,7 +16,7 @@ def test_learning_rate_of_the_paper():
     assert warmup_cosine(0, PEAK, WARMUP, END) == 0
     assert warmup_cosine(WARMUP / 2, PEAK, WARMUP, END) == pytest.approx(6e-4)
     assert warmup_cosine(WARMUP, PEAK, WARMUP, END) == pytest.approx(PEAK)
-    # methods/moca.md: "stopped at 200 (last value 1.47e-4)"
+    # where the released run stops, at epoch 200
     assert warmup_cosine(LAST, PEAK, WARMUP, END) == pytest.approx(1.47e-4, rel=5e-3)
     assert warmup_cosine(END, PEAK, WARMUP, END) == pytest.approx(0, abs=1e-12)
 

@@ -1,4 +1,4 @@
-"""Hooks that watch a pre-training run."""
+"""Stop a run whose loss is no longer a number."""
 
 from __future__ import annotations
 
@@ -41,15 +41,19 @@ class StopOnNonFiniteLoss(Hook):
         if not broken:
             return
         rates = [group['lr'] for group in runner.optim_wrapper.param_groups]
-        files = ''
-        if data_batch is not None and 'index' in data_batch:
-            dataset = runner.train_dataloader.dataset
-            names = [str(dataset.path(int(i))) for i in data_batch['index'][:4]]
-            files = f' Batch begins with {", ".join(names)}.'
+        names = _pictures(runner, data_batch or {})
+        files = f' The batch begins with {", ".join(names[:4])}.' if names else ''
         raise UserError(
             f'step {runner.iter + 1}: '
             + ', '.join(f'{name} is {value}' for name, value in broken.items())
             + f' at learning rate {max(rates):.3g}.{files} The last checkpoint in '
-            f'{runner.work_dir} is from before. Lower base_lr or use float32 (no --amp), '
+            f'{runner.work_dir} is from before. Lower the learning rate or use float32 (no --amp), '
             'then --resume.'
         )
+
+
+def _pictures(runner: Any, batch: dict[str, Any]) -> list[str]:
+    """Files of a batch, as pre-training's data set and as mmseg's and mmdet's name them."""
+    if 'index' in batch:
+        return [str(runner.train_dataloader.dataset.path(int(i))) for i in batch['index']]
+    return [str(sample.img_path) for sample in batch.get('data_samples', [])]
