@@ -10,6 +10,7 @@ Example:
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,6 +49,8 @@ def run(argv: Sequence[str] | None = None) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; 1 if a stage failed, 130 if it was interrupted."""
+    # A polite kill ends the stages as Ctrl-C does, instead of leaving them behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return run(argv)
     except StageFailed as error:

@@ -1,4 +1,4 @@
-"""Run the demo's stages as processes of their own, as many at a time as there are cores."""
+"""Run the demo's stages as processes of one thread each, as many at a time as there are cores."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ class Display(Protocol):
     def left(self, seconds: float) -> None: ...
 
 
-Launch = Callable[[Sequence[str], Path, int], Process]
+Launch = Callable[[Sequence[str], Path], Process]
 
 
-def launch(command: Sequence[str], log: Path, cores: int) -> Process:
+def launch(command: Sequence[str], log: Path) -> Process:
     """Start a tool with this interpreter; its output goes to `log`."""
-    threads = dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), cores)
-    environment = {**os.environ, **{k: str(v) for k, v in threads.items()}, 'PYTHONUNBUFFERED': '1'}
+    threads = dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), '1')
+    environment = {**os.environ, **threads, 'PYTHONUNBUFFERED': '1'}
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open('w') as out:
         return subprocess.Popen(
@@ -78,12 +78,12 @@ class _Running:
 def execute(
     states: States,
     logs: Path,
-    cores: int,
+    jobs: int,
     display: Display,
     launch: Launch = launch,
     poll: float = POLL,
 ) -> None:
-    """Run every stage that is not finished, in order as soon as its needs and cores allow.
+    """Run every stage that is not finished, in order as soon as its needs allow, `jobs` at a time.
 
     Raises:
         StageFailed: when a process fails; the others are ended and can be resumed.
@@ -100,13 +100,9 @@ def execute(
     running: list[_Running] = []
     try:
         while pending or running:
-            free = cores - sum(min(job.stage.cores, cores) for job in running)
-            for stage in list(pending):
-                wanted = min(stage.cores, cores)
-                if wanted <= free and done.issuperset(stage.needs):
-                    running.append(_start(stage, states, logs, wanted, display, launch))
-                    pending.remove(stage)
-                    free -= wanted
+            for stage in _startable(pending, done, jobs - len(running)):
+                running.append(_start(stage, states, logs, display, launch))
+                pending.remove(stage)
             time.sleep(poll)
             for job in list(running):
                 if _look(job, display):
@@ -115,7 +111,9 @@ def execute(
                     spent[job.stage.name] = time.monotonic() - job.start
                     states.end(job.stage, spent[job.stage.name])
                     display.finished(job.stage, spent[job.stage.name], losses(job.log))
-            display.left(time_left(states, spent, running, pending, cores))
+            pace = _pace(states, spent)
+            left = {job.stage.name: _left(job, pace) for job in running}
+            display.left(time_left(left, pending, done, jobs, pace))
     finally:
         for job in running:
             job.process.terminate()
@@ -123,13 +121,16 @@ def execute(
             job.process.wait(timeout=30)
 
 
-def _start(
-    stage: Stage, states: States, logs: Path, cores: int, display: Display, launch: Launch
-) -> _Running:
+def _startable(pending: Sequence[Stage], done: set[str], free: int) -> list[Stage]:
+    """The first of the pending stages whose needs are done, as many as there are places."""
+    return [stage for stage in pending if done.issuperset(stage.needs)][:free]
+
+
+def _start(stage: Stage, states: States, logs: Path, display: Display, launch: Launch) -> _Running:
     command = states.begin(stage)
     log = logs / f'{stage.name}.log'
     display.started(stage, command)
-    return _Running(stage, launch(command, log, cores), log, time.monotonic())
+    return _Running(stage, launch(command, log), log, time.monotonic())
 
 
 def _look(job: _Running, display: Display) -> bool:
@@ -163,22 +164,46 @@ def losses(log: Path) -> list[float]:
     return [float(loss) for _, _, loss in _ITERATION.findall(log.read_text(errors='replace'))]
 
 
-def time_left(
-    states: States,
-    spent: dict[str, float],
-    running: Sequence[_Running],
-    pending: Sequence[Stage],
-    cores: int,
-) -> float:
-    """Estimate of the seconds left, from this machine's speed in the stages finished so far."""
+def _pace(states: States, spent: dict[str, float]) -> float:
+    """How much slower this machine is than expected, from the stages finished so far."""
     usual = sum(states.stages[name].seconds for name in spent)
-    pace = sum(spent.values()) / usual if usual else 1.0
-    work = sum(stage.seconds * pace * min(stage.cores, cores) for stage in pending)
-    for job in running:
-        elapsed = time.monotonic() - job.start
-        if job.share > 0.05:
-            left = elapsed / job.share - elapsed
-        else:
-            left = max(job.stage.seconds * pace - elapsed, 0.1 * job.stage.seconds)
-        work += left * min(job.stage.cores, cores)
-    return work / cores
+    return sum(spent.values()) / usual if usual else 1.0
+
+
+def _left(job: _Running, pace: float) -> float:
+    """Seconds that a running stage will still take: from its own progress as soon as it tells."""
+    elapsed = time.monotonic() - job.start
+    if job.share > 0.05:
+        return elapsed / job.share - elapsed
+    return max(job.stage.seconds * pace - elapsed, 0.1 * job.stage.seconds)
+
+
+def time_left(
+    running: dict[str, float],
+    pending: Sequence[Stage],
+    done: set[str],
+    jobs: int,
+    pace: float = 1.0,
+) -> float:
+    """Play the rest of the work through, and return the seconds that it takes.
+
+    Args:
+        running: Seconds left of each running stage.
+        pending: Stages not started, in order.
+        done: Names of finished stages.
+        jobs: How many run at a time.
+        pace: By which the usual times of pending stages are multiplied.
+    """
+    running, pending, done = dict(running), list(pending), set(done)
+    clock = 0.0
+    while running or pending:
+        for stage in _startable(pending, done, jobs - len(running)):
+            running[stage.name] = stage.seconds * pace
+            pending.remove(stage)
+        if not running:
+            break
+        step = min(running.values())
+        clock += step
+        done |= {name for name, left in running.items() if left <= step}
+        running = {name: left - step for name, left in running.items() if left > step}
+    return clock

@@ -20,8 +20,8 @@ from moca.evaluation import tables
 from moca.evaluation.leaderboard import RANDOM_INIT, Cell, Leaderboard, build_leaderboard
 from moca.evaluation.records import read_runs
 
-CORES = 2
-"""At most so many: the times in `moca.demo.plan` are of two."""
+JOBS = 2
+"""Stages at a time, of one thread each, where there are as many cores."""
 
 
 def run_demo(plan: Plan, console: Console, fresh: bool = False, launch: Launch = launch) -> None:
@@ -37,7 +37,7 @@ def run_demo(plan: Plan, console: Console, fresh: bool = False, launch: Launch =
         UserError: if the folder holds something else than a demo.
         StageFailed: if a stage's process fails.
     """
-    cores = min(CORES, os.cpu_count() or 1)
+    jobs = min(JOBS, os.cpu_count() or 1)
     _prepare(plan.folder, fresh)
     with ProgressDisplay(console) as display:
         data = plan.folder / 'data'
@@ -49,7 +49,7 @@ def run_demo(plan: Plan, console: Console, fresh: bool = False, launch: Launch =
                 write_data(data, plan.data, advance)
             display.say('done: drawing pictures', style='green')
         states = States(plan.folder, make_stages(plan), stamp(plan.data))
-        execute(states, plan.folder / 'logs', cores, display, launch)
+        execute(states, plan.folder / 'logs', jobs, display, launch)
         elapsed = display.elapsed
     board = _leaderboard(plan.folder, console)
     pictures = [
@@ -63,7 +63,7 @@ def run_demo(plan: Plan, console: Console, fresh: bool = False, launch: Launch =
     console.print('\nPictures:', style='bold')
     for path in (overview, *pictures, plan.folder / 'leaderboard.png'):
         console.print(f'  {path}', highlight=False)
-    console.print(f'Time of this run: {minutes(elapsed)} on {cores} core(s).', highlight=False)
+    console.print(f'Time of this run: {minutes(elapsed)}, {jobs} at a time.', highlight=False)
 
 
 def _prepare(folder: Path, fresh: bool) -> None:

@@ -23,8 +23,7 @@ class Stage:
         title: for the display.
         command: a tool of the project and its arguments, without the interpreter.
         output: the file that exists once the command has succeeded.
-        seconds: how long it took where the demo was written, for the first estimate.
-        cores: how many it may use.
+        seconds: how long it took a core where the demo was written, for the first estimate.
         needs: names of the stages that must be finished before.
         config: the config that it runs, if any: a changed config makes the stage run again.
         folder: its work dir, if it has one, cleared when the stage starts anew.
@@ -36,7 +35,6 @@ class Stage:
     command: tuple[str, ...]
     output: Path
     seconds: float
-    cores: int = 1
     needs: tuple[str, ...] = ()
     config: Path | None = None
     folder: Path | None = None

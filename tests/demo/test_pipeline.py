@@ -12,10 +12,10 @@ from PIL import Image
 from rich.console import Console
 
 from moca.demo import pipeline
-from moca.demo.execute import StageFailed, _Running, execute, losses, time_left
+from moca.demo.execute import StageFailed, execute, losses, time_left
 from moca.demo.pipeline import conclusion, run_demo
 from moca.demo.plan import MOCA_ROW, Plan, make_stages
-from moca.demo.stages import Stage, States
+from moca.demo.stages import Stage
 from moca.demo.write import DataSettings
 from moca.errors import UserError
 from moca.evaluation.leaderboard import Cell, Column, Leaderboard, Row
@@ -32,27 +32,27 @@ class Pretender:
     def __init__(self, failing: str | None = None) -> None:
         self.commands: list[list[str]] = []
         self.failing = failing
-        self.cores = 0
-        self.most_cores = 0
+        self.running = 0
+        self.most = 0
 
-    def __call__(self, command: Sequence[str], log: Path, cores: int) -> Pretender.Process:
+    def __call__(self, command: Sequence[str], log: Path) -> Pretender.Process:
         self.commands.append(list(command))
-        self.cores += cores
-        self.most_cores = max(self.most_cores, self.cores)
+        self.running += 1
+        self.most = max(self.most, self.running)
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text('Iter(train) [ 1/2]  lr: 1  loss: 4.5  x\nIter(train) [2/2] loss: 1.25 y\n')
-        return self.Process(self, list(command), log, cores)
+        return self.Process(self, list(command), log)
 
     class Process:
-        def __init__(self, diary: Pretender, command: list[str], log: Path, cores: int) -> None:
-            self.diary, self.command, self.log, self.cores = diary, command, log, cores
+        def __init__(self, diary: Pretender, command: list[str], log: Path) -> None:
+            self.diary, self.command, self.log = diary, command, log
             self.polls, self.terminated = 0, False
 
         def poll(self) -> int | None:
             self.polls += 1
             if self.polls < 2:
                 return None
-            self.diary.cores -= self.cores
+            self.diary.running -= 1
             if self.diary.failing and self.diary.failing in self.log.name:
                 self.log.write_text('Traceback\nValueError: the disk is on fire\n')
                 return 3
@@ -129,7 +129,7 @@ def test_every_stage_runs_once_in_order_and_the_end_tells_all(plan, monkeypatch)
     assert names[0] == 'tools/pretrain.py'
     assert names.count('tools/train.py') == 10  # 2 x (3 probes, fine-tuning, detection)
     assert names[-3:] == ['tools/visualize.py'] * 3
-    assert pretender.most_cores == 2
+    assert pretender.most == 2
     for command in pretender.commands:
         assert f'$ python {command[0]}' in text
     assert 'loss 4.5 -> 1.25' in text
@@ -199,22 +199,19 @@ def test_foreign_folders_are_left_alone(plan):
     assert (plan.folder / 'thesis.tex').exists()
 
 
-def test_time_left_follows_the_pace_of_this_machine(tmp_path):
-    stages = [Stage(n, n, (n,), tmp_path / n, seconds=s, cores=c)
-              for n, s, c in (('a', 10.0, 1), ('b', 20.0, 2), ('c', 30.0, 1))]  # fmt: skip
-    states = States(tmp_path, stages, {})
-    a, b, c = stages
-    # Nothing done: (10 + 2 x 20 + 30) / 2 cores.
-    assert time_left(states, {}, [], [a, b, c], 2) == 40.0
-    # 'a' took twice its time: (2 x 40 + 60) / 2.
-    assert time_left(states, {'a': 20.0}, [], [b, c], 2) == 70.0
-    # 'b' is half done after 60 s: 60 more on both cores, then 'c' at pace 2.
-    running = _Running(b, Pretender()([], tmp_path / 'log', 2), tmp_path / 'log', -60.0, 0.5)
-    left = time_left(states, {'a': 20.0}, [running], [c], 2)
-    import time
+def test_time_left_plays_the_rest_through():
+    def stage(name: str, seconds: float, *needs: str) -> Stage:
+        return Stage(name, name, (name,), Path(name), seconds, needs=needs)
 
-    elapsed = time.monotonic() + 60.0
-    assert left == pytest.approx(elapsed + 30.0, abs=0.5)
+    work = [stage('train', 100.0), stage('a', 30.0, 'train'), stage('b', 40.0), stage('c', 50.0)]
+    # Two at a time: train 0..100, b 0..40, c 40..90, then a 100..130.
+    assert time_left({}, work, set(), 2) == 130.0
+    # One at a time: all of them.
+    assert time_left({}, work, set(), 1) == 220.0
+    # Twice as slow, 10 s of the training left: b 0..80, a 10..70, c 70..170.
+    assert time_left({'train': 10.0}, work[1:], set(), 2, pace=2.0) == 170.0
+    assert time_left({}, work[1:2], {'train'}, 2) == 30.0
+    assert time_left({}, [], set(), 2) == 0.0
 
 
 def test_losses_are_read_from_mmengine_s_lines(tmp_path):
