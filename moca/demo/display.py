@@ -64,9 +64,9 @@ class ProgressDisplay:
 
     def say(self, text: str, style: str | None = None) -> None:
         """Print a line above the bars, after the time spent so far."""
-        self._console.print(
-            f'[{minutes(self.elapsed):>5}] {text}', style=style, markup=False, highlight=False
-        )
+        line = f'[{minutes(self.elapsed):>5}] {text}'
+        # Never wrapped: commands are there to be copied.
+        self._console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def task(self, title: str) -> Iterator[Callable[[int, int], None]]:

@@ -19,6 +19,7 @@ from moca.demo.stages import Stage
 from moca.demo.write import DataSettings
 from moca.errors import UserError
 from moca.evaluation.leaderboard import Cell, Column, Leaderboard, Row
+from tools.demo import main as demo
 
 TINY = DataSettings(
     pictures=3, picture_size=32, streets_train=1, streets_val=1, street_height=32,
@@ -244,3 +245,22 @@ def test_conclusion_claims_no_more_than_the_deviations_allow(moca, random, words
     text = conclusion(Leaderboard([], [column], cells, [], [], {}), 65.0)
     assert words in text
     assert '1:05 minutes' in text
+
+
+@pytest.mark.parametrize(
+    ('error', 'code', 'words'),
+    [
+        (StageFailed('detection failed (exit code 1)'), 1, 'goes on from there'),
+        (KeyboardInterrupt(), 130, 'Interrupted'),
+        (UserError('work: holds files'), 2, 'error: work: holds files'),
+    ],
+)
+def test_the_tool_ends_with_a_code_and_a_word(error, code, words, monkeypatch, capsys):
+    def fail(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr('tools.demo.run_demo', fail)
+    monkeypatch.setattr('tools.demo.signal.signal', lambda *args: None)
+    assert demo([]) == code
+    captured = capsys.readouterr()
+    assert words in captured.out + captured.err
