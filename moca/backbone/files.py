@@ -86,6 +86,10 @@ class Family:
     marker: str = ''
 
 
+# A bare trunk does not tell whose it is: timm's own files, but also MAE's published encoders and
+# DINO's or iBOT's backbones alone.
+_PLAIN = 'plain ViT (timm names)'
+
 # Order matters: the first family whose keys are found wins. Prefixes are read after wrappers
 # such as DDP's `module.` have been stripped.
 FAMILIES = (
@@ -107,10 +111,10 @@ FAMILIES = (
     Family('MAE', {'encoder': ('model', '')}, marker='decoder_embed.weight'),
     Family('iBOT', {'encoder': ('state_dict', '')}, marker='masked_embed'),
     Family('DINOv2', {'encoder': ('', '')}, marker='mask_token'),
-    Family('timm', {'encoder': ('', '')}),
-    Family('timm', {'encoder': ('model', '')}),
-    Family('timm', {'encoder': ('state_dict', '')}),
-    Family('timm', {'encoder': ('teacher', '')}),
+    Family(_PLAIN, {'encoder': ('', '')}),
+    Family(_PLAIN, {'encoder': ('model', '')}),
+    Family(_PLAIN, {'encoder': ('state_dict', '')}),
+    Family(_PLAIN, {'encoder': ('teacher', '')}),
 )
 
 

@@ -84,16 +84,22 @@ def _resample(
     prefix = 0 if model.no_embed_class else model.num_prefix_tokens
     count = positions.shape[1] - prefix
     side = math.isqrt(max(count, 0))
-    if grid is None:
-        if count == model.grid[0] * model.grid[1] and side * side != count:
-            grid = model.grid
-        else:
-            grid = (side, side)
-    if grid[0] * grid[1] != count:
+    rows, columns = model.grid
+    if grid is None and rows * columns == count and rows != columns:
+        if side * side == count:
+            raise CheckpointMismatch(
+                f'{info.path}: the {count} positions could be a grid of {rows} x {columns}, as in '
+                f'the backbone, or of {side} x {side}. Give the rows and columns of the file '
+                '(--grid ROWS COLUMNS; in Python and configs grid=(rows, columns)).'
+            )
+        grid = model.grid
+    grid = (side, side) if grid is None else (grid[0], grid[1])
+    if min(grid) < 1 or grid[0] * grid[1] != count:
         raise CheckpointMismatch(
             f'{info.path}: pos_embed has {positions.shape[1]} rows, which is not {prefix} prefix '
             f'tokens and a grid of {grid[0]} x {grid[1]}. Choose the architecture of the file, '
-            'or give the rows and columns of a grid that is not square (grid=(rows, columns)).'
+            'or give the rows and columns of a grid that is not square (--grid ROWS COLUMNS; in '
+            'Python and configs grid=(rows, columns)).'
         )
     if grid == model.grid:
         return positions, f'positions {grid[0]} x {grid[1]} as they are'

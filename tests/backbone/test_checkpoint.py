@@ -60,14 +60,21 @@ class TestFamilies:
         info = inspect_checkpoint(path)
         assert (info.embed_dim, info.depth, info.patch_size) == (32, 3, 8)
 
-    @pytest.mark.parametrize('family', ['DINOv2', 'timm'])
-    def test_safetensors(self, family: str, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ('family', 'called'), [('DINOv2', 'DINOv2'), ('timm', 'plain ViT (timm names)')]
+    )
+    def test_safetensors(self, family: str, called: str, tmp_path: Path) -> None:
         reference = timm_vit(TINY, seed=1)
         path = tmp_path / 'model.safetensors'
         save_file(families.ONE_ENCODER[family](reference), path)
         model = PlainViT(TINY)
-        assert load_checkpoint(model, path).family == family
+        assert load_checkpoint(model, path).family == called
         assert_same_model(model, reference)
+
+    def test_a_bare_trunk_is_not_said_to_be_timm_s(self, tmp_path: Path) -> None:
+        # MAE's published encoders: {'model': trunk}, as DeiT's
+        path = save({'model': families.trunk(timm_vit(TINY))}, tmp_path / 'mae.pth')
+        assert inspect_checkpoint(path).family == 'plain ViT (timm names)'
 
     def test_dinov2_with_registers(self, tmp_path: Path) -> None:
         arch = dict(TINY, reg_tokens=4, no_embed_class=True, init_values=1e-5)
@@ -146,6 +153,22 @@ class TestPositions:
         with torch.no_grad():
             first = same.eval()(images)[0]
         assert first.shape == (1, 32, 2, 6)
+
+    def test_square_number_of_positions_in_a_grid_that_is_not_square(self, tmp_path: Path) -> None:
+        # 16 positions: 2 x 8, as in the backbone, or 4 x 4?
+        wide = dict(TINY, img_size=(16, 64))
+        reference = timm_vit(wide, seed=1)
+        path = save(reference.state_dict(), tmp_path / 'wide.pth')
+        message = r'16 positions could be a grid of 2 x 8.*or of 4 x 4.*--grid ROWS COLUMNS'
+        model = PlainViT(wide)
+        with pytest.raises(CheckpointMismatch, match=message):
+            load_checkpoint(model, path)
+        load_checkpoint(model, path, grid=(2, 8))
+        assert torch.equal(model.pos_embed, reference.pos_embed)
+        load_checkpoint(model, path, grid=(4, 4))
+        assert not torch.equal(model.pos_embed, reference.pos_embed)
+        with pytest.raises(CheckpointMismatch, match='a grid of -2 x -8'):
+            load_checkpoint(model, path, grid=(-2, -8))
 
 
 class TestUse:
