@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,14 @@ from moca.transfer.pictures import broken_pictures
 
 _SHOWN = 3  # files named in an error
 
+# Where each launcher says which of its processes this is.
+_RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}
+
 
 def check_data(cfg: Config, splits: Sequence[str] = ('train', 'val')) -> None:
     """Check the data sets of a config: mmseg's of picture pairs and mmdet's of COCO format.
+
+    Of several processes only the first looks: the launcher ends the others when it refuses.
 
     Args:
         cfg: a config with ``train_dataloader`` and so on.
@@ -32,6 +38,9 @@ def check_data(cfg: Config, splits: Sequence[str] = ('train', 'val')) -> None:
         UserError: naming the folder or file that is missing, empty, incomplete or broken, and what
             to do about it.
     """
+    rank = _RANKS.get(cfg.get('launcher', 'none'))
+    if rank and os.environ.get(rank, '0') != '0':
+        return
     checked: list[dict[str, Any]] = []
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')

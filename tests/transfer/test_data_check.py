@@ -70,6 +70,28 @@ def test_faults_of_pairs(
         check_data(cfg)
 
 
+@pytest.mark.parametrize(
+    ('launcher', 'variable'),
+    [('pytorch', 'RANK'), ('slurm', 'SLURM_PROCID'), ('mpi', 'OMPI_COMM_WORLD_RANK')],
+)
+def test_one_process_looks_for_all(
+    launcher: str, variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = cityscapes(tmp_path)
+    (tmp_path / LABEL).unlink()
+    cfg.launcher = launcher
+    monkeypatch.setenv(variable, '3')
+    check_data(cfg)
+    monkeypatch.setenv(variable, '0')
+    with pytest.raises(UserError, match='are missing'):
+        check_data(cfg)
+    # four runs of one process each, started side by side by slurm
+    cfg.launcher = 'none'
+    monkeypatch.setenv(variable, '3')
+    with pytest.raises(UserError, match='are missing'):
+        check_data(cfg)
+
+
 def test_label_ids_without_train_ids(tmp_path: Path) -> None:
     cfg = cityscapes(tmp_path)
     label = tmp_path / LABEL
