@@ -1,7 +1,7 @@
 """Evaluate a finished or interrupted run's checkpoint on the test set of its config.
 
 Example:
-    python tools/test.py work_dirs/linear/linear.py work_dirs/linear/iter_80000.pth
+    python tools/test.py RUN/linear.py RUN/iter_80000.pth
 """
 
 from __future__ import annotations

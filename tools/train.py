@@ -1,5 +1,7 @@
 """Train a downstream protocol from a checkpoint of any family, or from random weights.
 
+Everything goes to --work-dir, else to work_dirs/PROTOCOL/CHECKPOINT_ARCH_seedN.
+
 Example:
     python tools/train.py configs/segmentation/cityscapes/linear.py --checkpoint moca.pth --amp
 """
@@ -24,6 +26,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--branch', choices=['teacher', 'student'], help='where CKPT has both')
     parser.add_argument('--name', metavar='LABEL', help="CKPT's name in the leaderboard")
     parser.add_argument('--trust', action='store_true', help='read CKPT with plain pickle')
+    parser.add_argument(
+        '--grid',
+        nargs=2,
+        type=int,
+        metavar=('ROWS', 'COLUMNS'),
+        help="of CKPT's position embedding, where it is not square",
+    )
     parser.add_argument('--seed', type=int, help='of all random numbers [0]')
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help="scale lr by batch over the recipe's batch"

@@ -11,6 +11,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from moca.backbone.files import read_file
+from moca.engine.launch import apply_common
 from moca.errors import CheckpointMismatch, UserError
 from moca.transfer.data_check import check_data
 from moca.transfer.overrides import set_checkpoint
@@ -32,7 +33,8 @@ def prepare_test(args: argparse.Namespace) -> Config:
             f'{args.checkpoint}: not a checkpoint of a run. tools/test.py takes what '
             'tools/train.py has written; to measure a pre-trained backbone, train with it first.'
         )
-    cfg.work_dir = args.work_dir or str(Path(args.checkpoint).parent / 'test')
+    cfg.work_dir = str(Path(args.checkpoint).parent / 'test')
+    apply_common(cfg, args)
     set_checkpoint(cfg, None)  # all weights come from the run
     check_data(cfg, splits=('test',))
     return cfg

@@ -1,4 +1,4 @@
-"""``run.json``: what a finished run measured, for the leaderboard."""
+"""``run.json``: what a run measures and, once it has finished, its results."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from moca.engine.checkpoints import write_atomically
+from moca.errors import UserError
 
 RECORD = 'run.json'
 
 
 class RunRecordHook(Hook):
-    """Keeps the last validation's metrics and the time spent, and writes ``run.json`` at the end.
+    """Keeps the last validation's metrics and the time spent, and writes ``run.json``.
 
     The time is that of the whole run, interruptions left out: it travels in the checkpoints.
 
@@ -44,9 +46,8 @@ class RunRecordHook(Hook):
             self._start = time.monotonic()
 
     def before_train(self, runner: Runner) -> None:
-        """Take away the record of an earlier run in the same folder, unless that one goes on."""
-        if is_main_process() and runner.iter == 0:
-            (Path(runner.work_dir) / RECORD).unlink(missing_ok=True)
+        """Say what is being measured here, so that a resumed run can be held against it."""
+        _write(runner, {'status': 'running', **self.record, 'seed': runner.seed})
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Note the time spent so far in the checkpoint."""
@@ -80,10 +81,76 @@ class RunRecordHook(Hook):
             'metrics': percent_metrics(self.metrics or {}, self.record['task']),
             'finished_at': datetime.now(UTC).isoformat(timespec='seconds'),
         }
-        path = Path(runner.work_dir) / RECORD
-        if is_main_process():
-            write_atomically(path, (json.dumps(record, indent=2) + '\n').encode())
-        return path
+        return _write(runner, record)
+
+
+def _write(runner: Runner, record: dict[str, Any]) -> Path:
+    path = Path(runner.work_dir) / RECORD
+    if is_main_process():
+        write_atomically(path, (json.dumps(record, indent=2) + '\n').encode())
+    return path
+
+
+def check_earlier_run(cfg: Config, record: dict[str, Any]) -> None:
+    """Hold a run against the ``run.json`` that an earlier one left where it is to work.
+
+    A run that is resumed has to measure what it was started for, else its row in the leaderboard
+    would be wrong; and a new run must not replace the results of another.
+
+    Args:
+        cfg: of the run that is to start, with ``work_dir``, ``resume`` and ``load_from``.
+        record: its fields of ``run.json``.
+
+    Raises:
+        UserError: naming the field that differs, both values and the remedy.
+    """
+    resume = bool(cfg.get('resume'))
+    folders = [Path(cfg.work_dir)]
+    if resume and cfg.get('load_from'):
+        folders.append(Path(cfg.load_from).parent)
+    for path in (folder / RECORD for folder in folders):
+        earlier = _read(path)
+        if not resume and earlier.get('status') != 'finished':
+            continue
+        for (field, option), ours in _identity(record).items():
+            theirs = _identity(earlier)[field, option]
+            if not earlier or ours == theirs:
+                continue
+            if resume:
+                raise UserError(
+                    f'{path}: the run to resume has {field} {theirs!r}, and this one {ours!r}. '
+                    f'Give the {option} that it was started with, or start a new run with '
+                    '--work-dir.'
+                )
+            raise UserError(
+                f"{path}: another run's results, with {field} {theirs!r} instead of {ours!r}. "
+                'Choose another --work-dir.'
+            )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f'{path}: cannot be read ({error}). Remove it, or choose another --work-dir.'
+        ) from error
+    return content if isinstance(content, dict) else {}
+
+
+def _identity(record: dict[str, Any]) -> dict[tuple[str, str], Any]:
+    """What a record is about: (field, option of the command line) to value."""
+    checkpoint = record.get('checkpoint') or {}
+    path = checkpoint.get('path')
+    return {
+        ('protocol', 'CONFIG'): record.get('protocol'),
+        ('checkpoint.path', '--checkpoint'): path and str(Path(path).resolve()),
+        ('checkpoint.branch', '--branch'): checkpoint.get('branch'),
+        ('checkpoint.name', '--name'): checkpoint.get('name'),
+        ('arch', '--arch'): record.get('arch'),
+    }
 
 
 def percent_metrics(metrics: Mapping[str, Any], task: str) -> dict[str, float | None]:

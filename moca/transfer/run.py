@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,21 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from moca.backbone.arch import vit_dimensions
 from moca.backbone.checkpoint import check_checkpoint
 from moca.engine.config_check import check_config
 from moca.engine.launch import apply_common, merge_options, read_config
 from moca.errors import UserError
 from moca.transfer.data_check import check_data
+from moca.transfer.labels import (
+    arch_label,
+    checkpoint_label,
+    layer_scale,
+    random_label,
+    run_folder,
+)
 from moca.transfer.overrides import set_arch, set_checkpoint, set_data_root
-from moca.transfer.record import RunRecordHook
+from moca.transfer.recipe import check_scaling, warn_of_batch, warn_of_schedule
+from moca.transfer.record import RunRecordHook, check_earlier_run
 
 
 def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +57,7 @@ def protocol_config(args: argparse.Namespace) -> Config:
         set_data_root(cfg, args.data_root)
     merge_options(cfg, args.cfg_options)
     check_config(cfg, source=args.config)
-    return apply_common(cfg, args)
+    return cfg
 
 
 def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
@@ -68,18 +74,16 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
     """
     cfg = protocol_config(args)
     if args.seed is not None:
-        cfg.randomness = dict(seed=args.seed)
+        cfg.merge_from_dict({'randomness.seed': args.seed})
     if args.auto_scale_lr:
-        cfg.setdefault('auto_scale_lr', {})['enable'] = True
-    set_checkpoint(cfg, args.checkpoint, args.branch, args.trust)
-    checkpoint: dict[str, Any] = {'name': 'random init', 'path': None, 'branch': None}
-    arch = cfg.model.backbone.arch
-    if args.checkpoint:
-        info = check_checkpoint(args.checkpoint, arch, args.branch, trust=args.trust)
-        name = args.name or checkpoint_label(args.checkpoint)
-        checkpoint = {'name': name, 'path': str(args.checkpoint), 'branch': info.branch}
-    elif args.name or args.branch:
-        raise UserError('--name and --branch describe a checkpoint: give --checkpoint as well.')
+        cfg.merge_from_dict({'auto_scale_lr.enable': True})
+    check_scaling(cfg)
+    checkpoint = _prepare_checkpoint(cfg, args)
+    arch = arch_label(cfg.model.backbone.arch)
+    if not args.work_dir and not cfg.get('work_dir'):
+        seed = (cfg.get('randomness') or {}).get('seed')
+        cfg.work_dir = str(run_folder(cfg.protocol.name, checkpoint, arch, seed))
+    apply_common(cfg, args)
     check_data(cfg)
     return cfg, {
         'protocol': cfg.protocol.name,
@@ -88,19 +92,47 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
         'main_metrics': cfg.protocol.get('metrics'),
         'task': cfg.protocol.task,
         'checkpoint': checkpoint,
-        'arch': arch_label(arch),
+        'arch': arch,
         'config': Path(cfg.filename).name,
     }
 
 
+def _prepare_checkpoint(cfg: Config, args: argparse.Namespace) -> dict[str, Any]:
+    """Set and check the backbone's weights; returns what ``run.json`` says of them.
+
+    They are those of ``--checkpoint``, else those that the config names itself, else random.
+    """
+    backbone = cfg.model.backbone
+    grid = getattr(args, 'grid', None)
+    if args.checkpoint:
+        set_checkpoint(cfg, args.checkpoint, args.branch, args.trust, grid)
+    weights = backbone.get('init_cfg') or {}
+    if not args.checkpoint and (args.branch or grid or (args.name and not weights)):
+        raise UserError(
+            '--name, --branch and --grid describe a checkpoint: give --checkpoint as well.'
+        )
+    if weights.get('type') != 'ViTCheckpoint':
+        return {'name': random_label(backbone.arch), 'path': None, 'branch': None}
+    options = {key: value for key, value in weights.items() if key not in ('type', 'checkpoint')}
+    path = weights['checkpoint']
+    info = check_checkpoint(path, backbone.arch, **options)
+    return {'name': args.name or checkpoint_label(path), 'path': str(path), 'branch': info.branch}
+
+
 def train(cfg: Config, record: dict[str, Any]) -> Path:
-    """Train, validate, and write ``run.json``; returns its path."""
+    """Train, validate, and write ``run.json``; returns its path.
+
+    Raises:
+        UserError: if the work dir holds, or ``--resume`` would go on with, another run.
+    """
+    check_earlier_run(cfg, record)
     runner = Runner.from_cfg(cfg)
     hook = RunRecordHook(record)
     runner.register_hook(hook)
     if record['checkpoint']['path'] is None:
-        print_log('The backbone starts from random weights: no --checkpoint.', runner.logger, 30)
-    _warn_of_batch(runner)
+        _warn_of_random_weights(runner)
+    warn_of_batch(runner)
+    warn_of_schedule(runner)
     runner.train()
     if hook.metrics is None:  # a finished run was resumed
         runner.val()
@@ -109,41 +141,12 @@ def train(cfg: Config, record: dict[str, Any]) -> Path:
     return path
 
 
-def checkpoint_label(path: str | Path) -> str:
-    """Return a row label for a checkpoint file: its name, with its folder's for mmengine's names.
-
-    Example:
-        >>> checkpoint_label('work_dirs/moca_tiny/epoch_10.pth')
-        'moca_tiny/epoch_10'
-    """
-    path = Path(path)
-    if re.fullmatch(r'(epoch|iter|best_.*)_\d+|latest', path.stem):
-        return f'{path.resolve().parent.name}/{path.stem}'
-    return path.stem
-
-
-def arch_label(arch: Any) -> str:
-    """Return a short name of an architecture, which may be a dict of dimensions."""
-    if isinstance(arch, str):
-        return arch
-    vit = vit_dimensions(arch)
-    return f'vit_{vit.embed_dim}x{vit.depth}_patch{vit.patch_size}'
-
-
-def _warn_of_batch(runner: Runner) -> None:
-    """Learning rates belong to a batch size: say so where the recipe's is not met."""
-    scaling = runner.cfg.get('auto_scale_lr') or {}
-    recipe = scaling.get('base_batch_size')
-    batch = (
-        runner.world_size
-        * runner.cfg.train_dataloader.batch_size
-        * runner.cfg.optim_wrapper.get('accumulative_counts', 1)
-    )
-    if recipe and batch != recipe and not scaling.get('enable'):
-        print_log(
-            f"The batch is {batch} and the recipe's is {recipe}: its learning rate may not fit. "
-            'Change train_dataloader.batch_size or optim_wrapper.accumulative_counts, '
-            'or scale the learning rate with --auto-scale-lr.',
-            runner.logger,
-            level=30,
+def _warn_of_random_weights(runner: Runner) -> None:
+    text = 'The backbone starts from random weights: no --checkpoint.'
+    scale = layer_scale(runner.cfg.model.backbone.arch)
+    if scale is not None:
+        text += (
+            f' LayerScale starts from {scale:g}; where that is small, the blocks change the '
+            'patch embedding little, unlike those of a random ViT without LayerScale.'
         )
+    print_log(text, runner.logger, level=30)

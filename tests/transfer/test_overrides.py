@@ -128,9 +128,9 @@ def test_arch_of_a_config_without_our_backbone() -> None:
 
 def test_checkpoint() -> None:
     cfg = Config.fromfile(SEGMENTATION)
-    set_checkpoint(cfg, 'moca.pth', 'teacher')
+    set_checkpoint(cfg, 'moca.pth', 'teacher', grid=[2, 6])
     assert cfg.model.backbone.init_cfg == dict(
-        type='ViTCheckpoint', checkpoint='moca.pth', branch='teacher', trust=False
+        type='ViTCheckpoint', checkpoint='moca.pth', branch='teacher', trust=False, grid=(2, 6)
     )
     set_checkpoint(cfg, None)
     assert cfg.model.backbone.init_cfg is None

@@ -1,12 +1,27 @@
-"""run.json: metrics in percent, and labels of checkpoints."""
+"""run.json: metrics in percent, and whose run it is."""
 
 from __future__ import annotations
 
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
+from mmengine.config import Config
 
-from moca.transfer.record import percent_metrics
-from moca.transfer.run import arch_label, checkpoint_label
+from moca.errors import UserError
+from moca.evaluation.records import read_runs
+from moca.transfer.record import RunRecordHook, check_earlier_run, percent_metrics
+
+RECORD: dict[str, Any] = dict(
+    protocol='driving_linear_bn',
+    checkpoint=dict(name='moca/epoch_9', path='/runs/moca/epoch_9.pth', branch='teacher'),
+    arch='vit_tiny_patch16',
+)
 
 
 def test_detection_metrics_are_percent() -> None:
@@ -28,18 +43,80 @@ def test_segmentation_metrics_are_plain_numbers() -> None:
     assert percent_metrics(metrics, 'segmentation') == {'mIoU': 48.51, 'mAcc': None}
 
 
-@pytest.mark.parametrize(
-    ('path', 'label'),
-    [
-        ('/runs/moca_tiny/epoch_10.pth', 'moca_tiny/epoch_10'),
-        ('/runs/moca_tiny/iter_200.pth', 'moca_tiny/iter_200'),
-        ('/weights/mae_pretrain_vit_base.pth', 'mae_pretrain_vit_base'),
-    ],
-)
-def test_checkpoint_labels(path: str, label: str) -> None:
-    assert checkpoint_label(path) == label
+def write_record(folder: Path, status: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / 'run.json').write_text(json.dumps(dict(RECORD, status=status)))
 
 
-def test_arch_labels_are_strings() -> None:
-    assert arch_label('vit_base_patch16') == 'vit_base_patch16'
-    assert arch_label(dict(patch_size=8, embed_dim=192, depth=6, num_heads=3)) == 'vit_192x6_patch8'
+def test_a_run_that_has_started_is_recorded_as_unfinished(tmp_path: Path) -> None:
+    write_record(tmp_path, 'finished')  # an earlier run of the same: its results are void now
+    RunRecordHook(RECORD).before_train(SimpleNamespace(work_dir=str(tmp_path), seed=3, iter=0))
+    content = json.loads((tmp_path / 'run.json').read_text())
+    assert content == dict(RECORD, status='running', seed=3)
+    runs, (omission,) = read_runs([tmp_path])
+    assert runs == []
+    assert omission.reason == "not finished: its status is 'running'"
+
+
+def other_path(record: dict[str, Any]) -> None:
+    record['checkpoint'].update(path='/runs/moca/epoch_10.pth')
+
+
+CHANGES = [
+    (lambda r: r.update(protocol='cityscapes_linear'), r'protocol .*driving.*cityscapes_linear'),
+    (other_path, r'checkpoint\.path .*epoch_9\.pth.*epoch_10\.pth.*'),
+    (lambda r: r['checkpoint'].update(branch='student'), r"branch 'teacher'.*'student'"),
+    (lambda r: r['checkpoint'].update(name='mine'), r"name 'moca/epoch_9'.*'mine'"),
+    (lambda r: r['checkpoint'].update(path=None), r'checkpoint\.path .*None'),
+    (lambda r: r.update(arch='vit_base_patch16'), r"arch 'vit_tiny_patch16'.*'vit_base_patch16'"),
+]
+
+
+@pytest.mark.parametrize(('change', 'message'), CHANGES)
+@pytest.mark.parametrize('status', ['running', 'finished'])
+def test_only_the_same_run_is_resumed(
+    status: str, change: Callable[[dict[str, Any]], object], message: str, tmp_path: Path
+) -> None:
+    write_record(tmp_path, status)
+    cfg = Config(dict(work_dir=str(tmp_path), resume=True, load_from=str(tmp_path / 'iter_2.pth')))
+    check_earlier_run(cfg, RECORD)
+    record = copy.deepcopy(RECORD)
+    change(record)
+    with pytest.raises(UserError, match=message) as caught:
+        check_earlier_run(cfg, record)
+    assert str(tmp_path / 'run.json') in str(caught.value)
+    assert 'that it was started with' in str(caught.value)
+    # a checkpoint of that run, taken to another folder
+    cfg.work_dir = str(tmp_path / 'elsewhere')
+    with pytest.raises(UserError, match=message):
+        check_earlier_run(cfg, record)
+
+
+@pytest.mark.parametrize(('change', 'message'), CHANGES)
+def test_results_of_another_run_are_not_replaced(
+    change: Callable[[dict[str, Any]], object], message: str, tmp_path: Path
+) -> None:
+    cfg = Config(dict(work_dir=str(tmp_path), resume=False))
+    record = copy.deepcopy(RECORD)
+    change(record)
+    check_earlier_run(cfg, record)  # an empty folder
+    write_record(tmp_path, 'running')
+    check_earlier_run(cfg, record)  # no results to lose
+    write_record(tmp_path, 'finished')
+    check_earlier_run(cfg, RECORD)  # the same once more
+    with pytest.raises(UserError, match=f"another run's results.*{message}.*--work-dir"):
+        check_earlier_run(cfg, record)
+
+
+def test_an_unreadable_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / 'run.json').write_text('{"status": "fin')
+    with pytest.raises(UserError, match=r'run\.json: cannot be read'):
+        check_earlier_run(Config(dict(work_dir=str(tmp_path), resume=True)), RECORD)
+
+
+def test_the_same_file_by_another_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_record(tmp_path, 'running')
+    monkeypatch.chdir('/')
+    record = copy.deepcopy(RECORD)
+    record['checkpoint']['path'] = 'runs/../runs/moca/epoch_9.pth'
+    check_earlier_run(Config(dict(work_dir=str(tmp_path), resume=True)), record)

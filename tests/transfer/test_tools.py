@@ -98,6 +98,14 @@ def test_probe_is_trained_resumed_and_tested(
     assert record['config'] == 'linear-bn.py'
     assert {'mIoU', 'mIoU_present', 'aAcc'} <= record['metrics'].keys()
 
+    # Under another name it would be another row of the leaderboard.
+    other = [*arguments, '--name', 'other']
+    assert train.main([*other, '--resume', *probe_options(3)]) == 2
+    assert "the run to resume has checkpoint.name 'pretrained/epoch_3'" in capsys.readouterr().err
+    assert train.main([*other, *probe_options(3)]) == 2
+    assert "another run's results" in capsys.readouterr().err
+    assert read_record(tmp_path) == record
+
     assert train.main([*arguments, '--seed', '7', '--resume', *probe_options(3)]) == 0
     resumed = read_record(tmp_path)
     assert resumed['iterations'] == 3

@@ -1,0 +1,72 @@
+"""What a run is called: its row in the leaderboard, and its folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from moca.backbone.arch import ArchSpec, build_vit, vit_dimensions
+
+
+def checkpoint_label(path: str | Path) -> str:
+    """Return a row label for a checkpoint file: its name, with its folder's for mmengine's names.
+
+    Example:
+        >>> checkpoint_label('work_dirs/moca_tiny/epoch_10.pth')
+        'moca_tiny/epoch_10'
+    """
+    path = Path(path)
+    if re.fullmatch(r'(epoch|iter|best_.*)_\d+|latest', path.stem):
+        return f'{path.resolve().parent.name}/{path.stem}'
+    return path.stem
+
+
+def random_label(arch: ArchSpec) -> str:
+    """Return the row label of random weights, which names LayerScale where there is one.
+
+    At LayerScale's usual 1e-5 a random ViT is close to a linear embedding of its patches: another
+    baseline than a random ViT without it.
+    """
+    scale = layer_scale(arch)
+    return 'random init' if scale is None else f'random init, LayerScale {scale:g}'
+
+
+def layer_scale(arch: ArchSpec) -> float | None:
+    """Return what LayerScale starts from, None for an architecture without it."""
+    with torch.device('meta'):
+        block = build_vit(arch).blocks[0]
+    return getattr(getattr(block, 'ls1', None), 'init_values', None)
+
+
+def arch_label(arch: ArchSpec) -> str:
+    """Return a short name of an architecture, which may be a dict of dimensions."""
+    if isinstance(arch, str):
+        return arch
+    vit = vit_dimensions(arch)
+    return f'vit_{vit.embed_dim}x{vit.depth}_patch{vit.patch_size}'
+
+
+def run_folder(protocol: str, checkpoint: dict[str, Any], arch: str, seed: int | None) -> Path:
+    """Return the default work dir, which differs between runs that measure different things.
+
+    Args:
+        protocol: the protocol's name.
+        checkpoint: ``name`` and ``branch`` as in ``run.json``.
+        arch: see `arch_label`.
+        seed: of the run.
+
+    Example:
+        >>> run_folder('my_data', dict(name='a/epoch_9', branch='teacher'), 'vit_tiny_patch16', 0)
+        PosixPath('work_dirs/my_data/a-epoch_9_teacher_vit_tiny_patch16_seed0')
+    """
+    parts = [checkpoint['name'], arch, f'seed{seed}']
+    if checkpoint['branch'] in ('teacher', 'student'):
+        parts.insert(1, checkpoint['branch'])
+    return Path('work_dirs', _file_name(protocol), '_'.join(map(_file_name, parts)))
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r'[^\w.+=-]+', '-', text).strip('-.') or 'unnamed'

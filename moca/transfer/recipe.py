@@ -1,0 +1,72 @@
+"""Numbers of a recipe that belong together: batch, learning rate, length, schedule."""
+
+from __future__ import annotations
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from moca.errors import UserError
+
+
+def check_scaling(cfg: Config) -> None:
+    """Refuse a scaling of the learning rate that would come out wrong.
+
+    Raises:
+        UserError: if it is scaled while gradients are accumulated, which mmengine's ``scale_lr``
+            does not see, or the config does not say which batch the rate is meant for.
+    """
+    scaling = cfg.get('auto_scale_lr') or {}
+    if not scaling.get('enable'):
+        return
+    if not scaling.get('base_batch_size'):
+        raise UserError(
+            f'--auto-scale-lr: {cfg.filename} does not name the batch that its learning rate is '
+            'meant for. Give --cfg-options auto_scale_lr.base_batch_size=N.'
+        )
+    count = cfg.optim_wrapper.get('accumulative_counts', 1)
+    if count > 1:
+        raise UserError(
+            f'--auto-scale-lr with optim_wrapper.accumulative_counts={count}: the rate would be '
+            'scaled by the batch of a single forward pass. Leave --auto-scale-lr out and set '
+            'optim_wrapper.optimizer.lr.'
+        )
+
+
+def warn_of_batch(runner: Runner) -> None:
+    """Learning rates belong to a batch size: say so where the recipe's is not met."""
+    scaling = runner.cfg.get('auto_scale_lr') or {}
+    recipe = scaling.get('base_batch_size')
+    batch = (
+        runner.world_size
+        * runner.cfg.train_dataloader.batch_size
+        * runner.cfg.optim_wrapper.get('accumulative_counts', 1)
+    )
+    if recipe and batch != recipe and not scaling.get('enable'):
+        print_log(
+            f"The batch is {batch} and the recipe's is {recipe}: its learning rate may not fit. "
+            'Change train_dataloader.batch_size, or scale the learning rate with --auto-scale-lr.',
+            runner.logger,
+            level=30,
+        )
+
+
+def warn_of_schedule(runner: Runner) -> None:
+    """Schedules belong to a length: say so where the learning rate's and the run's differ."""
+    length = runner.cfg.train_cfg.get('max_iters')
+    schedulers = runner.cfg.get('param_scheduler') or []
+    schedulers = schedulers if isinstance(schedulers, list | tuple) else [schedulers]
+    ends = {
+        f'param_scheduler.{index}.end': scheduler['end']
+        for index, scheduler in enumerate(schedulers)
+        if not scheduler.get('by_epoch', True) and 'end' in scheduler
+    }
+    if not length or not ends or max(ends.values()) == length:
+        return
+    name = max(ends, key=lambda name: ends[name])
+    print_log(
+        f'train_cfg.max_iters is {length}, but {name} is {ends[name]}: the schedule of the '
+        'learning rate is not that of a run of this length. Change both (and milestones, if any).',
+        runner.logger,
+        level=30,
+    )
