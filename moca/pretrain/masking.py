@@ -68,10 +68,10 @@ def round_sizes(
         sizes.append((visible, decoded))
     if len(sizes) != 2:
         raise UserError(f'mask_ratio names {len(sizes)} rounds; MOCA has two.')
-    if sizes[0][1] + sizes[1][0] > tokens:
+    if sizes[0][0] + sizes[1][0] > tokens:
         raise UserError(
-            f'mask_ratio: round 2 needs {sizes[1][0]} tokens that round 1 does not decode, but '
-            f'only {tokens - sizes[0][1]} of {tokens} are left. Raise round 2 of mask_ratio.'
+            f'mask_ratio: the rounds see {sizes[0][0]} and {sizes[1][0]} of {tokens} tokens, which '
+            'cannot be disjoint. Raise one of the two ratios.'
         )
     return sizes
 
@@ -83,7 +83,8 @@ def complementary_rounds(
 
     Round 1 takes the order as it is. Round 2's order is [its own visible tokens, round 1's
     hidden ones, the tokens that nobody uses, round 1's visible ones], so that it predicts the
-    same hidden tokens from other evidence.
+    same hidden tokens from other evidence. (If round 1 decodes so much that too few tokens are
+    left for round 2 to see, it sees some of the hidden ones.)
 
     Args:
         order: ``[B, L]``, a permutation of ``0..L-1`` in each row.

@@ -41,6 +41,14 @@ def test_rounds_are_complementary(tokens, hidden):
         assert sorted(second.order[row].tolist()) == list(range(tokens))
 
 
+def test_visible_tokens_are_disjoint_even_if_round_1_decodes_everything():
+    order = random_order(3, 64, torch.Generator().manual_seed(0), torch.device('cpu'))
+    first, second = complementary_rounds(order, round_sizes(64, (0.5, 0.6), (0.0, 0.3)))
+    for row in range(3):
+        assert not set(first.ids_visible[row].tolist()) & set(second.ids_visible[row].tolist())
+        assert sorted(second.order[row].tolist()) == list(range(64))
+
+
 def test_orders_are_uniform():
     # each of the 6 orders of 3 tokens within 5 standard deviations of 1/6
     order = random_order(6000, 3, torch.Generator().manual_seed(1), torch.device('cpu'))
@@ -66,7 +74,7 @@ def test_no_central_token_is_an_error():
     [
         ((0.999, 0.75), (0.35, 0.55), 'round 1 .* none visible'),
         ((0.55, 0.75), (0.35, 0.9), 'decoder_mask_ratio: round 2'),
-        ((0.55, 0.3), (0.35, 0.2), 'round 2 needs'),
+        ((0.55, 0.3), (0.35, 0.2), 'cannot be disjoint'),
     ],
 )
 def test_impossible_ratios_are_errors(encoder, decoder, message):
