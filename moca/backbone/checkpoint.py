@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -76,10 +76,16 @@ def check_checkpoint(
     arch: ArchSpec,
     branch: str | None = None,
     *,
+    img_size: int | Sequence[int] | None = None,
     grid: tuple[int, int] | None = None,
     trust: bool = False,
 ) -> CheckpointInfo:
     """Verify, without building weights, that a checkpoint fits an architecture.
+
+    Args:
+        path: The file.
+        arch: See :class:`PlainViT`, as for ``img_size``.
+        branch: As for :func:`load_checkpoint`, as are the others.
 
     Raises:
         CheckpointMismatch: It does not; see :func:`load_checkpoint`.
@@ -87,7 +93,7 @@ def check_checkpoint(
     encoder = find_encoder(read_file(path, trust), path, branch)
     info = describe(path, encoder)
     with torch.device('meta'):
-        model = PlainViT(arch)
+        model = PlainViT(arch, img_size=img_size)
     fit_state(encoder, info, model, grid)
     return info
 

@@ -15,7 +15,7 @@ class CheckpointInfo:
 
     Attributes:
         path: The file.
-        family: MOCA, MAE, DINO, ..., timm.
+        family: MOCA, MAE, DINO, ..., or plain ViT where nothing tells them apart.
         branch: The encoder looked at.
         branches: All encoders in the file.
         embed_dim: Width.

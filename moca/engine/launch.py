@@ -55,7 +55,9 @@ def add_common_arguments(parser: argparse.ArgumentParser, resume: bool = True) -
         parser: the tool's parser.
         resume: whether the tool trains, and so has something to resume.
     """
-    parser.add_argument('--work-dir', help='folder of logs and checkpoints [work_dirs/CONFIG]')
+    parser.add_argument(
+        '--work-dir', help='folder of logs and checkpoints [below work_dirs, after the config]'
+    )
     parser.set_defaults(resume=None)
     if resume:
         parser.add_argument(

@@ -84,6 +84,11 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
         seed = (cfg.get('randomness') or {}).get('seed')
         cfg.work_dir = str(run_folder(cfg.protocol.name, checkpoint, arch, seed))
     apply_common(cfg, args)
+    if cfg.get('load_from') and not cfg.get('resume'):
+        raise UserError(
+            f'load_from={cfg.load_from}: weights of a whole model would pass for those of '
+            f'{checkpoint["name"]!r}. Give a backbone with --checkpoint, or --resume a run.'
+        )
     check_data(cfg)
     return cfg, {
         'protocol': cfg.protocol.name,
@@ -115,7 +120,8 @@ def _prepare_checkpoint(cfg: Config, args: argparse.Namespace) -> dict[str, Any]
         return {'name': random_label(backbone.arch), 'path': None, 'branch': None}
     options = {key: value for key, value in weights.items() if key not in ('type', 'checkpoint')}
     path = weights['checkpoint']
-    info = check_checkpoint(path, backbone.arch, **options)
+    size = backbone.get('img_size')
+    info = check_checkpoint(path, backbone.arch, img_size=size, **options)
     return {'name': args.name or checkpoint_label(path), 'path': str(path), 'branch': info.branch}
 
 
