@@ -28,7 +28,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--long', action='store_true', help='about an hour of pre-training')
+    parser.add_argument('--long', action='store_true', help='five times the pre-training')
     parser.add_argument(
         '--work-dir', type=Path, help='where everything goes [work_dirs/demo or .../demo-long]'
     )

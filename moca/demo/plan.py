@@ -53,7 +53,7 @@ def short_plan(folder: Path) -> Plan:
 
 
 def long_plan(folder: Path) -> Plan:
-    """The demo of about an hour: more pictures and a longer pre-training."""
+    """The demo of about half an hour: five times as many pictures and steps of pre-training."""
     return Plan(
         folder,
         data=DataSettings(pictures=6000),
