@@ -21,6 +21,5 @@ custom_hooks = [
         momentum=0.98,
     ),
     dict(type='CorruptPictures', max_share=0.01),
-    dict(type='StopOnNonFiniteLoss'),
 ]
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=1))
