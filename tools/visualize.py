@@ -34,6 +34,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         command.add_argument(
             'runs', nargs='+', type=Path, metavar='WORK_DIR', help='of finished runs, side by side'
         )
+        if name == 'detection':
+            command.add_argument('--score', type=float, default=0.3, help='draw from there on [.3]')
         _add_output(command)
     command = commands.add_parser(
         'features', help='principal components of patch features, beside random weights'
@@ -65,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.command == 'segmentation':
         segmentation_sheet(args.runs, args.out, args.count)
     elif args.command == 'detection':
-        detection_sheet(args.runs, args.out, args.count)
+        detection_sheet(args.runs, args.out, args.count, args.score)
     else:
         features_sheet(args, args.out, args.count)
     print(f'Written: {args.out}')

@@ -13,11 +13,11 @@ from moca.engine.checkpoints import write_atomically
 WIDTH = 1000
 """Pixels: what GitHub shows of a README without scaling it down much."""
 
-COLOURS = 96
+COLOURS = 256
 
 
 def draw_overview(sheets: Sequence[Path], out: Path) -> None:
-    """Put sheets below each other at one width, in few colours: a third of the bytes."""
+    """Put sheets below each other at one width, in 256 colours: a third of the bytes."""
     images = [Image.open(path).convert('RGB') for path in sheets]
     scaled = [image.resize((WIDTH, round(image.height * WIDTH / image.width))) for image in images]
     whole = Image.new('RGB', (WIDTH, sum(image.height for image in scaled)), 'white')

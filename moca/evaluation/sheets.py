@@ -15,9 +15,6 @@ from moca.evaluation import pictures
 from moca.evaluation.finished import FinishedRun, choose, load_finished, predict, read_picture
 from moca.transfer.run import prepare_training
 
-SCORE = 0.3
-"""Objects below this score are not drawn; mmdet's demos use the same."""
-
 
 def segmentation_sheet(folders: Sequence[Path], out: Path, count: int) -> None:
     """Pictures, truth and the predictions of several runs on the same validation set."""
@@ -53,8 +50,8 @@ def _over(image: pictures.Image, labels: Any, palette: Any) -> pictures.Image:
     return pictures.blend(image, pictures.colour_labels(labels, palette))
 
 
-def detection_sheet(folders: Sequence[Path], out: Path, count: int) -> None:
-    """Pictures with the true boxes and masks, and with those that several runs find."""
+def detection_sheet(folders: Sequence[Path], out: Path, count: int, score: float) -> None:
+    """Pictures with the true objects, and those of `score` or more that several runs find."""
     runs = [load_finished(folder, 'detection') for folder in folders]
     indices = _shared_pictures(runs, count)
     names, colours = runs[0].dataset.metainfo['classes'], runs[0].dataset.metainfo['palette']
@@ -65,10 +62,10 @@ def detection_sheet(folders: Sequence[Path], out: Path, count: int) -> None:
             if number == 0:
                 images.append(read_picture(sample))
                 found[place].append(_true_instances(finished, indices[place], images[place]))
-            found[place].append(_found_instances(result))
+            found[place].append(_found_instances(result, score))
     titles = ['truth', *(_title(finished, 'bbox_mAP') for finished in runs)]
     # Transposed: pictures of objects are square, and many fit beside each other.
-    heading = f'Objects of score {SCORE} and more: {_heading(runs)}'
+    heading = f'{_heading(runs)}; objects of score {100 * score:.0f} % and more'
     columns = len(indices)
     rows = [[images[place] for place in range(columns)] for _ in titles]
     figure = pictures.sheet(rows, [''] * columns, heading, indent=True)
@@ -96,9 +93,9 @@ def _true_instances(finished: FinishedRun, index: int, image: pictures.Image) ->
     return dict(boxes=boxes, labels=labels, masks=masks)
 
 
-def _found_instances(result: Any) -> dict[str, Any]:
+def _found_instances(result: Any, score: float) -> dict[str, Any]:
     found = result.pred_instances
-    kept = found[found.scores >= SCORE].cpu()
+    kept = found[found.scores >= score].cpu()
     return dict(
         boxes=kept.bboxes.numpy(),
         labels=kept.labels.tolist(),
