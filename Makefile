@@ -22,7 +22,7 @@ $(STAMP): requirements/lock.txt pyproject.toml
 demo: setup ## the whole job at toy size: pre-train, probe, fine-tune, detect, leaderboard, pictures
 	@$(BIN)/python tools/demo.py
 
-demo-long: setup ## the same with about an hour of pre-training
+demo-long: setup ## the same with five times the pre-training, about half an hour
 	@$(BIN)/python tools/demo.py --long
 
 # One BLAS thread a worker: two workers on two cores otherwise fight over them.

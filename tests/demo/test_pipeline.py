@@ -13,13 +13,11 @@ from rich.console import Console
 
 from moca.demo import pipeline
 from moca.demo.execute import StageFailed, execute, losses, time_left
-from moca.demo.pipeline import conclusion, run_demo
+from moca.demo.pipeline import run_demo
 from moca.demo.plan import MOCA_ROW, Plan, make_stages
 from moca.demo.stages import Stage
 from moca.demo.write import DataSettings
 from moca.errors import UserError
-from moca.evaluation.leaderboard import Cell, Column, Leaderboard, Row
-from tools.demo import main as demo
 
 TINY = DataSettings(
     pictures=3, picture_size=32, streets_train=1, streets_val=1, street_height=32,
@@ -225,42 +223,3 @@ def test_losses_are_read_from_mmengine_s_lines(tmp_path):
         '11/21 09:03:11 - mmengine - INFO - Iter(train) [180/180]  loss: 5.5661  decode.loss: 3\n'
     )
     assert losses(log) == [7.5072, 5.5661]
-
-
-@pytest.mark.parametrize(
-    ('moca', 'random', 'words'),
-    [
-        ((30.0, 31.0, 32.0), (20.0, 21.0, 22.0), 'MOCA is 10.0 above'),
-        ((20.0, 22.0, 24.0), (19.0, 21.0, 23.0), 'no claim'),
-        ((19.0, 21.0, 23.0), (20.0, 22.0, 24.0), 'no claim'),
-        ((10.0, 11.0, 12.0), (20.0, 21.0, 22.0), 'MOCA is 10.0 below'),
-    ],
-)
-def test_conclusion_claims_no_more_than_the_deviations_allow(moca, random, words):
-    column = Column('demo_linear_bn', 1, 1, 1, 'mIoU', 'x')
-    cells = {
-        (Row(MOCA_ROW, 'teacher', 'vit'), column): Cell(moca),
-        (Row('random init', None, 'vit'), column): Cell(random),
-    }
-    text = conclusion(Leaderboard([], [column], cells, [], [], {}), 65.0)
-    assert words in text
-    assert '1:05 minutes' in text
-
-
-@pytest.mark.parametrize(
-    ('error', 'code', 'words'),
-    [
-        (StageFailed('detection failed (exit code 1)'), 1, 'goes on from there'),
-        (KeyboardInterrupt(), 130, 'Interrupted'),
-        (UserError('work: holds files'), 2, 'error: work: holds files'),
-    ],
-)
-def test_the_tool_ends_with_a_code_and_a_word(error, code, words, monkeypatch, capsys):
-    def fail(*args: object) -> None:
-        raise error
-
-    monkeypatch.setattr('tools.demo.run_demo', fail)
-    monkeypatch.setattr('tools.demo.signal.signal', lambda *args: None)
-    assert demo([]) == code
-    captured = capsys.readouterr()
-    assert words in captured.out + captured.err
