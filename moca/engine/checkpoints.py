@@ -106,9 +106,10 @@ def check_fit(model: nn.Module, state: Mapping[str, Any], name: str) -> None:
             for key in differing[:3]
         ]
         raise CheckpointMismatch(
-            f'{name} is of another model: {len(differing)} tensors differ: {", ".join(rows)}'
-            f'{", ..." if len(differing) > 3 else ""}. Use the config and the options (--arch) of '
-            'the run that wrote it, or start a new run with --work-dir.'
+            f'{name} is of another model than the config: {len(differing)} tensors differ: '
+            f'{", ".join(rows)}{", ..." if len(differing) > 3 else ""}. '
+            'Use the config and the options (--arch) of the run that wrote it, or start a new '
+            'run with --work-dir.'
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
 from moca.pretrain.data import UnlabelledPictures
 
@@ -108,7 +108,5 @@ def _read(report: Path) -> dict[str, str]:
 
 
 def _write(report: Path, named: dict[str, str]) -> None:
-    temporary = report.with_suffix('.tmp')
     lines = ''.join(f'{path}\t{fault}\n' for path, fault in named.items())
-    temporary.write_text(lines, 'utf-8', 'surrogateescape')
-    os.replace(temporary, report)
+    write_atomically(report, lines.encode('utf-8', 'surrogateescape'))

@@ -11,14 +11,13 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from moca.backbone.files import read_file
+from moca.engine.checkpoints import check_fit
 from moca.engine.launch import apply_common
-from moca.errors import CheckpointMismatch, UserError
+from moca.errors import UserError
 from moca.transfer.data_check import check_data
 from moca.transfer.overrides import set_checkpoint
 from moca.transfer.record import percent_metrics
 from moca.transfer.run import protocol_config
-
-_SHOWN = 3  # keys named in an error, each way
 
 
 def prepare_test(args: argparse.Namespace) -> Config:
@@ -53,27 +52,6 @@ def evaluate(cfg: Config, checkpoint: str | Path) -> dict[str, float | None]:
 
 def load_run(model: Any, checkpoint: str | Path) -> None:
     """Load a run's checkpoint into a whole model, every tensor or none."""
-    target = model.module if is_model_wrapper(model) else model
     state = read_file(checkpoint)['state_dict']
-    expected = target.state_dict()
-    missing = [key for key in expected if key not in state]
-    unexpected = [key for key in state if key not in expected]
-    shapes = [
-        f'{key} {list(state[key].shape)} in the file, {list(value.shape)} in the model'
-        for key, value in expected.items()
-        if key in state and state[key].shape != value.shape
-    ]
-    if missing or unexpected or shapes:
-        found = {
-            'not in the file': missing,
-            'not in the model': unexpected,
-            'of other shape': shapes,
-        }
-        raise CheckpointMismatch(
-            f'{checkpoint}: is of another model than the config. '
-            + '; '.join(
-                f'{what}: {", ".join(keys[:_SHOWN])}' for what, keys in found.items() if keys
-            )
-            + '. Use the config that the run has written beside it, or its --arch.'
-        )
-    target.load_state_dict(state)
+    check_fit(model, state, str(checkpoint))
+    (model.module if is_model_wrapper(model) else model).load_state_dict(state)
