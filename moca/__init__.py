@@ -4,8 +4,8 @@ Importing the package registers every component in mmengine's root registries.
 """
 
 from moca import ops  # noqa: I001  (first: mmcv.ops must find its operators)
-from moca import backbone, detection, engine, pretrain, segmentation
+from moca import backbone, detection, engine, evaluation, pretrain, segmentation
 
 __version__ = '0.1.0'
 
-__all__ = ['backbone', 'detection', 'engine', 'ops', 'pretrain', 'segmentation']
+__all__ = ['backbone', 'detection', 'engine', 'evaluation', 'ops', 'pretrain', 'segmentation']

@@ -1,0 +1,176 @@
+"""Labelled folders of pictures, read as MOCA's k-NN evaluation reads ImageNet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as transforms
+
+from moca.errors import UserError
+
+# What ImageNet's protocol keeps of the shorter side: 224 of 256 pixels.
+CENTRE_SHARE = 0.875
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Pictures and their classes.
+
+    Attributes:
+        paths: One a picture, as bytes of equal length ``[N]``. (Worker processes would each copy a
+            list of Python strings piece by piece, since reading one writes its reference count.)
+        labels: int64 ``[N]``.
+        classes: Names of the folders; a label is an index into them.
+    """
+
+    paths: NDArray[np.bytes_]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def part(self, indices: NDArray[np.int64]) -> Labelled:
+        """Some of the pictures."""
+        return Labelled(self.paths[indices], self.labels[indices], self.classes)
+
+
+def read_folder(root: str | Path, field: str) -> Labelled:
+    """List a folder that has one subfolder a class, as torchvision's ``ImageFolder`` does.
+
+    Args:
+        root: The folder.
+        field: What to call it in messages.
+
+    Raises:
+        UserError: It is no such folder, or a class has no picture.
+    """
+    where = f'{field} {root}'
+    if not Path(root).is_dir():
+        raise UserError(
+            f'{where}: no such folder (looked for {Path(root).absolute()}). Give a folder with one '
+            'subfolder of pictures for each class.'
+        )
+    try:
+        folder = ImageFolder(str(root))
+    except (FileNotFoundError, OSError) as error:
+        raise UserError(
+            f'{where}: {error} A labelled folder has one subfolder for each class, and pictures in '
+            'each of them. (ImageNet and Tiny-ImageNet come with a validation set in one flat '
+            'folder: sort it first.)'
+        ) from error
+    paths, labels = zip(*folder.samples, strict=True)
+    encoded = np.array([os.fsencode(path) for path in paths])
+    return Labelled(encoded, np.array(labels), tuple(folder.classes))
+
+
+def hold_out(pictures: Labelled, share: float) -> tuple[Labelled, Labelled]:
+    """Split off the last pictures of each class, in the order of their sorted names.
+
+    The last ones rather than random ones, because frames of a video lie side by side under their
+    names and would otherwise meet their twins.
+
+    Args:
+        pictures: All of them.
+        share: Of each class, rounded, at least one picture; a class of one keeps it.
+
+    Returns:
+        The rest, and what was split off.
+
+    Raises:
+        UserError: No class has two pictures.
+    """
+    rest, split = [], []
+    for label in range(len(pictures.classes)):
+        mine = np.flatnonzero(pictures.labels == label)
+        count = min(max(round(share * len(mine)), 1), len(mine) - 1)
+        rest.append(mine[: len(mine) - count])
+        split.append(mine[len(mine) - count :])
+    if not any(len(indices) for indices in split):
+        raise UserError('the labelled folder has one picture a class: none can be held out.')
+    return pictures.part(np.concatenate(rest)), pictures.part(np.concatenate(split))
+
+
+def centre(image: Image.Image, size: tuple[int, int], share: float | None = None) -> Image.Image:
+    """Resize a picture (bicubic) until it covers ``size / share``, and cut out its centre.
+
+    Args:
+        image: RGB, of any size.
+        size: Height and width in pixels.
+        share: Of the resized picture's side that is kept. None: .875 from 224 pixels on, which is
+            ImageNet's 224 of 256, and all for smaller models [our choice: small pictures, such as
+            Tiny-ImageNet's, were cut close already, and one of the model's size stays as it is].
+    """
+    if share is None:
+        share = CENTRE_SHARE if min(size) >= 224 else 1.0
+    height, width = (round(side / share) for side in size)
+    # the side that fits exactly, and the other one cut to whole pixels as torchvision's Resize does
+    if height * image.width >= width * image.height:
+        width = int(height * image.width / image.height)
+    else:
+        height = int(width * image.height / image.width)
+    resized = transforms.resize(image, [height, width], InterpolationMode.BICUBIC)
+    return transforms.center_crop(resized, list(size))
+
+
+class _Centred(Dataset[Tensor]):
+    def __init__(
+        self,
+        paths: NDArray[np.bytes_],
+        size: tuple[int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        self.paths, self.size, self.mean, self.std = paths, size, mean, std
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        image = centre(read_picture(os.fsdecode(bytes(self.paths[index]))), self.size)
+        return transforms.normalize(transforms.to_tensor(image), self.mean, self.std)
+
+
+def read_picture(path: str | Path) -> Image.Image:
+    """A picture as RGB.
+
+    Raises:
+        UserError: It cannot be decoded.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert('RGB')
+    # any exception: Pillow's plug-ins raise whatever broken bytes lead them to
+    except Exception as error:
+        raise UserError(f'{path}: cannot be decoded ({error}). Repair or remove it.') from error
+
+
+def batches(
+    paths: NDArray[np.bytes_],
+    size: tuple[int, int],
+    batch_size: int,
+    num_workers: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Iterable[Tensor]:
+    """Centred, normalised pictures ``[B, 3, *size]`` in order.
+
+    Takes no number from torch's global generator.
+    """
+    return DataLoader(
+        _Centred(paths, size, mean, std),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        generator=torch.Generator(),
+    )
