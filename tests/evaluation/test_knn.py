@@ -1,0 +1,310 @@
+"""k-NN against brute force, and its monitor beside runs that do not notice it."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from mmengine.hooks import Hook
+from mmengine.model import MMDistributedDataParallel
+from mmengine.runner import Runner
+from PIL import Image
+from torch import Tensor
+
+from moca.engine.config_check import check_config
+from moca.errors import UserError
+from moca.evaluation import knn
+from moca.evaluation.knn import KNNMonitor, Neighbours, monitor_knn, vote
+from tests.configs.test_pretrain_configs import tiny
+from tests.pretrain.photographs import photograph
+from tests.pretrain.tiny import tiny_moca
+
+CONFIG = 'configs/pretrain/moca_tiny-imagenet.py'
+
+
+def write_classes(folder: Path, per_class: int, seed: int = 0, classes: int = 3) -> Path:
+    """Write 48-pixel PNGs whose classes differ by their brightness, a little."""
+    for label in range(classes):
+        (folder / f'class{label}').mkdir(parents=True)
+        for number in range(per_class):
+            picture = photograph(48, 48, 1000 * seed + 100 * label + number) // 2 + 12 * label
+            Image.fromarray(picture).save(folder / f'class{label}' / f'{number}.png')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('labelled')
+    write_classes(folder / 'train', per_class=7)
+    write_classes(folder / 'val', per_class=3, seed=1)
+    return folder
+
+
+def brute_force(
+    queries: np.ndarray, bank: np.ndarray, labels: np.ndarray, k: int, temperature: float
+) -> list[int]:
+    """One query and one neighbour at a time, in double precision."""
+    found = []
+    for query in queries.astype(float):
+        cosine = bank.astype(float) @ query
+        votes: dict[int, float] = {}
+        for i in np.argsort(-cosine)[:k]:
+            votes[labels[i]] = votes.get(labels[i], 0.0) + np.exp(cosine[i] / temperature)
+        found.append(int(max(votes, key=votes.__getitem__)))
+    return found
+
+
+def unit(rows: int, width: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(rows, width, generator=generator)
+    return torch.nn.functional.normalize(features, dim=1)
+
+
+# Few dimensions and a high temperature: votes are close, and not the nearest neighbour's alone.
+@pytest.mark.parametrize(('k', 'temperature'), [(1, 0.07), (10, 0.07), (20, 0.5)])
+@pytest.mark.parametrize(('similarities', 'part'), [(2**24, 200), (64, 7)], ids=['whole', 'parts'])
+def test_votes_are_those_of_brute_force(
+    monkeypatch: pytest.MonkeyPatch, k: int, temperature: float, similarities: int, part: int
+) -> None:
+    monkeypatch.setattr(knn, 'SIMILARITIES', similarities)
+    queries, bank = unit(50, 4, seed=0), unit(200, 4, seed=1)
+    labels = torch.randint(6, (200,), generator=torch.Generator().manual_seed(2))
+    found = Neighbours(queries, k)
+    for features, theirs in zip(bank.split(part), labels.split(part), strict=True):
+        found.add(features, theirs)
+    expected = brute_force(queries.numpy(), bank.numpy(), labels.numpy(), k, temperature)
+    assert vote(found.cosine, found.labels, temperature).tolist() == expected
+    nearest = brute_force(queries.numpy(), bank.numpy(), labels.numpy(), 1, temperature)
+    assert k == 1 or expected != nearest
+
+
+def test_memory_is_bounded_by_the_similarities(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knn, 'SIMILARITIES', 64)
+    sizes = []
+    keep = Neighbours._keep_best
+
+    def spy(self: Neighbours, part: slice, cosine: Tensor, labels: Tensor) -> None:
+        sizes.append(cosine.numel())
+        keep(self, part, cosine, labels)
+
+    monkeypatch.setattr(Neighbours, '_keep_best', spy)
+    Neighbours(unit(50, 4, seed=0), 3).add(unit(30, 4, seed=1), torch.zeros(30, dtype=torch.long))
+    assert max(sizes) <= 64
+    assert sum(sizes) == 50 * 30
+
+
+# ---------------------------------------------------------------------- the monitor in a run
+
+
+class Generators(Hook):
+    """Looks at the global generators after every step."""
+
+    def __init__(self) -> None:
+        self.states: list[Any] = []
+
+    def before_train_iter(self, runner: Runner, *_: Any, **__: Any) -> None:
+        self.states.append(
+            (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate())
+        )
+
+
+def train(
+    labelled: Path, work_dir: Path, monitor: bool, *options: str, **changes: Any
+) -> tuple[Runner, Generators]:
+    cfg = tiny(CONFIG, labelled / 'train', work_dir, *options)
+    cfg.model.backbone.img_size = cfg.train_dataloader.dataset['views'].size = 48
+    cfg.model.backbone.drop_path_rate = 0.3  # numbers of the global generator matter
+    cfg.train_cfg.max_epochs = 3
+    if monitor:
+        monitor_knn(cfg, str(labelled / 'train'), str(labelled / 'val'), interval=2)
+        cfg.custom_hooks[-1].update(k=[3, 5], batch_size=4, **changes)
+        check_config(cfg)
+    runner = Runner.from_cfg(cfg)
+    generators = Generators()
+    runner.register_hook(generators)
+    runner.train()
+    return runner, generators
+
+
+def scalars(work_dir: Path) -> list[dict[str, Any]]:
+    lines = [
+        json.loads(line)
+        for path in sorted(work_dir.glob('*/vis_data/scalars.json'))
+        for line in path.read_text().splitlines()
+    ]
+    return [line for line in lines if 'knn/top1_k3' in line]
+
+
+@pytest.mark.parametrize(('precision', 'workers'), [((), 0), (('--amp',), 1)], ids=str)
+def test_a_run_does_not_notice_its_monitor(
+    labelled: Path, tmp_path: Path, precision: tuple[str, ...], workers: int
+) -> None:
+    alone, expected = train(labelled, tmp_path / 'alone', False, *precision)
+    watched, got = train(labelled, tmp_path / 'watched', True, *precision, num_workers=workers)
+    assert got.states == expected.states
+    for name, value in alone.model.state_dict().items():
+        assert torch.equal(watched.model.state_dict()[name], value), name
+    assert alone.message_hub.state_dict().keys() == watched.message_hub.state_dict().keys()
+    assert watched.model.teacher.training == alone.model.teacher.training
+
+    logged = scalars(tmp_path / 'watched')
+    assert [(line['epoch'], line['step']) for line in logged] == [(0, 0), (2, 10), (3, 15)]
+    assert not scalars(tmp_path / 'alone')
+    (log,) = (tmp_path / 'watched').glob('*/*.log')
+    assert 'k-NN of the teacher after 2 epochs' in log.read_text()
+
+
+def test_a_resumed_run_does_not_measure_its_start_again(labelled: Path, tmp_path: Path) -> None:
+    train(labelled, tmp_path, True)
+    (tmp_path / 'epoch_3.pth').unlink()
+    train(labelled, tmp_path, True, '--resume')
+    logged = scalars(tmp_path)
+    assert [line['epoch'] for line in logged] == [0, 2, 3, 3]
+    assert logged[-1] == logged[-2]  # bit for bit the same run
+
+
+# ---------------------------------------------------------------------- one process or several
+
+
+class Log:
+    """What the hook uses of a Runner."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.iter, self.timestamp, self.optim_wrapper = model, 0, 'now', None
+        self.visualizer = self.logger = self
+        self.scalars: dict[str, float] = {}
+
+    def add_scalars(self, scalars: dict[str, float], **_: Any) -> None:
+        self.scalars = scalars
+
+    def info(self, line: str) -> None:
+        pass
+
+
+def measure(labelled: str, queries: bool, distributed: bool = False, **fields: Any) -> Any:
+    model: Any = tiny_moca(img_size=48)
+    model.train()
+    if distributed:
+        model = MMDistributedDataParallel(model)
+    other = f'{labelled}/val' if queries else None
+    monitor = KNNMonitor(f'{labelled}/train', other, k=(1, 5, 10), batch_size=4, **fields)
+    log = Log(model)
+    monitor.before_train(log)
+    return log.scalars
+
+
+def process(rank: int, world_size: int, labelled: str, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=world_size
+    )
+    torch.save(measure(labelled, True, distributed=True), f'{folder}/rank{rank}.pth')
+    dist.destroy_process_group()
+
+
+def encode(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    model = tiny_moca(img_size=48).eval()
+    paths = sorted(folder.rglob('*.png'))
+    pictures = np.stack([np.asarray(Image.open(path)) for path in paths]) / 255
+    normal = (pictures - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    with torch.no_grad():
+        (maps,) = model.teacher(torch.tensor(normal, dtype=torch.float32).permute(0, 3, 1, 2))
+    features = maps.mean((2, 3)).double().numpy()
+    labels = np.array([int(path.parent.name[-1]) for path in paths])
+    return features / np.linalg.norm(features, axis=1, keepdims=True), labels
+
+
+def expected_scores(labelled: Path) -> dict[str, float]:
+    (bank, labels), (queries, truth) = encode(labelled / 'train'), encode(labelled / 'val')
+    scores = {
+        f'knn/top1_k{k}': 100 * float(np.mean(brute_force(queries, bank, labels, k, 0.07) == truth))
+        for k in (1, 5, 10)
+    }
+    assert len(set(scores.values())) == 3, 'a test that tells nothing'
+    return {**scores, 'epoch': 0}
+
+
+def test_the_monitor_measures_what_brute_force_does(labelled: Path) -> None:
+    assert measure(str(labelled), queries=True) == pytest.approx(expected_scores(labelled))
+
+
+def test_processes_share_the_work_and_agree(labelled: Path, tmp_path: Path) -> None:
+    # 21 pictures in the bank and 9 queries: neither divides by two
+    mp.spawn(process, args=(2, str(labelled), str(tmp_path)), nprocs=2)
+    for rank in range(2):
+        assert torch.load(tmp_path / f'rank{rank}.pth') == pytest.approx(expected_scores(labelled))
+
+
+def test_a_method_without_a_teacher_is_judged_by_its_student(labelled: Path) -> None:
+    model = tiny_moca(img_size=48)
+    with torch.no_grad():
+        for parameter in model.teacher.parameters():
+            parameter.zero_()  # all pictures look alike to it
+    model.student, model.teacher = model.teacher, torch.nn.Identity()
+    log = Log(model)
+    KNNMonitor(f'{labelled}/train', f'{labelled}/val', k=[5]).before_train(log)
+    assert log.scalars['knn/top1_k5'] == pytest.approx(100 / 3)
+    model.student = None
+    with pytest.raises(UserError, match='no teacher and no student'):
+        KNNMonitor(f'{labelled}/train', k=[5]).before_train(log)
+
+
+# ---------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        (dict(bank='{}/nowhere'), r'KNNMonitor.bank .*nowhere: no such folder.*one subfolder'),
+        (dict(bank='{}/train/class0'), r'bank .*class0: .*class folder.*labelled folder has one'),
+        (dict(queries='{}/nowhere'), r'KNNMonitor.queries .*nowhere: no such folder'),
+        (dict(queries='{}/train/../train'), r'queries .* is the bank.*Give another'),
+        (dict(bank='{}/val', queries='{}/more', k=[3]), r'more: the bank .* has no class class3'),
+        (dict(k=[5, 22]), r'k=\(5, 22\): the bank .* has 21 pictures'),
+        (dict(k=[]), r'KNNMonitor.k is \[\]'),
+        (dict(interval=0), r'KNNMonitor.interval is 0'),
+        (dict(held_out=1.0), r'KNNMonitor.held_out is 1.0; give a share between 0 and 1'),
+        (dict(temperature=0), r'KNNMonitor.temperature is 0'),
+    ],
+)
+def test_bad_input_is_refused_before_anything_runs(
+    labelled: Path, fields: dict[str, Any], message: str
+) -> None:
+    if not (labelled / 'more').is_dir():
+        write_classes(labelled / 'more', per_class=1, seed=2, classes=4)
+    given = {**dict(bank='{}/train', queries='{}/val'), **fields}
+    given = {key: v.format(labelled) if isinstance(v, str) else v for key, v in given.items()}
+    with pytest.raises(UserError, match=message):
+        KNNMonitor(**given)
+
+
+def test_a_broken_picture_is_named(tmp_path: Path) -> None:
+    write_classes(tmp_path / 'train', per_class=6)
+    broken = tmp_path / 'train/class1/3.png'
+    broken.write_bytes(broken.read_bytes()[:-300])
+    for workers in (0, 1):
+        with pytest.raises(UserError, match=r'class1/3.png: cannot be decoded'):
+            measure(str(tmp_path), queries=False, num_workers=workers)
+
+
+def test_a_config_gets_one_monitor_with_the_normalisation_of_its_views(labelled: Path) -> None:
+    cfg = tiny(CONFIG, labelled / 'train', labelled / 'work')
+    cfg.train_dataloader.dataset['views'].mean = [0.5, 0.4, 0.3]
+    monitor_knn(cfg, 'here')
+    monitor_knn(cfg, 'there', 'elsewhere', interval=5)
+    (hook,) = (h for h in cfg.custom_hooks if h.type == 'KNNMonitor')
+    assert dict(hook) == dict(
+        type='KNNMonitor',
+        bank='there',
+        queries='elsewhere',
+        interval=5,
+        num_workers=0,
+        mean=[0.5, 0.4, 0.3],
+    )

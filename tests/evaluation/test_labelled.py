@@ -1,0 +1,71 @@
+"""Labelled folders: the split, and the resizing beside torchvision's own operators."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision import transforms
+
+from moca.errors import UserError
+from moca.evaluation.labelled import centre, hold_out, read_folder
+from tests.pretrain.photographs import photograph
+
+
+@pytest.mark.parametrize(('height', 'width'), [(333, 500), (601, 377), (256, 256), (120, 90)])
+def test_at_224_pixels_it_is_imagenets_recipe(height: int, width: int) -> None:
+    image = Image.fromarray(photograph(height, width, seed=0))
+    recipe = transforms.Compose(
+        [
+            transforms.Resize(256, transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(224),
+        ]
+    )
+    assert np.array_equal(np.asarray(centre(image, (224, 224))), np.asarray(recipe(image)))
+
+
+def test_a_small_picture_of_the_models_size_stays_as_it_is() -> None:
+    picture = photograph(64, 64, seed=1)
+    assert np.array_equal(np.asarray(centre(Image.fromarray(picture), (64, 64))), picture)
+
+
+def test_a_wide_model_sees_the_whole_height_of_a_square_picture_or_less() -> None:
+    image = Image.fromarray(photograph(100, 100, seed=2))
+    cut = centre(image, (32, 64))
+    scaled = np.asarray(image.resize((64, 64), Image.Resampling.BICUBIC))
+    assert np.array_equal(np.asarray(cut), scaled[16:48])
+
+
+def write(folder: Path, counts: dict[str, int]) -> Path:
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            Image.new('RGB', (4, 4)).save(folder / name / f'{number:02d}.png')
+    return folder
+
+
+def names(paths: object) -> list[str]:
+    return ['/'.join(os.fsdecode(path).split('/')[-2:]) for path in paths]  # type: ignore[attr-defined]
+
+
+def test_the_last_pictures_of_each_class_are_held_out(tmp_path: Path) -> None:
+    folder = read_folder(write(tmp_path, {'b': 11, 'a': 3, 'single': 1}), 'field')
+    rest, split = hold_out(folder, 0.2)
+    assert names(split.paths) == ['a/02.png', 'b/09.png', 'b/10.png']
+    assert split.labels.tolist() == [0, 1, 1]
+    assert names(rest.paths)[-2:] == ['b/08.png', 'single/00.png']
+    assert not set(rest.paths.tolist()) & set(split.paths.tolist())
+    assert len(rest) + len(split) == 15
+
+
+def test_singles_cannot_be_held_out(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='one picture a class'):
+        hold_out(read_folder(write(tmp_path, {'a': 1, 'b': 1}), 'field'), 0.5)
+
+
+def test_a_class_without_pictures_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r'field .*valid file for the classes empty'):
+        read_folder(write(tmp_path, {'a': 2, 'empty': 0}), 'field')
