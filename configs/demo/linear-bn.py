@@ -6,43 +6,31 @@ Published: nothing; compare checkpoints with each other and with random init.
 Cost: 80 steps of 8 pictures of 128 x 256 (512 tokens each), about 20 s of a CPU core.
 """
 
-_base_ = ['../segmentation/cityscapes/linear-bn.py', './_base_/vit.py']
+_base_ = [
+    '../_base_/default_runtime.py',
+    './_base_/streets.py',
+    '../_base_/models/linear_bn.py',
+    '../_base_/schedules/adamw_40k.py',
+    './_base_/vit.py',
+]
+default_scope = 'mmseg'
 
 protocol = dict(
     name='demo_linear_bn',
     title='Demo linear + BN',
+    task='segmentation',
     # over the 10 classes that the scenes contain, of Cityscapes' 19
     metrics=['mIoU_present'],
+    published=None,
     source='ours',
 )
 
-height, width = 128, 256
 model = dict(
-    data_preprocessor=dict(size=(height, width)),
-    backbone=dict(arch={{_base_.demo_arch}}, img_size=(height, width)),
-    decode_head=dict(in_channels=128, norm_cfg=dict(type='BN')),
-    test_cfg=dict(_delete_=True, mode='whole'),
+    data_preprocessor=dict(size={{_base_.crop_size}}),
+    backbone=dict(arch={{_base_.demo_arch}}, img_size={{_base_.crop_size}}, frozen=True),
+    decode_head=dict(in_channels=128, num_classes={{_base_.num_classes}}, norm_cfg=dict(type='BN')),
+    test_cfg=dict(mode='whole'),
 )
-
-data_root = 'work_dirs/demo/data/streets'
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackSegInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs'),
-]
-# Two jobs on two cores: no room for workers beside them.
-workers = dict(num_workers=0, persistent_workers=False)
-train_dataloader = dict(
-    **workers, batch_size=8, dataset=dict(data_root=data_root, pipeline=train_pipeline)
-)
-val_dataloader = dict(**workers, dataset=dict(data_root=data_root, pipeline=test_pipeline))
-test_dataloader = val_dataloader
 
 max_iters = 80
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)

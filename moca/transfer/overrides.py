@@ -19,9 +19,11 @@ from moca.errors import UserError
 _SPLITS = ('train', 'val', 'test')
 
 # Fields of heads and necks which hold the width of the backbone, or a list of it.
-_WIDTH_FIELDS = ('in_channels', 'channels', 'embed_dims')
+_WIDTH_FIELDS = ('in_channels', 'channels', 'embed_dims', 'embed_dim')
 # Fields of detectors which hold strides in pixels: the patch size times a power of two.
 _STRIDE_FIELDS = ('strides', 'featmap_strides')
+# What mmseg's Feature2Pyramid can do to a map: these ratios and no others.
+_RESCALES = (4, 2, 1, 0.5, 0.25)
 
 
 def set_data_root(cfg: Config, root: str | Path) -> None:
@@ -67,10 +69,13 @@ def set_arch(cfg: Config, arch: ArchSpec) -> None:
 
     - ``in_channels``, ``channels`` and ``embed_dims`` of necks and heads, where they are the old
       backbone's width, a list of it, or the sum of such a list;
-    - ``num_heads`` of a decoder as wide as the backbone, at the same width per head;
+    - ``num_heads`` of a decoder as wide as the backbone, at the same width per head or the next
+      that divides it;
     - positive ``out_indices``, kept at the same share of the depth (blocks 3, 5, 7, 11 of 12
       become 7, 11, 15, 23 of 24);
-    - a detector's strides, where the patch size differs.
+    - a detector's strides, where the patch size differs;
+    - ``rescales`` of `Feature2Pyramid`, so that its strides in pixels stay (patches of 8 are
+      rescaled by 2, 1, .5, .25, as iBOT does), as far as it can do that.
 
     Raises:
         UserError: if the architecture is unknown, or the config has no backbone with one.
@@ -120,7 +125,8 @@ def _rescale(node: dict[str, Any], old: ViTDimensions, new: ViTDimensions) -> No
     inputs = node.get('in_channels')
     sum_of_inputs = sum(inputs) if isinstance(inputs, list | tuple) else None
     if node.get('embed_dims') == old.embed_dim and 'num_heads' in node:
-        node['num_heads'] = node['num_heads'] * new.embed_dim // old.embed_dim
+        heads = max(node['num_heads'] * new.embed_dim // old.embed_dim, 1)
+        node['num_heads'] = next(n for n in range(heads, 0, -1) if new.embed_dim % n == 0)
     for field in _WIDTH_FIELDS:
         value = node.get(field)
         if value == old.embed_dim:
@@ -133,6 +139,10 @@ def _rescale(node: dict[str, Any], old: ViTDimensions, new: ViTDimensions) -> No
         if field in node and new.patch_size != old.patch_size:
             strides = [value * new.patch_size / old.patch_size for value in node[field]]
             node[field] = [int(value) if value.is_integer() else value for value in strides]
+    if 'rescales' in node:
+        rescales = [value * new.patch_size / old.patch_size for value in node['rescales']]
+        if set(rescales) <= set(_RESCALES):
+            node['rescales'] = rescales
 
 
 def leaf_datasets(dataset: dict[str, Any]) -> list[dict[str, Any]]:

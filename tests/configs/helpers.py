@@ -42,6 +42,25 @@ def write_cityscapes(root: Path, train: int = 4, val: int = 2) -> Path:
     return root
 
 
+def write_ade20k(root: Path, train: int = 4, val: int = 2) -> Path:
+    """Write pictures of 96 x 64 of wall (1), flag (150) and other (0), as ADE20K has it."""
+    random = np.random.default_rng(0)
+    for split, count in (('training', train), ('validation', val)):
+        for part in ('images', 'annotations'):
+            (root / part / split).mkdir(parents=True)
+        for index in range(count):
+            label = np.ones((64, 96), np.uint8)
+            x = int(random.integers(0, 48))
+            label[16:48, x : x + 36] = 150
+            label[:8] = 0
+            image = random.integers(0, 60, (64, 96, 3), dtype=np.uint8)
+            image[label == 150] += 150
+            name = f'ADE_{split[:5]}_{index:08d}'
+            cv2.imwrite(str(root / 'images' / split / f'{name}.jpg'), image)
+            cv2.imwrite(str(root / 'annotations' / split / f'{name}.png'), label)
+    return root
+
+
 def write_coco(root: Path, train: int = 4, val: int = 2) -> Path:
     """Write pictures of 128 x 96 with one rectangular person and one car each, as COCO."""
     random = np.random.default_rng(0)

@@ -12,7 +12,14 @@ from mmengine.runner import Runner
 
 from moca.transfer.record import percent_metrics
 from moca.transfer.run import prepare_training
-from tests.configs.helpers import REPOSITORY, shrink, train_args, write_cityscapes, write_coco
+from tests.configs.helpers import (
+    REPOSITORY,
+    shrink,
+    train_args,
+    write_ade20k,
+    write_cityscapes,
+    write_coco,
+)
 
 CONFIGS = sorted(
     path.relative_to(REPOSITORY)
@@ -27,6 +34,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         'segmentation': write_cityscapes(root / 'cityscapes'),
         'detection': write_coco(root / 'coco'),
+        'ade20k': write_ade20k(root / 'ade20k'),
     }
 
 
@@ -34,7 +42,8 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def runner(request: Any, roots: dict[str, Path], tmp_path: Path) -> Runner:
     """A runner with an initialised model and a built optimiser."""
     config = REPOSITORY / request.param
-    root = roots[request.param.parts[1]]
+    _, task, data, _ = request.param.parts
+    root = roots.get(data, roots[task])
     cfg, _ = prepare_training(
         train_args(config, '--data-root', root, '--amp', '--work-dir', tmp_path)
     )
@@ -45,7 +54,7 @@ def runner(request: Any, roots: dict[str, Path], tmp_path: Path) -> Runner:
 
 
 def test_there_are_configs() -> None:
-    assert len(CONFIGS) >= 5
+    assert len(CONFIGS) >= 12
 
 
 def test_step_and_prediction(runner: Runner) -> None:
@@ -86,7 +95,7 @@ def test_step_and_prediction(runner: Runner) -> None:
         for batch in data:
             outputs = model.val_step(batch)
             evaluator.process(data_samples=outputs, data_batch=batch)
-            check_prediction(outputs[0], cfg.protocol.task)
+            check_prediction(outputs[0], cfg)
     metrics = percent_metrics(evaluator.evaluate(len(data.dataset)), cfg.protocol.task)
     for name in cfg.protocol.metrics:
         value = metrics[name]
@@ -99,18 +108,18 @@ def test_frozen_is_deterministic_and_fine_tuning_drops_paths(runner: Runner) -> 
     runner.model.train()
     backbone.blocks[-1].drop_path1.drop_prob = 0.9  # if it acts at all, it shows
     images = torch.randn(8, 3, 32, 32, device=backbone.pos_embed.device)
-    first, second = backbone(images)[0], backbone(images)[0]
+    first, second = backbone(images)[-1], backbone(images)[-1]
     assert torch.equal(first, second) == backbone.frozen
     assert first.requires_grad != backbone.frozen
 
 
-def check_prediction(sample: Any, task: str) -> None:
+def check_prediction(sample: Any, cfg: Config) -> None:
     """Check the form of one prediction on a picture of the generated data."""
     height, width = sample.metainfo['ori_shape']
-    if task == 'segmentation':
+    if cfg.protocol.task == 'segmentation':
         labels = sample.pred_sem_seg.data
         assert labels.shape == (1, height, width)
-        assert 0 <= labels.min() <= labels.max() < 19
+        assert 0 <= labels.min() <= labels.max() < cfg.model.decode_head.num_classes
     else:
         found = sample.pred_instances
         assert len(found) <= 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mmengine.config import Config
@@ -119,6 +120,31 @@ def test_arch_changes_multi_level_heads() -> None:
         dict(in_channels=[1024] * 4, channels=4096),
         dict(in_channels=1024, channels=1024, embed_dims=1024, num_heads=16),
     ]
+
+
+def test_arch_of_small_patches_keeps_the_strides_of_the_pyramid() -> None:
+    cfg = Config.fromfile(REPOSITORY / 'configs/segmentation/ade20k/upernet.py')
+    set_arch(cfg, 'vit_base_patch8')
+    assert cfg.model.neck.rescales == [2, 1, 0.5, 0.25]
+    set_arch(cfg, 'vit_small_patch14_dinov2')  # 3.5, ... cannot be
+    assert cfg.model.neck.rescales == [2, 1, 0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ('arch', 'heads'),
+    [
+        ('vit_small_patch16', 6),
+        ('vit_large_patch16', 16),
+        ('vit_so150m_patch16_reg4_gap_256', 14),
+        (dict(patch_size=8, embed_dim=120, depth=2, num_heads=3), 1),  # none of 64 fits twice
+        (dict(patch_size=8, embed_dim=32, depth=2, num_heads=2), 1),
+        (dict(patch_size=8, embed_dim=200, depth=2, num_heads=5), 2),  # 3 do not divide it
+    ],
+)
+def test_arch_of_a_decoder_keeps_the_width_of_heads(arch: Any, heads: int) -> None:
+    cfg = Config.fromfile(REPOSITORY / 'configs/segmentation/cityscapes/mask-finetune.py')
+    set_arch(cfg, arch)
+    assert cfg.model.decode_head.num_heads == heads
 
 
 def test_arch_of_a_config_without_our_backbone() -> None:

@@ -1,19 +1,22 @@
 """Cityscapes, 2975 training and 500 validation images, 19 classes, as Segmenter trains on it.
 
 Layout: DATA_ROOT/leftImg8bit/{train,val}/CITY/*_leftImg8bit.png and
-DATA_ROOT/gtFine/{train,val}/CITY/*_gtFine_labelTrainIds.png (made by csCreateTrainIdLabelImgs of
-the package cityscapesscripts).
+DATA_ROOT/gtFine/{train,val}/CITY/*_gtFine_labelTrainIds.png, which the download has not:
+`tools/prepare_data.py cityscapes DATA_ROOT` makes them.
 
 Source: rstrudel/segmenter, segm/data/config/cityscapes.py and segm/config.yml.
 """
 
 data_root = 'data/cityscapes'
+num_classes = 19
+# Smaller pictures are padded to the crop by the model, with 0 and 255.
+crop_size = (768, 768)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
     dict(type='RandomResize', scale=(2048, 1024), ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=(768, 768), cat_max_ratio=0.75),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),

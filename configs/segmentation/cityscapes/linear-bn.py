@@ -8,34 +8,27 @@ Published: nothing to compare with for MAE, DINO, iBOT and MOCA.
 Cost: 40k steps of 16 crops of 768 x 768, forward only for the backbone, as many crops as linear.py.
 """
 
-_base_ = './linear.py'
+_base_ = [
+    '../../_base_/default_runtime.py',
+    '../../_base_/datasets/cityscapes.py',
+    '../../_base_/models/linear_bn.py',
+    '../../_base_/schedules/adamw_40k.py',
+]
+default_scope = 'mmseg'
 
 protocol = dict(
     name='cityscapes_linear_bn',
     title='Cityscapes linear + BN',
+    task='segmentation',
+    metrics=['mIoU', 'mIoU_present'],
     published=None,
     source='facebookresearch/dinov2, dinov2_vitb14_ade20k_linear_config.py',
 )
 
 model = dict(
-    backbone=dict(interpolation='bicubic'),
-    decode_head=dict(
-        norm_cfg=dict(type='SyncBN'),
-        # mmseg's default mean, over all pixels with the ignored ones, as DINOv2's configs
-        loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=False),
-        init_cfg=dict(type='Normal', std=0.01, override=dict(name='conv_seg')),
-    ),
+    data_preprocessor=dict(size={{_base_.crop_size}}),
+    backbone=dict(img_size={{_base_.crop_size}}, frozen=True),
+    decode_head=dict(num_classes={{_base_.num_classes}}),
+    test_cfg=dict(crop_size={{_base_.crop_size}}, stride=(512, 512)),
 )
-
 train_dataloader = dict(batch_size=16)
-max_iters = 40_000
-train_cfg = dict(max_iters=max_iters, val_interval=10_000)
-optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type='AdamW', lr=1e-3, weight_decay=1e-4, fused=True)
-)
-# The warm-up multiplies the decay, which runs from the first step on, as in mmcv 1.
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-6, begin=0, end=1500, by_epoch=False),
-    dict(type='PolyLR', power=1.0, eta_min=0.0, begin=0, end=max_iters, by_epoch=False),
-]
-auto_scale_lr = dict(base_batch_size=16)
