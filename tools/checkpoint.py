@@ -1,4 +1,4 @@
-"""Look into a ViT checkpoint of any family, or write one of its encoders alone."""
+"""Look into a ViT checkpoint of any family, or write it as others' tools read it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 import moca  # noqa: F401  (registers the components)
-from moca.backbone.checkpoint import (
-    CheckpointInfo,
-    check_checkpoint,
-    export_encoder,
-    inspect_checkpoint,
-)
+from moca.backbone.checkpoint import CheckpointInfo, check_checkpoint, inspect_checkpoint
 from moca.engine.checkpoints import latest_checkpoint
 from moca.engine.launch import main_guard
 from moca.errors import UserError
+from moca.pretrain.export import FORMATS, export
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -26,15 +22,28 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
     inspect = commands.add_parser('inspect', help='say what a file holds')
-    export = commands.add_parser('export', help="write one encoder under timm's names")
-    for command in (inspect, export):
+    write = commands.add_parser(
+        'export', help="write one encoder under timm's names, or all of a run as MOCA's authors do"
+    )
+    for command in (inspect, write):
         command.add_argument('checkpoint', help='a .pth or .safetensors file, or a work dir')
-        command.add_argument('--branch', choices=('teacher', 'student'))
+        command.add_argument(
+            '--branch', choices=('teacher', 'student'), help='which encoder [teacher]'
+        )
         command.add_argument(
             '--trust', action='store_true', help='read with plain pickle, which can run code'
         )
     inspect.add_argument('--arch', help='also verify that it fits this architecture')
-    export.add_argument('target', help='file to write: .safetensors or .pth')
+    write.add_argument(
+        'target', nargs='?', help='file to write [beside the checkpoint and named after it]'
+    )
+    write.add_argument(
+        '--to',
+        choices=FORMATS,
+        help='timm: one encoder, .pth; safetensors: the same [default]; moca: the released format, '
+        'which is the whole run, or with --branch one encoder',
+    )
+    write.add_argument('--force', action='store_true', help='write over a file that exists')
     return parser.parse_args(arguments)
 
 
@@ -62,6 +71,7 @@ def rows(info: CheckpointInfo) -> dict[str, str]:
         'LayerScale': 'yes' if info.layer_scale else 'no',
         'parameters': f'{info.num_parameters / 1e6:.2f} M',
         'beside the encoder': ', '.join(info.ignored[:6]) or 'nothing',
+        **{f'note: {name}': note for name, note in info.notes.items()},
     }
 
 
@@ -72,8 +82,16 @@ def main(arguments: list[str] | None = None) -> None:
     source = checkpoint_file(args.checkpoint)
     console = Console()
     if args.command == 'export':
-        info = export_encoder(source, args.target, args.branch, args.trust)
-        console.print(f'{args.target}: {info}, from {source}', soft_wrap=True)
+        done = export(
+            args.checkpoint,
+            source,
+            args.target,
+            branch=args.branch,
+            to=args.to,
+            trust=args.trust,
+            force=args.force,
+        )
+        console.print(done, soft_wrap=True, markup=False)
         return
     info = inspect_checkpoint(source, args.branch, args.trust)
     table = Table(title=str(source), show_header=False)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from mmengine.logging import print_log
 from mmengine.registry import WEIGHT_INITIALIZERS
-from safetensors.torch import save as safetensors_bytes
 
 from moca.backbone.arch import ArchSpec
-from moca.backbone.files import StateDict, find_encoder, read_file
-from moca.backbone.fit import fit_state, timm_names
+from moca.backbone.files import find_encoder
+from moca.backbone.fit import fit_state
 from moca.backbone.info import CheckpointInfo, describe
+from moca.backbone.read import read_file
 from moca.backbone.vit import PlainViT
-from moca.engine.checkpoints import write_atomically
-from moca.errors import UserError
 
 
 def inspect_checkpoint(
@@ -96,39 +93,6 @@ def check_checkpoint(
         model = PlainViT(arch, img_size=img_size)
     fit_state(encoder, info, model, grid)
     return info
-
-
-def export_encoder(
-    source: str | Path, target: str | Path, branch: str | None = None, trust: bool = False
-) -> CheckpointInfo:
-    """Write one encoder of a checkpoint alone, under timm's names, atomically.
-
-    Args:
-        source: Any checkpoint that :func:`load_checkpoint` reads.
-        target: ``.safetensors`` or ``.pth`` file to write.
-        branch: ``teacher`` or ``student``.
-        trust: Read the source with plain pickle.
-    """
-    encoder = find_encoder(read_file(source, trust), source, branch)
-    info = describe(source, encoder)
-    state = {key: value.contiguous().clone() for key, value in timm_names(encoder).items()}
-    notes = dict(family=info.family, branch=info.branch, source=Path(source).name)
-    write_state(state, target, notes)
-    return info
-
-
-def write_state(state: StateDict, target: str | Path, notes: Mapping[str, str]) -> None:
-    """Write tensors to a ``.safetensors`` or ``.pth`` file, which appears whole or not at all."""
-    suffix = Path(target).suffix
-    if suffix == '.safetensors':
-        content = safetensors_bytes(state, metadata=dict(notes))
-    elif suffix == '.pth':
-        buffer = io.BytesIO()
-        torch.save({'model': state, 'meta': dict(notes)}, buffer)
-        content = buffer.getvalue()
-    else:
-        raise UserError(f'{target}: choose a name that ends in .safetensors or .pth.')
-    write_atomically(target, content)
 
 
 @WEIGHT_INITIALIZERS.register_module()

@@ -1,70 +1,23 @@
-"""Checkpoint files: safe reading, and where each published family keeps its ViT."""
+"""Where each published family of checkpoints keeps its ViT."""
 
 from __future__ import annotations
 
-import argparse
-import collections
-import pickle
-import re
-import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path, PosixPath
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from mmengine.logging import HistoryBuffer
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from moca.errors import UserError
 
 StateDict = dict[str, Tensor]
 
-
-def _statistic(owner: Any, name: str) -> Any:
-    """Stand in for ``getattr`` while unpickling: HistoryBuffer pickles its methods through it.
-
-    The real one would let a file reach any function through the classes allowed.
-    """
-    if owner is not HistoryBuffer or name not in ('mean', 'max', 'min', 'current'):
-        raise pickle.UnpicklingError(f'GLOBAL builtins.getattr of {name!r}')
-    return getattr(owner, name)
-
-
-# Classes that the published files hold besides tensors: MOCA, DINO and iBOT pickle their
-# argparse.Namespace, mmengine its log history.
-_ALLOWED: list[Any] = [
-    argparse.Namespace,
-    collections.defaultdict,
-    HistoryBuffer,
-    PosixPath,
-    np.ndarray,
-    np.dtype,
-    # numpy's private makers of arrays and scalars, wherever this version keeps them
-    np.zeros(0).__reduce__()[0],
-    np.float64().__reduce__()[0],
-    *(type(np.dtype(kind)) for kind in ('float64', 'float32', 'int64', 'int32')),
-    (_statistic, 'builtins.getattr'),
-]
-
-# What reading a damaged file raises: torch's unpickler trips over whatever the damage left.
-_BROKEN = (
-    SafetensorError,
-    struct.error,
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-
 # Wrappers that prefix every key.
 _WRAPPERS = ('module.', '_orig_mod.')
+
+# Of the notes that an exported file carries in its `meta`; their presence tells such a file.
+NOTES_VERSION = '1'
 
 # The first component of the keys that belong to a ViT trunk.
 TRUNK = ('cls_token', 'pos_embed', 'reg_token', 'patch_embed', 'norm_pre', 'blocks', 'norm')
@@ -128,6 +81,7 @@ class Encoder:
         branches: All that the file holds.
         state: Trunk tensors under timm-like names.
         ignored: Keys of the same branch that are no part of a trunk (heads, decoders).
+        notes: What :mod:`moca.backbone.export` wrote into the file about its origin.
     """
 
     family: str
@@ -135,46 +89,11 @@ class Encoder:
     branches: tuple[str, ...]
     state: StateDict
     ignored: tuple[str, ...]
-
-
-def read_file(path: str | Path, trust: bool = False) -> dict[str, Any]:
-    """Read a ``.pth`` or ``.safetensors`` file without running code from it.
-
-    Args:
-        path: The file.
-        trust: Read it with plain pickle, which runs whatever code the file contains.
-
-    Raises:
-        UserError: No such file, a broken one, or one that holds more than tensors and the
-            few harmless classes of the published checkpoints.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f'{path}: no such checkpoint file. Check the path given as checkpoint.')
-    try:
-        if path.suffix == '.safetensors':
-            content: Any = load_file(path)
-        else:
-            with torch.serialization.safe_globals(_ALLOWED):
-                content = torch.load(path, map_location='cpu', weights_only=not trust)
-    except pickle.UnpicklingError as error:
-        if 'Unsupported' in str(error) or 'GLOBAL' in str(error):
-            raise UserError(
-                f'{path}: refused, because reading it would run code ({_culprit(error)}). '
-                'If you trust its source, say trust=True (--trust).'
-            ) from error
-        raise UserError(f'{path}: not a readable checkpoint ({_first_line(error)}).') from error
-    except _BROKEN as error:
-        raise UserError(
-            f'{path}: truncated or not a checkpoint ({_first_line(error)}). Fetch it again.'
-        ) from error
-    if not isinstance(content, dict):
-        raise UserError(f'{path}: holds a {type(content).__name__}, not a dict of tensors.')
-    return content
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_encoder(content: Mapping[str, Any], path: str | Path, branch: str | None) -> Encoder:
-    """Find the ViT in what :func:`read_file` returned.
+    """Find the ViT in what :func:`moca.backbone.read.read_file` returned.
 
     Args:
         content: The file's dict.
@@ -186,7 +105,7 @@ def find_encoder(content: Mapping[str, Any], path: str | Path, branch: str | Non
         UserError: No ViT in the file, or not the branch asked for.
     """
     entries = {'': content, **{k: v for k, v in content.items() if isinstance(v, Mapping)}}
-    states = {name: _tensors(entry) for name, entry in entries.items()}
+    states = {name: tensors(entry) for name, entry in entries.items()}
     for family in FAMILIES:
         found = {
             name: (entry, prefix)
@@ -211,7 +130,7 @@ def find_encoder(content: Mapping[str, Any], path: str | Path, branch: str | Non
         }
         trunk = {k: v for k, v in inside.items() if k.split('.')[0] in TRUNK + _TRUNK_SYNONYMS}
         ignored = tuple(key for key in inside if key not in trunk)
-        return Encoder(family.name, chosen, tuple(found), trunk, ignored)
+        return Encoder(family.name, chosen, tuple(found), trunk, ignored, _notes(content))
     keys = [f'{name}.{key}'.lstrip('.') for name, state in states.items() for key in state]
     raise UserError(
         f'{path}: no plain ViT in it: no key ends in patch_embed.proj.weight under a prefix of '
@@ -220,7 +139,8 @@ def find_encoder(content: Mapping[str, Any], path: str | Path, branch: str | Non
     )
 
 
-def _tensors(entry: Mapping[str, Any]) -> StateDict:
+def tensors(entry: Mapping[str, Any]) -> StateDict:
+    """The tensors of a file or of an entry of it, without the prefixes of wrappers."""
     state: StateDict = {}
     for key, value in entry.items():
         if isinstance(value, Tensor):
@@ -231,12 +151,8 @@ def _tensors(entry: Mapping[str, Any]) -> StateDict:
     return state
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:300]
-
-
-def _culprit(error: Exception) -> str:
-    """The function or class that the file asks for, out of torch's page of advice."""
-    named = re.search(r'GLOBAL ([\w.]+)', str(error))
-    return named[1] if named else _first_line(error)
+def _notes(content: Mapping[str, Any]) -> dict[str, str]:
+    meta = content.get('meta')
+    if not isinstance(meta, Mapping) or 'notes_version' not in meta:
+        return {}
+    return {key: value for key, value in meta.items() if isinstance(value, str)}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from moca.backbone.files import Encoder
@@ -26,6 +27,7 @@ class CheckpointInfo:
         layer_scale: Whether the blocks have LayerScale.
         num_parameters: Scalars of the trunk.
         ignored: Keys beside the trunk that loading leaves out.
+        notes: Where an exported file came from; see :func:`moca.backbone.export.export_notes`.
     """
 
     path: str
@@ -40,6 +42,7 @@ class CheckpointInfo:
     layer_scale: bool
     num_parameters: int
     ignored: tuple[str, ...]
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         extras = [f'{self.num_registers} registers'] * bool(self.num_registers)
@@ -72,4 +75,5 @@ def describe(path: str | Path, encoder: Encoder) -> CheckpointInfo:
         layer_scale='blocks.0.ls1.gamma' in state,
         num_parameters=sum(value.numel() for value in state.values()),
         ignored=encoder.ignored,
+        notes=encoder.notes,
     )

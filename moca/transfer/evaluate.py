@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from moca.backbone.files import read_file
+from moca.backbone.read import read_file
 from moca.engine.checkpoints import check_fit
 from moca.engine.launch import apply_common
 from moca.errors import UserError

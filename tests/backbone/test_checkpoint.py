@@ -11,8 +11,7 @@ from safetensors.torch import save_file
 from timm.layers import SwiGLUPacked
 
 from moca.backbone import PlainViT, check_checkpoint, inspect_checkpoint, load_checkpoint
-from moca.backbone.checkpoint import export_encoder
-from moca.errors import CheckpointMismatch, UserError
+from moca.errors import CheckpointMismatch
 from tests.backbone import families
 from tests.backbone.helpers import TINY, assert_same_model, random_images, save, timm_vit
 
@@ -186,30 +185,3 @@ class TestUse:
         (text,) = logged
         for fact in ('MOCA', 'student', '100%', 'resampled from 4 x 4 to 6 x 6', 'bicubic'):
             assert fact in text
-
-    @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
-    def test_export(self, suffix: str, tmp_path: Path) -> None:
-        teacher, student = timm_vit(TINY, seed=1), timm_vit(TINY, seed=2)
-        source = save(families.moca(teacher, student), tmp_path / 'moca.pth')
-        target = tmp_path / 'exported' / f'teacher{suffix}'
-        export_encoder(source, target, 'teacher')
-        assert [path.name for path in target.parent.iterdir()] == [target.name]
-        model = PlainViT(TINY)
-        load_checkpoint(model, target)
-        assert_same_model(model, teacher)
-
-    def test_exported_registers_are_timm_s(self, tmp_path: Path) -> None:
-        arch = dict(TINY, reg_tokens=4, no_embed_class=True)
-        reference = timm_vit(arch, seed=1)
-        source = save(families.dinov2_registers(reference), tmp_path / 'dinov2.pth')
-        export_encoder(source, tmp_path / 'timm.pth')
-        state = torch.load(tmp_path / 'timm.pth', weights_only=True)['model']
-        other = timm_vit(arch, seed=2)
-        other.load_state_dict(state)  # timm's own model, strictly
-        for key, value in reference.state_dict().items():
-            torch.testing.assert_close(other.state_dict()[key], value)
-
-    def test_export_to_another_format(self, tmp_path: Path) -> None:
-        source = save(timm_vit(TINY).state_dict(), tmp_path / 'a.pth')
-        with pytest.raises(UserError, match=r'b\.onnx.*\.safetensors or \.pth'):
-            export_encoder(source, tmp_path / 'b.onnx')

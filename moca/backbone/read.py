@@ -1,0 +1,116 @@
+"""Safe reading of checkpoint files: tensors and a few harmless classes, never code."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import pickle
+import re
+import struct
+from pathlib import Path, PosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from safetensors import SafetensorError, safe_open
+
+from moca.errors import UserError
+
+
+def _statistic(owner: Any, name: str) -> Any:
+    """Stand in for ``getattr`` while unpickling: HistoryBuffer pickles its methods through it.
+
+    The real one would let a file reach any function through the classes allowed.
+    """
+    if owner is not HistoryBuffer or name not in ('mean', 'max', 'min', 'current'):
+        raise pickle.UnpicklingError(f'GLOBAL builtins.getattr of {name!r}')
+    return getattr(owner, name)
+
+
+# Classes that the published files hold besides tensors: MOCA, DINO and iBOT pickle their
+# argparse.Namespace, mmengine its log history.
+ALLOWED: list[Any] = [
+    argparse.Namespace,
+    collections.defaultdict,
+    HistoryBuffer,
+    PosixPath,
+    np.ndarray,
+    np.dtype,
+    # numpy's private makers of arrays and scalars, wherever this version keeps them
+    np.zeros(0).__reduce__()[0],
+    np.float64().__reduce__()[0],
+    *(type(np.dtype(kind)) for kind in ('float64', 'float32', 'int64', 'int32')),
+    (_statistic, 'builtins.getattr'),
+]
+
+# What reading a damaged file raises: torch's unpickler trips over whatever the damage left.
+_BROKEN = (
+    SafetensorError,
+    struct.error,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def read_file(path: str | Path, trust: bool = False) -> dict[str, Any]:
+    """Read a ``.pth`` or ``.safetensors`` file without running code from it.
+
+    Args:
+        path: The file.
+        trust: Read it with plain pickle, which runs whatever code the file contains.
+
+    Returns:
+        What the file holds; the metadata of a ``.safetensors`` file as ``meta``.
+
+    Raises:
+        UserError: No such file, a broken one, or one that holds more than tensors and the
+            few harmless classes of the published checkpoints.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f'{path}: no such checkpoint file. Check the path given as checkpoint.')
+    try:
+        if path.suffix == '.safetensors':
+            content: Any = _read_safetensors(path)
+        else:
+            with torch.serialization.safe_globals(ALLOWED):
+                content = torch.load(path, map_location='cpu', weights_only=not trust)
+    except pickle.UnpicklingError as error:
+        if 'Unsupported' in str(error) or 'GLOBAL' in str(error):
+            raise UserError(
+                f'{path}: refused, because reading it would run code ({_culprit(error)}). '
+                'If you trust its source, say trust=True (--trust).'
+            ) from error
+        raise UserError(f'{path}: not a readable checkpoint ({_first_line(error)}).') from error
+    except _BROKEN as error:
+        raise UserError(
+            f'{path}: truncated or not a checkpoint ({_first_line(error)}). Fetch it again.'
+        ) from error
+    if not isinstance(content, dict):
+        raise UserError(f'{path}: holds a {type(content).__name__}, not a dict of tensors.')
+    return content
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework='pt') as file:
+        content: dict[str, Any] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if file.metadata():
+            content['meta'] = file.metadata()
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[0][:300]
+
+
+def _culprit(error: Exception) -> str:
+    """The function or class that the file asks for, out of torch's page of advice."""
+    named = re.search(r'GLOBAL ([\w.]+)', str(error))
+    return named[1] if named else _first_line(error)
