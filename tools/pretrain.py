@@ -18,6 +18,7 @@ from moca.engine.launch import (
     merge_options,
     read_config,
 )
+from moca.pretrain.released import accept_released
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -43,7 +44,9 @@ def configure(args: argparse.Namespace) -> Config:
     merge_options(cfg, args.cfg_options)  # last, so that they win
     check_config(cfg, source=args.config)
     vit_dimensions(cfg.model.backbone.arch)  # an unknown name is an error here and now
-    return apply_common(cfg, args)
+    apply_common(cfg, args)
+    accept_released(cfg)
+    return cfg
 
 
 @main_guard
