@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import moca  # noqa: F401  (registers the components)
+from moca.backbone.compile import compile_blocks
 from moca.errors import UserError
 from moca.pretrain.draws import Draws
 from moca.pretrain.ema import ema_update
@@ -69,8 +70,13 @@ class Report:
         return '\n'.join(rows)
 
 
-def replay(path: str | Path) -> Report:
-    """Replay the recording at ``path`` (its tensors lie beside it, as ``.safetensors``)."""
+def replay(path: str | Path, compiled: bool = False) -> Report:
+    """Replay the recording at ``path`` (its tensors lie beside it, as ``.safetensors``).
+
+    Args:
+        path: The ``.json`` file.
+        compiled: Run the transformer blocks through torch.compile.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f'{path}: no such recording.')
@@ -79,6 +85,8 @@ def replay(path: str | Path) -> Report:
     model = build_model(record['model'])
     initial = from_released(_under(tensors, 'state.'))
     model.load_state_dict(initial)
+    if compiled:
+        compile_blocks(model)
     optim_wrapper = build_optimiser(model, record['optim'])
     gradients: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
@@ -248,8 +256,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Replay one recording from the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n\n')[0])
     parser.add_argument('recording', help='REFERENCE.json, with REFERENCE.safetensors beside it')
+    parser.add_argument('--compile', action='store_true', help='with torch.compile')
+    args = parser.parse_args(arguments)
     try:
-        report = replay(parser.parse_args(arguments).recording)
+        report = replay(args.recording, args.compile)
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2

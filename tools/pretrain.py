@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 
 import moca  # noqa: F401  (registers the components)
 from moca.backbone import vit_dimensions
+from moca.engine.amp import gpu_has_bfloat16
 from moca.engine.config_check import check_config
 from moca.engine.launch import (
     add_common_arguments,
@@ -18,7 +19,10 @@ from moca.engine.launch import (
     merge_options,
     read_config,
 )
+from moca.errors import UserError
+from moca.evaluation.knn import monitor_knn
 from moca.pretrain.released import accept_released
+from moca.pretrain.schedules import set_epochs
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -27,7 +31,17 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help='such as configs/pretrain/moca_v1p0.py')
     parser.add_argument('--data-root', help='folder of pictures, searched recursively')
     parser.add_argument('--arch', help='timm name of the ViT, such as vit_small_patch16')
+    parser.add_argument('--epochs', type=int, help='how long; warm-up keeps its share of it')
+    parser.add_argument(
+        '--knn', metavar='DIR', help='watch the k-NN accuracy on DIR/CLASS/PICTURE while training'
+    )
+    parser.add_argument(
+        '--knn-val', metavar='DIR', help='the pictures to classify [a share of --knn, held out]'
+    )
     parser.add_argument('--seed', type=int, help='of all random numbers [0]')
+    parser.add_argument(
+        '--compile', action='store_true', help="torch.compile the transformers' blocks"
+    )
     add_common_arguments(parser)
     return parser.parse_args(arguments)
 
@@ -39,8 +53,18 @@ def configure(args: argparse.Namespace) -> Config:
         cfg.train_dataloader.dataset.data_root = args.data_root
     if args.arch:
         cfg.model.backbone.arch = args.arch
+    if args.epochs is not None:
+        set_epochs(cfg, args.epochs)
+    if args.knn:
+        monitor_knn(cfg, args.knn, args.knn_val)
+    elif args.knn_val:
+        raise UserError('--knn-val needs --knn, the pictures whose labels are known.')
     if args.seed is not None:
         cfg.setdefault('randomness', {})['seed'] = args.seed
+    if args.compile:
+        cfg.custom_hooks.append(dict(type='CompileBlocks'))
+    if args.amp is None:
+        args.amp = gpu_has_bfloat16()
     merge_options(cfg, args.cfg_options)  # last, so that they win
     check_config(cfg, source=args.config)
     vit_dimensions(cfg.model.backbone.arch)  # an unknown name is an error here and now

@@ -7,11 +7,11 @@ A run keeps its newest checkpoint only, so that `--resume` goes on from it; ask 
 custom_imports = dict(imports=['moca'], allow_failed_imports=False)
 
 default_hooks = dict(
+    runtime_info=dict(type='WatchTraining'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='AtomicCheckpointHook', by_epoch=False, interval=2000, max_keep_ckpts=1),
-    finite_loss=dict(type='StopOnNonFiniteLoss'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
 )
 log_processor = dict(by_epoch=False, window_size=50)

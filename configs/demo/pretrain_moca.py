@@ -41,6 +41,7 @@ train_dataloader = dict(
     ),
 )
 train_cfg = dict(max_epochs=max_epochs)
+auto_scale_lr = dict(base_batch_size=batch_size)
 # choice: 1e-4 is for 125,000 steps. Within hundreds the generators must follow the codebook a
 # hundred times as fast; at 1e-4 the encoder adapts to them instead and ends below random init.
 optim_wrapper = dict(

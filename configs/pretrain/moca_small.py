@@ -21,6 +21,7 @@ model = dict(
 )
 train_dataloader = dict(batch_size=batch_size, num_workers=2)
 train_cfg = dict(max_epochs=max_epochs)
+auto_scale_lr = dict(base_batch_size=batch_size)
 # choice: 1e-4 is for 125,000 steps; in runs of thousands the generators must follow the codebook
 # faster, or the encoder adapts to them instead (seen in configs/demo, where 1e-2 serves)
 optim_wrapper = dict(

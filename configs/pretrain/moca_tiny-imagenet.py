@@ -2,15 +2,23 @@
 
 Source: MOCA v0.9 with choices of ours, marked below; no published score.
 Command:
-    python tools/pretrain.py configs/pretrain/moca_tiny-imagenet.py \\
-        --data-root data/tiny-imagenet-200/train --amp
-Cost: 100 epochs of N pictures are 1.6 N steps of 64.
+    python tools/pretrain.py configs/pretrain/moca_tiny-imagenet.py --amp \\
+        --data-root data/tiny-imagenet-200/train --knn data/tiny-imagenet-200/train
+Cost: 100 epochs of N pictures are 3 N steps of 32; made for a few thousand pictures.
 """
 
 _base_ = ['./moca_small.py']
 
+# choice: small steps, but many of them
+batch_size = 32
+
 model = dict(
     backbone=dict(arch='vit_tiny_patch8', img_size=64),
+    # as wide as the encoder: prototypes then start as the words themselves, not as a projection
+    decoder=dict(dim=192, depth=1, num_heads=4),
+    # choice: the queue turns over in 64 steps
+    num_words=512,
+    words_per_step=8,
     # 8 x 8 tokens: an offset of 2 would leave 4 x 4 of them, 1 leaves 6 x 6
     skip_offset=1,
 )
@@ -24,6 +32,7 @@ _view = dict(
     flip_p=0.5,
 )
 train_dataloader = dict(
+    batch_size=batch_size,
     dataset=dict(
         data_root='data/tiny-imagenet-200/train',
         views=dict(
@@ -35,3 +44,15 @@ train_dataloader = dict(
         ),
     ),
 )
+auto_scale_lr = dict(base_batch_size=batch_size)
+custom_hooks = [
+    dict(
+        type='PretrainSchedule',
+        base_lr=6e-3,  # choice: x 32 / 256 = 7.5e-4
+        warmup_epochs=10,
+        stretch=1.25,
+        final_weight_decay=None,
+        momentum=0.98,  # choice: .99 hardly moves the teacher within a few thousand steps
+    ),
+    dict(type='CorruptPictures', max_share=0.01),
+]

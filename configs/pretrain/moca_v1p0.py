@@ -10,7 +10,7 @@ Cost (published): 38 hours on 8 GPUs, read off the paper's figure 1 for v0.9.
 
 _base_ = ['../_base_/default_runtime.py']
 
-# Pictures a GPU. The recipe's batch is 8 x 256 = 2048; the learning rate follows the real one.
+# Pictures a GPU at a time. The recipe's batch is 8 x 256 = 2048.
 batch_size = 256
 # 1,281,167 images / 2048 = 625 steps an epoch, 125,000 in all
 max_epochs = 200
@@ -65,6 +65,8 @@ train_dataloader = dict(
     ),
 )
 train_cfg = dict(type='ExactEpochLoop', max_epochs=max_epochs)
+# what `--accumulate auto` reaches on fewer GPUs; the learning rate follows the real batch itself
+auto_scale_lr = dict(base_batch_size=8 * batch_size)
 
 optim_wrapper = dict(
     type='OptimWrapper',
@@ -91,7 +93,14 @@ custom_hooks = [
 log_processor = dict(
     custom_cfg=[
         dict(data_src=name, method_name='mean', window_size=50)
-        for name in ('kl_image', 'kl_dense', 'words_in_use', 'words_per_image')
+        for name in (
+            'kl_image',
+            'kl_dense',
+            'assignment_entropy',
+            'words_in_use',
+            'words_per_image',
+            'grad_norm',
+        )
     ]
 )
 default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1, max_keep_ckpts=2))

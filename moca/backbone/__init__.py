@@ -7,10 +7,12 @@ from moca.backbone.checkpoint import (
     inspect_checkpoint,
     load_checkpoint,
 )
+from moca.backbone.compile import CompileBlocks
 from moca.backbone.vit import PlainViT, Tokens
 
 __all__ = [
     'CheckpointInfo',
+    'CompileBlocks',
     'PlainViT',
     'Tokens',
     'ViTDimensions',

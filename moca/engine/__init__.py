@@ -2,13 +2,13 @@
 
 from moca.engine.amp import AutocastDtypeHook, AutocastOptimWrapper
 from moca.engine.checkpoints import AtomicCheckpointHook
-from moca.engine.finite_loss import StopOnNonFiniteLoss
 from moca.engine.layer_decay import LayerDepthOptimWrapperConstructor
+from moca.engine.watch import WatchTraining
 
 __all__ = [
     'AtomicCheckpointHook',
     'AutocastDtypeHook',
     'AutocastOptimWrapper',
     'LayerDepthOptimWrapperConstructor',
-    'StopOnNonFiniteLoss',
+    'WatchTraining',
 ]

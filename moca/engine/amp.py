@@ -109,6 +109,11 @@ def preferred_dtype() -> str:
     return 'bfloat16'
 
 
+def gpu_has_bfloat16() -> bool:
+    """Whether mixed precision is the sensible default here."""
+    return torch.cuda.is_available() and preferred_dtype() == 'bfloat16'
+
+
 def enable_amp(cfg: Config) -> None:
     """Turn on mixed precision in a config's training, validation and test loops.
 

@@ -16,6 +16,7 @@ from mmengine.config import Config, DictAction
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from moca.engine.accumulate import set_accumulation
 from moca.engine.amp import enable_amp
 from moca.engine.checkpoints import latest_checkpoint
 from moca.engine.config_check import check_config, nearest
@@ -49,16 +50,16 @@ class _KeyValueAction(DictAction):
 
 
 def add_common_arguments(parser: argparse.ArgumentParser, resume: bool = True) -> None:
-    """Add ``--work-dir --resume --amp --launcher --cfg-options`` to a tool's parser.
+    """Add ``--work-dir --resume --accumulate --amp --launcher --cfg-options`` to a parser.
 
     Args:
         parser: the tool's parser.
-        resume: whether the tool trains, and so has something to resume.
+        resume: whether the tool trains, and so has something to resume and to accumulate.
     """
     parser.add_argument(
         '--work-dir', help='folder of logs and checkpoints [below work_dirs, after the config]'
     )
-    parser.set_defaults(resume=None)
+    parser.set_defaults(resume=None, accumulate=None)
     if resume:
         parser.add_argument(
             '--resume',
@@ -67,9 +68,14 @@ def add_common_arguments(parser: argparse.ArgumentParser, resume: bool = True) -
             metavar='CKPT',
             help='go on from CKPT, or from the newest checkpoint of the work dir if none is named',
         )
+        parser.add_argument(
+            '--accumulate',
+            metavar='N',
+            help="take a step's batch in N parts, or auto: as many as reach the recipe's batch",
+        )
     parser.add_argument(
         '--amp',
-        action='store_true',
+        action=argparse.BooleanOptionalAction,
         help='mixed precision: bfloat16, or float16 with loss scaling on GPUs without bfloat16',
     )
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none')
@@ -117,7 +123,8 @@ def apply_common(cfg: Config, args: argparse.Namespace) -> Config:
 
     Raises:
         UserError: if the launcher's environment is incomplete, the checkpoint to resume from does
-            not exist, or the config's optimiser wrapper cannot run in mixed precision.
+            not exist, the recipe's batch cannot be reached by accumulation, or the config's
+            optimiser wrapper cannot run in mixed precision.
     """
     stem = Path(cfg.filename).stem if cfg.filename else 'run'
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / stem)
@@ -137,6 +144,8 @@ def apply_common(cfg: Config, args: argparse.Namespace) -> Config:
                 f'or give --resume alone to go on from the newest one in {cfg.work_dir}.'
             )
         cfg.resume, cfg.load_from = True, str(args.resume)
+    if args.accumulate:
+        set_accumulation(cfg, args.accumulate)
     if args.amp:
         enable_amp(cfg)
     return cfg

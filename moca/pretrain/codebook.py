@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from mmengine.dist import get_rank, get_world_size
+from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
 from moca.errors import UserError
@@ -100,27 +100,40 @@ class Codebook(nn.Module):
         self.normaliser.mul_(self.decay).add_(spread, alpha=1 - self.decay)
 
     @torch.no_grad()
-    def update(self, features: Tensor, image_ids: Tensor, token_ids: Tensor) -> None:
-        """Overwrite the oldest words with teacher tokens and freeze the normaliser.
+    def pick(self, features: Tensor, image_ids: Tensor, token_ids: Tensor, first: int) -> Tensor:
+        """The new words among these images' teacher tokens, zeros for those of other images.
 
-        Every process passes the same ids and ends with the same words bit for bit: the owner of
-        an image contributes its token, the others add zeros.
+        The picks of all images of a step, on all processes, add up to its new words.
 
         Args:
-            features: Teacher tokens of this process's images, ``[B, L, C]``.
+            features: Teacher tokens, ``[B, L, C]``.
             image_ids: Images the words come from, ``[words_per_step]``, counted over the images
                 of all processes in the order of their ranks.
             token_ids: Which token of each, ``[words_per_step]``.
+            first: The number of the first of these images in that count.
+
+        Returns:
+            L2-normalised, ``[words_per_step, C]``, fp32.
         """
-        batch = len(features)
-        local = image_ids - get_rank() * batch
-        mine = (local >= 0) & (local < batch)
-        new = features[local.clamp(0, batch - 1), token_ids].float()
-        new = F.normalize(new, dim=-1, eps=NORM_EPS) * mine[:, None]
+        local = image_ids - first
+        mine = (local >= 0) & (local < len(features))
+        tokens = features[local.clamp(0, len(features) - 1), token_ids].float()
+        return F.normalize(tokens, dim=-1, eps=NORM_EPS) * mine[:, None]
+
+    @torch.no_grad()
+    def update(self, picked: Tensor) -> None:
+        """Overwrite the oldest words and freeze the normaliser.
+
+        Every process ends with the same words bit for bit: the owner of an image contributes its
+        token, the others zeros.
+
+        Args:
+            picked: What :meth:`pick` found in this process's images, ``[words_per_step, C]``.
+        """
         if get_world_size() > 1:
-            dist.all_reduce(new)
-        rows = self.pointer + torch.arange(len(new), device=new.device)
-        self.words[rows % len(self.words)] = new
-        self.pointer.add_(len(new)).remainder_(len(self.words))
+            dist.all_reduce(picked)
+        rows = self.pointer + torch.arange(len(picked), device=picked.device)
+        self.words[rows % len(self.words)] = picked
+        self.pointer.add_(len(picked)).remainder_(len(self.words))
         self.frozen_normaliser.copy_(self.normaliser)
         self.updates.add_(1)

@@ -55,10 +55,14 @@ class CorruptPictures(Hook):
         broadcast_object_list(named)
         self._named = named[0]
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict[str, Any] | None = None
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict[str, Any] | None = None,
+        outputs: dict[str, Any] | None = None,
     ) -> None:
-        """Note the corrupt pictures of this batch, before it is trained on."""
+        """Note the corrupt pictures of this step."""
         assert data_batch is not None
         corrupt = torch.as_tensor(data_batch['corrupt_index'])
         self._met.update(corrupt[corrupt >= 0].tolist())
@@ -89,7 +93,7 @@ class CorruptPictures(Hook):
         self._check_share(runner, dataset)
 
     def _check_share(self, runner: Runner, dataset: UnlabelledPictures) -> None:
-        batch = runner.train_dataloader.batch_size * get_world_size()
+        batch = runner.train_dataloader.sampler.group * get_world_size()
         seen = max((runner.iter + 1) * batch, _PICTURES_TO_JUDGE)
         judged = min(seen, len(dataset))
         if len(self._named) <= max(1, self.max_share * judged):

@@ -183,8 +183,9 @@ class EpochShuffle(Sampler[Draw]):
     """This process's share of each epoch's order, which is a function of (seed, epoch) alone.
 
     Every process gets equally many pictures: the remainder of the division by the number of
-    processes is left out, another one in each epoch. To be used with ``drop_last=True`` and
-    `ExactEpochLoop`, which sets seed, epoch and position.
+    processes is left out, another one in each epoch, and so is what does not fill a group of
+    ``group`` pictures. To be used with ``drop_last=True`` and `ExactEpochLoop`, which sets seed,
+    epoch, position and group.
 
     Args:
         dataset: Only its length is used.
@@ -197,10 +198,12 @@ class EpochShuffle(Sampler[Draw]):
         self._pictures = len(dataset)
         self._rank, self._world_size = get_dist_info()
         self._skipped = 0
+        # pictures of one step of the optimiser in this process
+        self.group = 1
 
     def __len__(self) -> int:
         """Samples of a whole epoch in this process, wherever the iteration starts."""
-        return self._pictures // self._world_size
+        return self._pictures // self._world_size // self.group * self.group
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration, from its beginning."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from mmengine.dist import get_rank, get_world_size
@@ -29,6 +29,19 @@ class Draws:
     word_images: Tensor
     word_tokens: Tensor
 
+    def part(self, number: int, count: int) -> Draws:
+        """The choices for one of ``count`` equal parts of the batch, of both views of each image.
+
+        The new words stay those of the whole step.
+        """
+
+        def cut(mask: MaskRound) -> MaskRound:
+            batch = len(mask.order) // 2 // count
+            parts = mask.order.unflatten(0, (2, count, batch))
+            return replace(mask, order=parts[:, number].flatten(0, 1))
+
+        return replace(self, rounds=(cut(self.rounds[0]), cut(self.rounds[1])))
+
 
 def make_draws(
     seed: int,
@@ -47,7 +60,7 @@ def make_draws(
     Args:
         seed: Of the run.
         step: Of the optimiser.
-        batch: Images of this process, each of which has two views.
+        batch: Images of this process in the step, each of which has two views.
         sizes: Visible and decoded tokens of each round.
         tokens: Patch tokens L of an image.
         central: Tokens that may become words, ``[M]``; its device is the masks'.
@@ -60,7 +73,7 @@ def make_draws(
     if available < words:
         raise UserError(
             f'words_per_step={words} needs as many distinct images, but the batch of all '
-            f'processes has {available}. Raise train_dataloader.batch_size.'
+            f'processes has {available}. Raise train_dataloader.batch_size or --accumulate.'
         )
     device = central.device
     shared = torch.Generator().manual_seed(_mix(seed, step))

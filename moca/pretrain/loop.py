@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from moca.engine.accumulate import accumulation_of, train_on_parts
 from moca.errors import UserError
 from moca.pretrain.data import EpochShuffle
 
@@ -25,6 +27,11 @@ class ExactEpochLoop(EpochBasedTrainLoop):
     (``CheckpointHook(by_epoch=False)``) or epoch. The order in which pictures come follows the
     seed of the run that is resumed, also where the config gives none.
 
+    An iteration is a step of the optimiser. With ``optim_wrapper.accumulative_counts=N`` it takes
+    N batches of the loader, one after the other, so that epochs, intervals and schedules are the
+    recipe's and every checkpoint lies between two steps (mmengine counts the batches instead).
+    The method learns from its attribute ``part`` which of how many it is given.
+
     Making the loader's iterator takes a number from torch's global generator, once an epoch
     and once more on resuming; here it has a generator of its own, so that everything else draws
     the same numbers either way.
@@ -38,33 +45,42 @@ class ExactEpochLoop(EpochBasedTrainLoop):
         self, runner: Runner, dataloader: DataLoader | dict, max_epochs: int, **kwargs: Any
     ) -> None:
         super().__init__(runner, dataloader, max_epochs, **kwargs)
-        if not isinstance(self.dataloader.sampler, EpochShuffle):
+        sampler = self.dataloader.sampler
+        if not isinstance(sampler, EpochShuffle):
             raise UserError(
-                f'train_dataloader.sampler is {type(self.dataloader.sampler).__name__}; '
+                f'train_dataloader.sampler is {type(sampler).__name__}; '
                 "ExactEpochLoop needs dict(type='EpochShuffle')."
             )
-        if not len(self.dataloader):
-            samples = len(self.dataloader.sampler)
+        self.accumulate = accumulation_of(runner)
+        samples = len(sampler)
+        sampler.group = self.dataloader.batch_size * self.accumulate
+        self.steps = len(sampler) // sampler.group
+        if not self.steps:
             raise UserError(
-                f'train_dataloader.batch_size is {self.dataloader.batch_size}, but each process '
-                f'has {samples} pictures: no batch at all. Make it at most {samples}, or give '
-                'more pictures.'
+                f'train_dataloader.batch_size is {self.dataloader.batch_size}'
+                + (f', {self.accumulate} times a step' if self.accumulate > 1 else '')
+                + f', but each process has {samples} pictures: no batch at all. Make it at most '
+                f'{samples // self.accumulate}, or give more pictures.'
             )
+        self._max_iters = self._max_epochs * self.steps
 
     def run(self) -> nn.Module:
         """Train to the last epoch."""
-        steps = len(self.dataloader)
-        if not 0 <= self._iter - self._epoch * steps <= steps:
+        if not 0 <= self._iter - self._epoch * self.steps <= self.steps:
             raise UserError(
                 f'resume: the checkpoint is at iteration {self._iter} of epoch {self._epoch + 1}, '
-                f'but here an epoch has {steps} steps. Resume with the data set, batch size and '
-                'number of processes of the run, or start a new one with --work-dir.'
+                f'but here an epoch has {self.steps} steps. Resume with the data set, batch size '
+                'and number of processes of the run, or start a new one with --work-dir.'
             )
         # Of the first process: `diff_rank_seed` gives each its own, the order must be common.
         seed = [self.runner.seed]
         broadcast_object_list(seed)
         self.dataloader.sampler.seed = seed[0]
         self.dataloader.generator = torch.Generator()
+        # counted in batches there, in steps here
+        self.runner.optim_wrapper.initialize_count_status(
+            self.runner.model, self._iter * self.accumulate, self._max_iters * self.accumulate
+        )
         try:
             return super().run()
         finally:
@@ -76,10 +92,26 @@ class ExactEpochLoop(EpochBasedTrainLoop):
         """Train on what is left of the epoch: all of it, but for a first one after resuming."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
-        done = self._iter - self._epoch * len(self.dataloader)
+        done = self._iter - self._epoch * self.steps
         self.dataloader.sampler.set_epoch(self._epoch)
-        self.dataloader.sampler.skip(done * self.dataloader.batch_size)
-        for idx, data_batch in enumerate(self.dataloader, start=done):
-            self.run_iter(idx, data_batch)
+        self.dataloader.sampler.skip(done * self.dataloader.sampler.group)
+        batches = iter(self.dataloader)
+        for _ in range(done, self.steps):
+            self.run_step(batches)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+    def run_step(self, batches: Iterator[dict[str, Any]]) -> None:
+        """One step of the optimiser, on the next ``accumulate`` batches.
+
+        Hooks get the first batch before it, and all of the pictures' indices after it. The number
+        of the step takes the place of the batch's in its epoch, so that a hook's interval goes on
+        from one epoch to the next.
+        """
+        first = next(batches)
+        self.runner.call_hook('before_train_iter', batch_idx=self._iter, data_batch=first)
+        outputs, about = train_on_parts(self.runner, first, batches, self.accumulate)
+        self.runner.call_hook(
+            'after_train_iter', batch_idx=self._iter, data_batch=about, outputs=outputs
+        )
+        self._iter += 1

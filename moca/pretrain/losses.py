@@ -24,9 +24,10 @@ class _ChunkedKL(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, features: Tensor, prototypes: Tensor, targets: Targets, scale: float
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         rows = len(features)
         loss = torch.zeros((), dtype=torch.float32, device=features.device)
+        entropy = torch.zeros_like(loss)
         grad_features = torch.empty_like(features, dtype=torch.float32)
         grad_prototypes = torch.zeros_like(prototypes, dtype=torch.float32)
         for start in range(0, rows, CHUNK_ROWS):
@@ -35,7 +36,9 @@ class _ChunkedKL(torch.autograd.Function):
             log_p = torch.log_softmax(scale * (chunk @ prototypes.float().T), dim=-1)
             q = targets(part)
             # xlogy: a word of probability 0 adds 0, not NaN
-            loss += (torch.xlogy(q, q) - q * log_p).sum()
+            q_log_q = torch.xlogy(q, q)
+            entropy -= q_log_q.sum()
+            loss += q_log_q.sub_(q * log_p).sum()
             # rows of q sum to one, so d KL / d logits = softmax - q
             residual = log_p.exp_().sub_(q).mul_(scale / rows)
             grad_features[part] = residual @ prototypes.float()
@@ -43,7 +46,9 @@ class _ChunkedKL(torch.autograd.Function):
         ctx.save_for_backward(
             grad_features.to(features.dtype), grad_prototypes.to(prototypes.dtype)
         )
-        return loss / rows
+        entropy /= rows
+        ctx.mark_non_differentiable(entropy)
+        return loss / rows, entropy
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None, None]:
@@ -53,7 +58,7 @@ class _ChunkedKL(torch.autograd.Function):
 
 def assignment_kl(
     features: Tensor, prototypes: Tensor, targets: Tensor | Targets, scale: float
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Mean KL divergence between target assignments and predicted ones.
 
     It keeps the target's entropy (it is no cross-entropy), so that values compare with the
@@ -67,7 +72,8 @@ def assignment_kl(
         scale: kappa, by which the products are multiplied.
 
     Returns:
-        The mean over rows, a scalar.
+        The mean over rows, a scalar, and the mean entropy of the targets in nats, a scalar
+        without gradient.
     """
     function: Targets = (lambda part: targets[part]) if isinstance(targets, Tensor) else targets
     with torch.autocast(features.device.type, enabled=False):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from mmengine.dist import get_rank
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -105,6 +106,11 @@ class MOCAPretrain(BaseModel):
         self.seed = 0
         self.step = 0
         self.momentum = 1.0
+        # set by the loop: which part of the step's batch comes next, and of how many
+        self.part = (0, 1)
+        # of the parts before it
+        self._spreads: list[Tensor] = []
+        self._picked: list[Tensor] = []
         teacher_of(self.student, self.teacher)
 
     def init_weights(self) -> None:
@@ -135,7 +141,7 @@ class MOCAPretrain(BaseModel):
         Args:
             view1: ``[B, 3, H, W]``, normalised.
             view2: Another view of each of the same images.
-            draws: Random choices to use instead of fresh ones.
+            draws: Random choices of the whole step to use instead of fresh ones.
             mode: ``loss`` moves teacher and codebook and returns the losses; ``tensor`` moves
                 nothing and returns assignments and logits in full.
             about: What else the data set says of the pictures; hooks read it, this does not.
@@ -147,13 +153,20 @@ class MOCAPretrain(BaseModel):
                 f'built for {self.student.grid}. Set model.backbone.img_size to the size of '
                 'train_dataloader.dataset.views.'
             )
-        if draws is None:
-            draws = self.draw(len(view1), view1.device)
         images = torch.cat([view1, view2])
-        return self.loss(images, draws) if mode == 'loss' else self.outputs(images, draws)
+        if mode == 'tensor':
+            return self.outputs(images, draws or self.draw(len(view1), view1.device))
+        number, count = self.part
+        draws = draws or self.draw(len(view1) * count, view1.device)
+        return self.loss(images, draws.part(number, count))
 
     def draw(self, batch: int, device: torch.device) -> Draws:
-        """The random choices of the current step; see :func:`moca.pretrain.draws.make_draws`."""
+        """The random choices of the current step; see :func:`moca.pretrain.draws.make_draws`.
+
+        Args:
+            batch: Images of this process in the step.
+            device: Of the masks.
+        """
         return make_draws(
             self.seed,
             self.step,
@@ -167,37 +180,46 @@ class MOCAPretrain(BaseModel):
     def loss(self, images: Tensor, draws: Draws) -> dict[str, Tensor]:
         """EMA step, targets, losses of both rounds, codebook step.
 
+        Where gradients are accumulated, the batch comes in parts (:attr:`part`). The teacher moves
+        before the first and the codebook after the last, so that the parts have the losses and
+        gradients of the batch as a whole. (The released code moves the teacher before the last
+        part, takes the new words from it alone, and moves the normaliser in each.)
+
         Args:
             images: ``cat(view1, view2)``, ``[2B, 3, H, W]``.
-            draws: Random choices.
+            draws: Random choices for them.
 
         Returns:
             ``loss`` to minimise; ``kl_image`` and ``kl_dense``, each the sum over the rounds and
-            without weight, as the released code logs them; ``normaliser``, ``momentum``, and the
-            perplexities of the image targets: ``words_in_use`` over the whole batch and
-            ``words_per_image``. A collapse shows as the first falling to the second.
+            without weight, as the released code logs them; ``normaliser``, ``momentum``;
+            ``assignment_entropy``, the mean over the dense targets in nats; and the perplexities
+            of the image targets: ``words_in_use`` over the whole batch and ``words_per_image``. A
+            collapse shows as the first falling to the second.
         """
-        ema_update(self.teacher.parameters(), self.student.parameters(), self.momentum)
+        if self.part[0] == 0:
+            ema_update(self.teacher.parameters(), self.student.parameters(), self.momentum)
         teacher = self._teach(images)
-        image_target = self._image_target(teacher, track=True)
+        image_target, spreads = self._image_target(teacher)
         image_prototypes = self.image_prototypes(self.codebook.words)
         dense_prototypes = self.dense_prototypes(self.codebook.words)
-        kl_image = kl_dense = images.new_zeros(())
+        kl_image = kl_dense = entropy = images.new_zeros(())
         patches = self.student.embed(images)
         for mask in draws.rounds:
             summary, dense = self._predict(patches, mask)
-            kl_image = kl_image + assignment_kl(summary, image_prototypes, image_target, self.kappa)
-            kl_dense = kl_dense + assignment_kl(
+            image, _ = assignment_kl(summary, image_prototypes, image_target, self.kappa)
+            tokens, round_entropy = assignment_kl(
                 dense.flatten(0, 1), dense_prototypes, self._dense_target(teacher, mask), self.kappa
             )
+            kl_image, kl_dense = kl_image + image, kl_dense + tokens
+            entropy = entropy + round_entropy / len(draws.rounds)
         # last, because the targets above are made of the words before their update
-        view = teacher.chunk(2)[draws.word_view]
-        self.codebook.update(view, draws.word_images, draws.word_tokens)
+        self._update_codebook(teacher, spreads, draws)
         return dict(
             loss=self.image_weight * kl_image + self.dense_weight * kl_dense,
             kl_image=kl_image.detach(),
             kl_dense=kl_dense.detach(),
             normaliser=self.codebook.normaliser.clone(),
+            assignment_entropy=entropy,
             words_in_use=perplexity(image_target.mean(0)),
             words_per_image=perplexity(image_target).mean(),
             momentum=torch.tensor(self.momentum),
@@ -214,7 +236,7 @@ class MOCAPretrain(BaseModel):
         teacher = self._teach(images)
         outputs = dict(
             codes=self.codebook.assign(self.codebook.similarities(teacher)),
-            image_target=self._image_target(teacher, track=False),
+            image_target=self._image_target(teacher)[0],
         )
         # copies, whose BatchNorm may take note of the words
         image_prototypes, dense_prototypes = (
@@ -235,18 +257,35 @@ class MOCAPretrain(BaseModel):
         return self.teacher.tokens(images).patches
 
     @torch.no_grad()
-    def _image_target(self, teacher: Tensor, track: bool) -> Tensor:
-        """Mean assignment of the central tokens of the *other* view, ``[2B, K]``."""
+    def _image_target(self, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean assignment of the central tokens of the *other* view, and each image's spread.
+
+        Returns:
+            ``[2B, K]``, and ``[2B]``: (max cos - mean cos), averaged over the image's tokens.
+        """
         bags, spreads = [], []
         for part in teacher.split(CHUNK_IMAGES):
             cosine = self.codebook.similarities(part)
             spreads.append((cosine.amax(-1) - cosine.mean(-1)).mean(1))
             bags.append(self.codebook.assign(cosine[:, self.central]).mean(1))
-        if track:
-            for view in torch.cat(spreads).chunk(2):
-                self.codebook.track(view.mean())
         bag1, bag2 = F.normalize(torch.cat(bags), p=1, dim=1).chunk(2)
-        return torch.cat([bag2, bag1])
+        return torch.cat([bag2, bag1]), torch.cat(spreads)
+
+    @torch.no_grad()
+    def _update_codebook(self, teacher: Tensor, spreads: Tensor, draws: Draws) -> None:
+        """Take note of this part of the batch; after the last, move normaliser and words."""
+        number, count = self.part
+        if number == 0:
+            self._spreads, self._picked = [], []
+        view = teacher.chunk(2)[draws.word_view]
+        first = (get_rank() * count + number) * len(view)
+        self._spreads.append(spreads.unflatten(0, (2, -1)).mean(1))
+        self._picked.append(self.codebook.pick(view, draws.word_images, draws.word_tokens, first))
+        if number < count - 1:
+            return
+        for spread in torch.stack(self._spreads).mean(0):
+            self.codebook.track(spread)
+        self.codebook.update(torch.stack(self._picked).sum(0))
 
     def _dense_target(self, teacher: Tensor, mask: MaskRound) -> Any:
         """Assignments of the *same* view at the decoder's positions, made a few rows at a time."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
+from moca.engine.accumulate import pictures_per_step
 from moca.errors import UserError
 
 
@@ -22,6 +24,20 @@ def warmup_cosine(step: float, peak: float, warmup: float, end: float) -> float:
 def cosine_between(step: float, start: float, final: float, end: float) -> float:
     """Half a cosine from ``start`` at step 0 to ``final`` at step ``end``."""
     return final + 0.5 * (start - final) * (1 + math.cos(math.pi * step / end))
+
+
+def set_epochs(cfg: Config, epochs: int) -> None:
+    """Make a run longer or shorter; the warm-up keeps its share of the run (our choice).
+
+    Raises:
+        UserError: ``epochs`` is below 1.
+    """
+    if epochs < 1:
+        raise UserError(f'--epochs {epochs}: give at least 1.')
+    for hook in cfg.custom_hooks:
+        if hook['type'] == 'PretrainSchedule':
+            hook['warmup_epochs'] *= epochs / cfg.train_cfg.max_epochs
+    cfg.train_cfg.max_epochs = epochs
 
 
 @HOOKS.register_module()
@@ -75,17 +91,11 @@ class PretrainSchedule(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Turn epochs into steps and the batch into the peak learning rate."""
-        if runner.optim_wrapper._accumulative_counts > 1:
-            raise UserError(
-                f'optim_wrapper.accumulative_counts={runner.optim_wrapper._accumulative_counts}: '
-                'pre-training moves teacher and codebook once a step and cannot accumulate yet. '
-                'Set it to 1; the learning rate follows the smaller batch.'
-            )
         self._model(runner).seed = runner.train_dataloader.sampler.seed
         loop = runner.train_loop
         self.steps: int = loop.max_iters
         per_epoch = loop.max_iters / loop.max_epochs
-        batch = runner.train_dataloader.batch_size * runner.world_size
+        batch = pictures_per_step(runner)
         self.peak = self.base_lr * batch / 256
         self.warmup = self.warmup_epochs * per_epoch
         self.end = int(self.stretch * loop.max_epochs) * per_epoch

@@ -13,6 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from moca.backbone import PlainViT, load_checkpoint, vit_dimensions
 from moca.backbone.positions import sincos_positions
@@ -143,11 +144,60 @@ def test_schedules_of_v1_reach_every_parameter_group(pictures: Path, tmp_path: P
         assert values['seed'] == 5
 
 
-def test_accumulation_is_refused(pictures: Path, tmp_path: Path) -> None:
-    options = ('--cfg-options', 'optim_wrapper.accumulative_counts=2')
-    cfg = tiny('configs/pretrain/moca_v1p0.py', pictures, tmp_path, *options)
-    with pytest.raises(UserError, match='accumulative_counts=2'):
-        Runner.from_cfg(cfg).train()
+def test_parts_of_a_batch_train_like_the_whole(pictures: Path, tmp_path: Path) -> None:
+    def run(name: str, batch_size: int, *options: str) -> Runner:
+        cfg = tiny('configs/pretrain/moca_v1p0.py', pictures, tmp_path / name, *options)
+        cfg.train_dataloader.batch_size = batch_size
+        runner = Runner.from_cfg(cfg)
+        runner.train()
+        return runner
+
+    whole = run('whole', 4)
+    parts = run('parts', 2, '--accumulate', '2')
+    assert parts.iter == whole.iter == 4  # steps, not batches
+    assert parts.model.codebook.updates.item() == 4
+    same = dict(parts.model.state_dict())
+    for name, value in whole.model.state_dict().items():
+        if 'bn.' in name:
+            continue  # training does not read BatchNorm's running averages
+        torch.testing.assert_close(same[name], value, rtol=1e-4, atol=1e-6, msg=name)
+    assert not torch.equal(same['student.norm.weight'], torch.ones(32))
+
+
+def test_accumulate_auto_reaches_the_recipes_batch(pictures: Path, tmp_path: Path) -> None:
+    cfg = tiny('configs/pretrain/moca_v1p0.py', pictures, tmp_path, '--accumulate', 'auto')
+    assert cfg.optim_wrapper.accumulative_counts == 8  # 2048 / 256
+    options = ('--accumulate', 'auto', '--cfg-options', 'train_dataloader.batch_size=100')
+    with pytest.raises(UserError, match=r'batch of 2048 .* 100 .*batch_size=128'):
+        tiny('configs/pretrain/moca_v1p0.py', pictures, tmp_path, *options)
+    with pytest.raises(UserError, match='--accumulate 0'):
+        tiny('configs/pretrain/moca_v1p0.py', pictures, tmp_path, '--accumulate', '0')
+
+
+def test_epochs_keep_the_share_of_the_warm_up(pictures: Path, tmp_path: Path) -> None:
+    config, folder = str(REPOSITORY / 'configs/pretrain/moca_v1p0.py'), str(pictures)
+    cfg = configure(parse_args([config, '--data-root', folder, '--epochs', '100']))
+    assert cfg.train_cfg.max_epochs == 100
+    assert cfg.custom_hooks[0].warmup_epochs == 15
+    with pytest.raises(UserError, match='--epochs 0'):
+        configure(parse_args([config, '--data-root', folder, '--epochs', '0']))
+
+
+def test_no_step_reads_a_number_from_the_device(pictures: Path, tmp_path: Path) -> None:
+    cfg = tiny('configs/pretrain/moca_v1p0.py', pictures, tmp_path)
+    reads: dict[int, int] = {}
+
+    class CountReads(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
+            if func is torch.ops.aten._local_scalar_dense.default:
+                reads[runner.iter] = reads.get(runner.iter, 0) + 1
+            return func(*args, **(kwargs or {}))
+
+    runner = Runner.from_cfg(cfg)
+    with CountReads():
+        runner.train()
+    # of numbers made on the host: at each step which view gives new words, and each epoch's seed
+    assert reads == {0: 2, 1: 1, 2: 2, 3: 1}
 
 
 def test_resume_from_another_codebook_is_an_error(pictures: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def run(folder: Path, epochs: int, keep: int, resume: bool = False, **model: Any
         optim_wrapper=OptimWrapper(torch.optim.SGD(line.parameters(), lr=0.1)),
         default_hooks=dict(
             checkpoint=dict(type='AtomicCheckpointHook', interval=1, max_keep_ckpts=keep),
-            finite_loss=dict(type='StopOnNonFiniteLoss'),
+            runtime_info=dict(type='WatchTraining'),
         ),
         resume=resume,
         load_from=str(latest_checkpoint(folder)) if resume else None,

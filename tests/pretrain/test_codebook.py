@@ -28,7 +28,7 @@ def test_queue_replaces_the_oldest_words_and_wraps_around():
     for step in range(4):
         features = torch.arange(5 * 7 * 3).view(5, 7, 3).float() + 100 * step + 1
         images, tokens = torch.tensor([4, 1]), torch.tensor([6, 0])
-        codebook.update(features, images, tokens)
+        codebook.update(codebook.pick(features, images, tokens, 0))
         expected = torch.stack([features[4, 6], features[1, 0]])
         expected = expected / expected.norm(dim=1, keepdim=True)
         row = 2 * step % 6
@@ -39,6 +39,17 @@ def test_queue_replaces_the_oldest_words_and_wraps_around():
     assert codebook.updates.item() == 4
 
 
+def test_images_of_another_part_of_the_batch_give_no_words():
+    codebook = Codebook(8, 3, words_per_step=2)
+    features = torch.arange(4 * 7 * 3).view(4, 7, 3).float() + 1
+    ids = torch.tensor([3, 0]), torch.tensor([6, 2])
+    whole = codebook.pick(features, *ids, 0)
+    first, second = codebook.pick(features[:2], *ids, 0), codebook.pick(features[2:], *ids, 2)
+    assert torch.equal(first[0], torch.zeros(3))
+    assert torch.equal(second[1], torch.zeros(3))
+    assert torch.equal(first + second, whole)
+
+
 def test_normaliser_is_an_average_used_one_step_late():
     codebook = Codebook(4, 2)
     for spread in (1.0, 0.0):
@@ -46,7 +57,7 @@ def test_normaliser_is_an_average_used_one_step_late():
     expected = (0.5 * 0.99 + 0.01) * 0.99
     assert codebook.normaliser.item() == pytest.approx(expected)
     assert codebook.frozen_normaliser.item() == 0.5
-    codebook.update(torch.ones(4, 1, 2), torch.arange(4), torch.zeros(4, dtype=torch.long))
+    codebook.update(torch.ones(4, 2))
     assert codebook.frozen_normaliser.item() == pytest.approx(expected)
 
 

@@ -116,7 +116,8 @@ def test_an_epoch_sees_every_picture_once(uninterrupted: Any) -> None:
     assert sorted(recorder.batches) == list(range(EPOCHS * STEPS))
     for epoch in range(EPOCHS):
         batches = [recorder.batches[epoch * STEPS + step] for step in range(STEPS)]
-        assert [(batch[0], batch[1]) for batch in batches] == [(epoch, i) for i in range(STEPS)]
+        steps = range(epoch * STEPS, (epoch + 1) * STEPS)
+        assert [(batch[0], batch[1]) for batch in batches] == [(epoch, step) for step in steps]
         seen = [index for batch in batches for index in batch[2]]
         assert len(set(seen)) == STEPS * BATCH
     assert len({batch[3] for batch in recorder.batches.values()}) == EPOCHS * STEPS

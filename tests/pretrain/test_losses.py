@@ -30,7 +30,10 @@ def test_loss_and_gradients_equal_torch(inputs, monkeypatch, chunk, lazy):
     expected = plain(features, prototypes, targets, 3.0)
     expected_grads = torch.autograd.grad(2 * expected, (features, prototypes))
     given = (lambda part: targets[part]) if lazy else targets
-    loss = assignment_kl(features, prototypes, given, 3.0)
+    loss, entropy = assignment_kl(features, prototypes, given, 3.0)
+    entropies = torch.distributions.Categorical(probs=targets).entropy()
+    torch.testing.assert_close(entropy, entropies.mean(), rtol=1e-6, atol=1e-7)
+    assert not entropy.requires_grad
     grads = torch.autograd.grad(2 * loss, (features, prototypes))
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-7)
     for ours, reference in zip(grads, expected_grads, strict=True):
@@ -40,11 +43,11 @@ def test_loss_and_gradients_equal_torch(inputs, monkeypatch, chunk, lazy):
 def test_equal_distributions_give_zero_and_one_hot_gives_log_k():
     features, prototypes = torch.zeros(4, 8), torch.zeros(16, 8)
     uniform = torch.full((4, 16), 1 / 16)
-    assert assignment_kl(features, prototypes, uniform, 3.0).abs() < 1e-6
+    assert assignment_kl(features, prototypes, uniform, 3.0)[0].abs() < 1e-6
     # KL(one-hot || uniform) = ln K, and probability 0 must not give NaN
     one_hot = torch.eye(16)[:4]
     torch.testing.assert_close(
-        assignment_kl(features, prototypes, one_hot, 3.0), torch.tensor(16.0).log()
+        assignment_kl(features, prototypes, one_hot, 3.0)[0], torch.tensor(16.0).log()
     )
 
 
@@ -53,7 +56,7 @@ def test_half_precision_features_are_compared_in_fp32(inputs):
     expected = plain(features.bfloat16().float(), prototypes, targets, 3.0)
     with torch.autocast('cpu', torch.bfloat16):
         half = features.detach().bfloat16().requires_grad_()
-        loss = assignment_kl(half, prototypes, targets, 3.0)
+        loss, _ = assignment_kl(half, prototypes, targets, 3.0)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-7)
     loss.backward()

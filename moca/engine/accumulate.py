@@ -1,0 +1,138 @@
+"""Gradient accumulation: one step of the optimiser on a batch taken in several parts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from itertools import chain, islice
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import get_world_size
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from torch import Tensor
+
+from moca.errors import UserError
+
+# Where the launchers say how many processes there are.
+_WORLD_SIZE = {'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS', 'mpi': 'OMPI_COMM_WORLD_SIZE'}
+
+
+def accumulation_of(runner: Any) -> int:
+    """In how many parts a run takes its batch.
+
+    Raises:
+        UserError: ``optim_wrapper.accumulative_counts`` is no positive whole number.
+    """
+    # a runner made by hand has no such config, perhaps a wrapper already built
+    wrapper = runner.cfg.get('optim_wrapper') or runner.optim_wrapper
+    if isinstance(wrapper, OptimWrapper):
+        return wrapper._accumulative_counts
+    count = wrapper.get('accumulative_counts', 1)
+    if not isinstance(count, int) or count < 1:
+        raise UserError(f'optim_wrapper.accumulative_counts={count!r}: give a whole number, 1 up.')
+    return count
+
+
+def set_accumulation(cfg: Config, accumulate: str) -> None:
+    """Apply ``--accumulate``: a number of parts, or ``auto`` to reach the recipe's batch.
+
+    Args:
+        cfg: The run's; ``auto_scale_lr.base_batch_size`` is the recipe's batch over all
+            processes, ``launcher`` is set.
+        accumulate: ``'auto'`` or a whole number.
+
+    Raises:
+        UserError: It is neither; or the recipe's batch is unknown or no multiple of what all
+            processes hold at a time.
+    """
+    if accumulate == 'auto':
+        count = _parts_of_recipe(cfg)
+    elif accumulate.isdecimal() and int(accumulate) > 0:
+        count = int(accumulate)
+    else:
+        raise UserError(f'--accumulate {accumulate}: give auto or a whole number from 1 up.')
+    cfg.optim_wrapper.accumulative_counts = count
+    batch = cfg.train_dataloader.batch_size
+    print_log(
+        f'--accumulate: a step takes {count} x {batch} pictures of {_world_size(cfg)} processes.',
+        'current',
+    )
+
+
+def _parts_of_recipe(cfg: Config) -> int:
+    recipe = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+    if not recipe:
+        raise UserError(
+            '--accumulate auto: the config does not name the batch of its recipe. Give a number '
+            'of parts, or --cfg-options auto_scale_lr.base_batch_size=N.'
+        )
+    at_once = cfg.train_dataloader.batch_size * _world_size(cfg)
+    count, rest = divmod(recipe, at_once)
+    if rest or not count:
+        fitting = [n for n in range(1, recipe + 1) if recipe % (n * _world_size(cfg)) == 0]
+        nearest = min(fitting, key=lambda n: abs(n - cfg.train_dataloader.batch_size), default=None)
+        raise UserError(
+            f"--accumulate auto: the recipe's batch of {recipe} is no multiple of "
+            f'{cfg.train_dataloader.batch_size} pictures x {_world_size(cfg)} processes. '
+            + (
+                f'Give --cfg-options train_dataloader.batch_size={nearest}.'
+                if nearest
+                else f'Use a number of processes that divides {recipe}.'
+            )
+        )
+    return count
+
+
+def _world_size(cfg: Config) -> int:
+    name = _WORLD_SIZE.get(cfg.get('launcher', 'none'))
+    return int(os.environ[name]) if name else 1
+
+
+def pictures_per_step(runner: Any) -> int:
+    """Pictures of one iteration of a runner's training loop, over all processes."""
+    loader = runner.train_dataloader
+    # a loader that is given a batch sampler, as mmdet's are, has no size of its own
+    at_once = loader.batch_size or loader.batch_sampler.batch_size
+    return at_once * get_world_size() * getattr(runner.train_loop, 'accumulate', 1)
+
+
+def train_on_parts(
+    runner: Any, first: dict[str, Any], others: Iterable[dict[str, Any]], count: int
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Take one step of the optimiser on ``count`` batches, which count as one.
+
+    Only one of them is in memory at a time. The optimiser's wrapper divides each loss by their
+    number, steps at the last and shares gradients among processes only then.
+
+    Args:
+        runner: Its model's attribute ``part``, if there is one, is set to (number, count).
+        first: The first batch.
+        others: At least ``count - 1`` more.
+        count: ``optim_wrapper.accumulative_counts``.
+
+    Returns:
+        What the model reports, averaged over the parts, and what the batches say of their
+        pictures: all one-dimensional tensors, joined.
+    """
+    method = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    outputs: list[dict[str, Tensor]] = []
+    about: list[dict[str, Tensor]] = []
+    for number, batch in enumerate(chain((first,), islice(others, count - 1))):
+        if hasattr(method, 'part'):
+            method.part = (number, count)
+        about.append({key: value for key, value in batch.items() if _is_list(value)})
+        outputs.append(runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper))
+    if count == 1:
+        return outputs[0], about[0]
+    return (
+        {name: torch.stack([part[name] for part in outputs]).mean(0) for name in outputs[0]},
+        {key: torch.cat([part[key] for part in about]) for key in about[0]},
+    )
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Tensor) and value.ndim == 1

@@ -1,0 +1,136 @@
+"""What a training run reports, read from the device once per log line and not at every step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from mmengine.hooks import LoggerHook, RuntimeInfoHook
+from mmengine.registry import HOOKS
+from torch import Tensor
+
+from moca.engine.accumulate import pictures_per_step
+from moca.errors import UserError
+
+
+@HOOKS.register_module()
+class WatchTraining(RuntimeInfoHook):
+    """mmengine's bookkeeping without its wait for the device at each step, and a check on losses.
+
+    mmengine turns every reported tensor into a number at once, which makes the host wait for
+    the device several times a step. Here they stay tensors until the next log line or checkpoint,
+    when all of them are fetched together: the log shows the same averages. The norm of the
+    gradients is treated likewise, and ``images_per_second`` is added, over all processes and with
+    everything between two log lines in it.
+
+    A loss that is no longer a number stops the run, at the next log line and before any checkpoint
+    of the broken weights.
+
+    Raises:
+        UserError: Naming the losses, the step, the learning rate and the first files.
+    """
+
+    def before_train(self, runner: Any) -> None:
+        """Begin a log, and keep the gradients' norm from being read."""
+        super().before_train(runner)
+        self._steps: list[tuple[int, dict[str, Tensor], float, list[str]]] = []
+        self._norms: list[Tensor] = []
+        loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
+        self._interval = loggers[0].interval if loggers else 50
+        wrapper = runner.optim_wrapper
+        if getattr(wrapper, 'clip_grad_kwargs', None):
+            wrapper.clip_func = self._keeping_norm(wrapper.clip_func)
+        self._since, self._images = time.perf_counter(), pictures_per_step(runner)
+
+    def _keeping_norm(self, clip: Callable[..., Tensor | None]) -> Callable[..., None]:
+        def clip_and_keep(*args: Any, **kwargs: Any) -> None:
+            norm = clip(*args, **kwargs)
+            if norm is not None:
+                self._norms.append(norm.detach())
+
+        return clip_and_keep
+
+    def after_train_iter(
+        self,
+        runner: Any,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict[str, Any] | None = None,
+    ) -> None:
+        """Keep what the step reported; at a log line, look at it."""
+        values = {
+            name: value.detach() if isinstance(value, Tensor) else torch.tensor(float(value))
+            for name, value in (outputs or {}).items()
+        }
+        if self._norms:
+            values['grad_norm'] = self._norms.pop()
+        rate = max(group['lr'] for group in runner.optim_wrapper.param_groups)
+        self._steps.append((runner.iter, values, rate, _first_pictures(runner, data_batch or {})))
+        last = self.end_of_epoch(runner.train_dataloader, batch_idx)
+        if self.every_n_inner_iters(batch_idx, self._interval) or last:
+            self._report(runner)
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Let no broken weights be saved."""
+        self._report(runner)
+
+    def after_train(self, runner: Any) -> None:
+        """Look at the last steps."""
+        self._report(runner)
+
+    def _report(self, runner: Any) -> None:
+        """Fetch what the steps since the last time reported, check it and hand it on."""
+        steps, self._steps = self._steps, []
+        if not steps:
+            return
+        fetched = iter(_numbers([value for _, values, *_ in steps for value in values.values()]))
+        for iteration, values, rate, files in steps:
+            numbers = {name: next(fetched) for name in values}
+            _check(runner, iteration, numbers, rate, files)
+            for name, number in numbers.items():
+                runner.message_hub.update_scalar(f'train/{name}', number)
+        now = time.perf_counter()
+        speed = self._images * len(steps) / (now - self._since)
+        self._since = now
+        runner.message_hub.update_scalar('train/images_per_second', speed)
+
+
+def _numbers(values: list[Tensor]) -> list[float]:
+    """All values by one transfer from each device."""
+    numbers = [0.0] * len(values)
+    for device in {value.device for value in values}:
+        places = [place for place, value in enumerate(values) if value.device == device]
+        fetched = torch.stack([values[place].double().reshape(()) for place in places]).tolist()
+        for place, number in zip(places, fetched, strict=True):
+            numbers[place] = number
+    return numbers
+
+
+def _check(
+    runner: Any, iteration: int, numbers: dict[str, float], rate: float, files: list[str]
+) -> None:
+    # float16 skips a step whose gradients overflow and lowers its loss scale: no failure
+    broken = [
+        f'{name} is {number}'
+        for name, number in numbers.items()
+        if not math.isfinite(number) and name != 'grad_norm'
+    ]
+    if not broken:
+        return
+    begins = f' The batch begins with {", ".join(files)}.' if files else ''
+    raise UserError(
+        f'step {iteration + 1}: {", ".join(broken)} at learning rate {rate:.3g}.{begins} The last '
+        f'checkpoint in {runner.work_dir} is from before. Lower the learning rate or use float32 '
+        '(no --amp), then --resume.'
+    )
+
+
+def _first_pictures(runner: Any, batch: dict[str, Any], count: int = 4) -> list[str]:
+    """Files of a batch, as pre-training's data set and as mmseg's and mmdet's name them."""
+    if 'index' in batch:
+        dataset = runner.train_dataloader.dataset
+        return [str(dataset.path(index)) for index in batch['index'][:count].tolist()]
+    return [str(sample.img_path) for sample in batch.get('data_samples', [])[:count]]
