@@ -1,11 +1,13 @@
 """What mmengine lacks: mixed precision on CPUs, layer decay, safe checkpoints, launch checks."""
 
+from moca.engine.accumulate import AccumulatingIterLoop
 from moca.engine.amp import AutocastDtypeHook, AutocastOptimWrapper
 from moca.engine.checkpoints import AtomicCheckpointHook
 from moca.engine.layer_decay import LayerDepthOptimWrapperConstructor
 from moca.engine.watch import WatchTraining
 
 __all__ = [
+    'AccumulatingIterLoop',
     'AtomicCheckpointHook',
     'AutocastDtypeHook',
     'AutocastOptimWrapper',

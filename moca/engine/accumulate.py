@@ -13,7 +13,9 @@ from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
-from torch import Tensor
+from mmengine.registry import LOOPS
+from mmengine.runner import IterBasedTrainLoop
+from torch import Tensor, nn
 
 from moca.errors import UserError
 
@@ -56,6 +58,8 @@ def set_accumulation(cfg: Config, accumulate: str) -> None:
     else:
         raise UserError(f'--accumulate {accumulate}: give auto or a whole number from 1 up.')
     cfg.optim_wrapper.accumulative_counts = count
+    if cfg.train_cfg.get('type') == 'IterBasedTrainLoop':
+        cfg.train_cfg.type = 'AccumulatingIterLoop'
     batch = cfg.train_dataloader.batch_size
     print_log(
         f'--accumulate: a step takes {count} x {batch} pictures of {_world_size(cfg)} processes.',
@@ -115,24 +119,64 @@ def train_on_parts(
         count: ``optim_wrapper.accumulative_counts``.
 
     Returns:
-        What the model reports, averaged over the parts, and what the batches say of their
-        pictures: all one-dimensional tensors, joined.
+        What the model reports, averaged over the parts, and the batch; of several parts only what
+        they say of their pictures: the one-dimensional tensors and the lists of samples, joined.
     """
     method = runner.model.module if is_model_wrapper(runner.model) else runner.model
     outputs: list[dict[str, Tensor]] = []
-    about: list[dict[str, Tensor]] = []
+    about: list[dict[str, Any]] = []
     for number, batch in enumerate(chain((first,), islice(others, count - 1))):
         if hasattr(method, 'part'):
             method.part = (number, count)
-        about.append({key: value for key, value in batch.items() if _is_list(value)})
         outputs.append(runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper))
-    if count == 1:
-        return outputs[0], about[0]
+        if count == 1:
+            return outputs[0], batch
+        about.append({key: value for key, value in batch.items() if _is_list(key, value)})
     return (
         {name: torch.stack([part[name] for part in outputs]).mean(0) for name in outputs[0]},
-        {key: torch.cat([part[key] for part in about]) for key in about[0]},
+        {key: _join([part[key] for part in about]) for key in about[0]},
     )
 
 
-def _is_list(value: object) -> bool:
-    return isinstance(value, Tensor) and value.ndim == 1
+def _is_list(key: str, value: object) -> bool:
+    return key == 'data_samples' or (isinstance(value, Tensor) and value.ndim == 1)
+
+
+def _join(parts: list[Any]) -> Any:
+    return torch.cat(parts) if isinstance(parts[0], Tensor) else list(chain(*parts))
+
+
+@LOOPS.register_module()
+class AccumulatingIterLoop(IterBasedTrainLoop):
+    """mmengine's loop over iterations, each of which is a step of the optimiser.
+
+    mmengine counts batches: with ``accumulative_counts=N`` all lengths, milestones and intervals of
+    a recipe would have to be multiplied by N. Here a step takes N batches of the loader, and they
+    stay as they are; every checkpoint lies between two steps.
+    """
+
+    def __init__(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(runner, *args, **kwargs)
+        self.accumulate = accumulation_of(runner)
+        skip = self.dataloader_iterator.skip_iter
+        # on resuming
+        self.dataloader_iterator.skip_iter = lambda steps: skip(steps * self.accumulate)
+
+    def run(self) -> nn.Module:
+        """Train to the last step."""
+        # counted in batches there, in steps here
+        self.runner.optim_wrapper.initialize_count_status(
+            self.runner.model, self._iter * self.accumulate, self._max_iters * self.accumulate
+        )
+        return super().run()
+
+    def run_iter(self, data_batch: dict[str, Any]) -> None:
+        """One step of the optimiser; hooks get its first batch before, its samples after it."""
+        self.runner.call_hook('before_train_iter', batch_idx=self._iter, data_batch=data_batch)
+        outputs, samples = train_on_parts(
+            self.runner, data_batch, self.dataloader_iterator, self.accumulate
+        )
+        self.runner.call_hook(
+            'after_train_iter', batch_idx=self._iter, data_batch=samples, outputs=outputs
+        )
+        self._iter += 1
