@@ -8,12 +8,47 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from moca.backbone import PlainViT
 from moca.engine.amp import AutocastOptimWrapper
 from moca.errors import UserError
+
+
+class EncoderMonitor(Hook):
+    """Looks at the encoder before the first step, every so many epochs and after the last one.
+
+    Args:
+        interval: In epochs.
+
+    Raises:
+        UserError: ``interval`` is below 1.
+    """
+
+    # after the checkpoint, so that an epoch is saved before it is looked at
+    priority = 'LOWEST'
+
+    def __init__(self, interval: int) -> None:
+        if interval < 1:
+            raise UserError(f'{type(self).__name__}.interval is {interval!r}; give 1 or more.')
+        self.interval = interval
+
+    def before_train(self, runner: Any) -> None:
+        """Look at what training starts from, unless it is resumed."""
+        if runner.iter == 0:
+            self.look(runner, epoch=0)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        """Look every so many epochs and after the last one."""
+        if self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner):
+            self.look(runner, epoch=runner.epoch + 1)
+
+    def look(self, runner: Any, epoch: int) -> None:
+        """What there is to do after so many epochs."""
+        raise NotImplementedError
 
 
 def encoder_of(model: nn.Module) -> tuple[str, PlainViT]:
@@ -48,13 +83,24 @@ def precision_of(runner: Any) -> torch.dtype | None:
     return wrapper.dtype if isinstance(wrapper, AutocastOptimWrapper) else None
 
 
+def normalisation_of(runner: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of the training views' channels; ImageNet's if the data do not say."""
+    views = getattr(getattr(runner.train_dataloader, 'dataset', None), 'views', None)
+    mean = getattr(views, 'mean', IMAGENET_DEFAULT_MEAN)
+    return mean, getattr(views, 'std', IMAGENET_DEFAULT_STD)
+
+
 @contextmanager
 def evaluating(encoder: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; afterwards every module has the mode that it had."""
+    """Eval mode without gradients; afterwards every module has the mode that it had.
+
+    Nothing is compiled for it either: batches of another size would make the training's graphs be
+    compiled again.
+    """
     modes = [(module, module.training) for module in encoder.modules()]
     encoder.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.compiler.set_stance('force_eager'):
             yield
     finally:
         for module, mode in modes:

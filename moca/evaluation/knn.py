@@ -7,27 +7,28 @@ the k nearest pictures of a bank vote for their class with weight exp(cosine / t
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.dist import all_gather, get_dist_info
-from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
+from moca.backbone import PlainViT
 from moca.errors import UserError
 from moca.evaluation.encoder import (
+    EncoderMonitor,
     encoder_of,
     evaluating,
     image_features,
+    normalisation_of,
     picture_size,
     precision_of,
 )
-from moca.evaluation.labelled import Labelled, batches, hold_out, read_folder
+from moca.evaluation.labelled import Centred, Labelled, batches, hold_out, read_folder
 
 # Similarities that exist at a time: 2^24 in fp32 are 64 MB.
 SIMILARITIES = 2**24
@@ -89,13 +90,14 @@ def vote(cosine: Tensor, labels: Tensor, temperature: float) -> Tensor:
 
 
 @HOOKS.register_module()
-class KNNMonitor(Hook):
+class KNNMonitor(EncoderMonitor):
     """Log the k-NN accuracy of the teacher (of a method without one: of the student).
 
     Before the first step, every ``interval`` epochs and after the last one, ``knn/top1_k10`` and
     the like go, in percent, to the log, the console and every visualisation backend. Each process
-    reads its share of the pictures; of the bank no features are kept. Pictures are resized
-    and cut as `moca.evaluation.labelled.centre` says, and features computed in the run's precision.
+    reads its share of the pictures; of the bank no features are kept. Pictures are resized and cut
+    as `moca.evaluation.labelled.centre` says and normalised as the training's views; features are
+    computed in the run's precision.
 
     The run does not notice: no random number is drawn, no gradient made, no state changed.
 
@@ -109,15 +111,10 @@ class KNNMonitor(Hook):
         temperature: Of the votes; .07, as in the released code's monitor during training.
         batch_size: Pictures a forward pass and process; 128.
         num_workers: Of reading, for each process.
-        mean: Per channel, of pictures scaled to [0, 1], as in training.
-        std: Likewise.
 
     Raises:
         UserError: A folder or a field is not as said above, or a picture cannot be decoded.
     """
-
-    # after the checkpoint, so that an epoch is saved before it is looked at
-    priority = 'LOWEST'
 
     def __init__(
         self,
@@ -130,11 +127,9 @@ class KNNMonitor(Hook):
         temperature: float = 0.07,
         batch_size: int = 128,
         num_workers: int = 0,
-        mean: Sequence[float] = IMAGENET_DEFAULT_MEAN,
-        std: Sequence[float] = IMAGENET_DEFAULT_STD,
     ) -> None:
+        super().__init__(interval)
         _require(0 < held_out < 1, 'held_out', held_out, 'a share between 0 and 1')
-        _require(interval >= 1, 'interval', interval, 'a number of epochs above 0')
         _require(len(k) > 0 and min(k) >= 1, 'k', k, 'one or more numbers above 0')
         _require(temperature > 0, 'temperature', temperature, 'a number above 0')
         _require(batch_size >= 1, 'batch_size', batch_size, 'a number above 0')
@@ -144,26 +139,15 @@ class KNNMonitor(Hook):
                 f'KNNMonitor.k={tuple(k)}: the bank {bank} has {len(self.bank)} pictures. '
                 'Give a smaller k or more pictures.'
             )
-        self.interval, self.k, self.temperature = interval, tuple(k), temperature
-        self.reading: dict[str, Any] = dict(
-            batch_size=batch_size, num_workers=num_workers, mean=tuple(mean), std=tuple(std)
-        )
+        self.k, self.temperature = tuple(k), temperature
+        self.batch_size, self.num_workers = batch_size, num_workers
 
-    def before_train(self, runner: Any) -> None:
-        """Measure what training starts from, unless it is resumed."""
-        if runner.iter == 0:
-            self._monitor(runner, epoch=0)
-
-    def after_train_epoch(self, runner: Any) -> None:
-        """Measure every so many epochs and after the last one."""
-        if self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner):
-            self._monitor(runner, epoch=runner.epoch + 1)
-
-    def _monitor(self, runner: Any, epoch: int) -> None:
+    def look(self, runner: Any, epoch: int) -> None:
+        """Measure and log."""
         start = time.perf_counter()
         branch, encoder = encoder_of(runner.model)
         with evaluating(encoder):
-            found = self._neighbours(encoder, precision_of(runner))
+            found = self._neighbours(runner, encoder)
         truth = torch.as_tensor(self.queries.labels, device=found.labels.device)
         scores = {}
         for k in self.k:
@@ -179,32 +163,27 @@ class KNNMonitor(Hook):
             f'classes in {time.perf_counter() - start:.1f} s)'
         )
 
-    def _neighbours(self, encoder: Any, precision: torch.dtype | None) -> Neighbours:
+    def _neighbours(self, runner: Any, encoder: PlainViT) -> Neighbours:
         rank, world_size = get_dist_info()
-        size = picture_size(encoder)
         # Every process gets equally many queries, the first ones again where they do not divide.
         padded = -(-len(self.queries) // world_size) * world_size
         mine = [i % len(self.queries) for i in range(rank, padded, world_size)]
-        features = torch.cat(
-            [
-                image_features(encoder, images, precision)
-                for images in batches(self.queries.paths[mine], size, **self.reading)
-            ]
-        )
+        features = torch.cat(list(self._features(runner, encoder, self.queries.part(mine))))
         queries = torch.stack(all_gather(features), dim=1).flatten(0, 1)[: len(self.queries)]
         found = Neighbours(queries, max(self.k))
-        share = self.bank.paths[rank::world_size]
-        labels = torch.as_tensor(self.bank.labels[rank::world_size], device=queries.device)
-        done = 0
-        for images in batches(share, size, **self.reading):
-            features = image_features(encoder, images, precision)
-            found.add(features, labels[done : done + len(images)])
-            done += len(images)
-        others = zip(all_gather(found.cosine), all_gather(found.labels), strict=True)
+        share = self.bank.part(slice(rank, None, world_size))
+        labels = torch.as_tensor(share.labels, device=queries.device).split(self.batch_size)
+        for features, theirs in zip(self._features(runner, encoder, share), labels, strict=True):
+            found.add(features, theirs)
         whole = Neighbours(queries, max(self.k))
-        for cosine, neighbours in others:
-            whole.merge(cosine, neighbours)
+        for cosine, theirs in zip(all_gather(found.cosine), all_gather(found.labels), strict=True):
+            whole.merge(cosine, theirs)
         return whole
+
+    def _features(self, runner: Any, encoder: PlainViT, pictures: Labelled) -> Iterator[Tensor]:
+        centred = Centred(pictures.paths, picture_size(encoder), *normalisation_of(runner))
+        for images in batches(centred, self.batch_size, self.num_workers):
+            yield image_features(encoder, images, precision_of(runner))
 
 
 def _require(fine: bool, field: str, value: Any, expected: str) -> None:
@@ -239,7 +218,7 @@ def monitor_knn(
 ) -> None:
     """Add a `KNNMonitor` to a pre-training config, which is changed, or change the one it has.
 
-    Pictures are normalised and read (``num_workers``) as the config's training pictures.
+    Pictures are read by as many workers as the config's training pictures.
 
     Args:
         cfg: Of a pre-training run.
@@ -247,14 +226,11 @@ def monitor_knn(
         queries: Another one, or None to hold out a share of the bank.
         interval: In epochs; None keeps the hook's own.
     """
-    loader = cfg.train_dataloader
     given: dict[str, Any] = dict(
         bank=str(bank),
         queries=None if queries is None else str(queries),
-        num_workers=loader.get('num_workers', 0),
+        num_workers=cfg.train_dataloader.get('num_workers', 0),
     )
-    views = loader.dataset.get('views') or {}
-    given |= {name: views[name] for name in ('mean', 'std') if name in views}
     if interval is not None:
         given['interval'] = interval
     hooks = list(cfg.get('custom_hooks') or [])

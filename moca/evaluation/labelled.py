@@ -41,7 +41,7 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def part(self, indices: NDArray[np.int64]) -> Labelled:
+    def part(self, indices: NDArray[np.int64] | list[int] | slice) -> Labelled:
         """Some of the pictures."""
         return Labelled(self.paths[indices], self.labels[indices], self.classes)
 
@@ -124,7 +124,16 @@ def centre(image: Image.Image, size: tuple[int, int], share: float | None = None
     return transforms.center_crop(resized, list(size))
 
 
-class _Centred(Dataset[Tensor]):
+class Centred(Dataset[Tensor]):
+    """Pictures by their path, cut as `centre` does and normalised, ``[3, *size]``.
+
+    Args:
+        paths: As in `Labelled`.
+        size: Height and width in pixels.
+        mean: Per channel, of pictures scaled to [0, 1].
+        std: Likewise.
+    """
+
     def __init__(
         self,
         paths: NDArray[np.bytes_],
@@ -139,7 +148,12 @@ class _Centred(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         image = centre(read_picture(os.fsdecode(bytes(self.paths[index]))), self.size)
-        return transforms.normalize(transforms.to_tensor(image), self.mean, self.std)
+        return normalise(image, self.mean, self.std)
+
+
+def normalise(image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """``[3, H, W]`` fp32; mean and deviation are of pictures scaled to [0, 1]."""
+    return transforms.normalize(transforms.to_tensor(image), mean, std)
 
 
 def read_picture(path: str | Path) -> Image.Image:
@@ -156,21 +170,8 @@ def read_picture(path: str | Path) -> Image.Image:
         raise UserError(f'{path}: cannot be decoded ({error}). Repair or remove it.') from error
 
 
-def batches(
-    paths: NDArray[np.bytes_],
-    size: tuple[int, int],
-    batch_size: int,
-    num_workers: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-) -> Iterable[Tensor]:
-    """Centred, normalised pictures ``[B, 3, *size]`` in order.
-
-    Takes no number from torch's global generator.
-    """
+def batches(pictures: Dataset[Tensor], batch_size: int, num_workers: int = 0) -> Iterable[Tensor]:
+    """Pictures ``[B, 3, H, W]`` in order; takes no number from torch's global generator."""
     return DataLoader(
-        _Centred(paths, size, mean, std),
-        batch_size=batch_size,
-        num_workers=num_workers,
-        generator=torch.Generator(),
+        pictures, batch_size=batch_size, num_workers=num_workers, generator=torch.Generator()
     )

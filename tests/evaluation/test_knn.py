@@ -122,6 +122,8 @@ def train(
     cfg.model.backbone.img_size = cfg.train_dataloader.dataset['views'].size = 48
     cfg.model.backbone.drop_path_rate = 0.3  # numbers of the global generator matter
     cfg.train_cfg.max_epochs = 3
+    # two runs that begin in the same second would share their log
+    cfg.experiment_name = f'{work_dir.name} {monitor} {options}'
     if monitor:
         monitor_knn(cfg, str(labelled / 'train'), str(labelled / 'val'), interval=2)
         cfg.custom_hooks[-1].update(k=[3, 5], batch_size=4, **changes)
@@ -179,6 +181,7 @@ class Log:
     def __init__(self, model: Any) -> None:
         self.model, self.iter, self.timestamp, self.optim_wrapper = model, 0, 'now', None
         self.visualizer = self.logger = self
+        self.train_dataloader = None
         self.scalars: dict[str, float] = {}
 
     def add_scalars(self, scalars: dict[str, float], **_: Any) -> None:
@@ -241,6 +244,41 @@ def test_the_monitor_measures_what_brute_force_does(labelled: Path) -> None:
     assert cold != usual
 
 
+def test_pictures_are_normalised_as_in_training(labelled: Path, tmp_path: Path) -> None:
+    seen = []
+    cfg = tiny(CONFIG, labelled / 'train', tmp_path)
+    cfg.model.backbone.img_size = cfg.train_dataloader.dataset['views'].size = 48
+    cfg.train_dataloader.dataset['views'].update(mean=[0.5, 0.4, 0.3], std=[0.1, 0.2, 0.5])
+    monitor_knn(cfg, str(labelled / 'train'))
+    cfg.custom_hooks[-1].k = [1]
+    runner = Runner.from_cfg(cfg)
+    embed = runner.model.teacher.embed
+    runner.model.teacher.embed = lambda images: (seen.append(images), embed(images))[1]
+    (monitor,) = (hook for hook in runner.hooks if isinstance(hook, KNNMonitor))
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    monitor.before_train(runner)
+    first = np.asarray(Image.open(labelled / 'train/class0/6.png'))  # the last one of its class
+    expected = (first / 255 - [0.5, 0.4, 0.3]) / [0.1, 0.2, 0.5]
+    np.testing.assert_allclose(seen[0][0].permute(1, 2, 0), expected, rtol=0, atol=1e-5)
+
+
+def test_nothing_is_compiled_for_it(labelled: Path) -> None:
+    graphs = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    model = tiny_moca(img_size=48)
+    for block in model.teacher.blocks:
+        block.compile(backend=backend)
+    model.teacher.tokens(torch.randn(4, 3, 48, 48))
+    before = len(graphs)
+    assert before > 0
+    KNNMonitor(f'{labelled}/train', k=[1], batch_size=5).before_train(Log(model))
+    assert len(graphs) == before
+
+
 def test_processes_share_the_work_and_agree(labelled: Path, tmp_path: Path) -> None:
     # 21 pictures in the bank and 9 queries: neither divides by two
     mp.spawn(process, args=(2, str(labelled), str(tmp_path)), nprocs=2)
@@ -300,17 +338,11 @@ def test_a_broken_picture_is_named(tmp_path: Path) -> None:
             measure(str(tmp_path), queries=False, num_workers=workers)
 
 
-def test_a_config_gets_one_monitor_with_the_normalisation_of_its_views(labelled: Path) -> None:
+def test_a_config_gets_one_monitor(labelled: Path) -> None:
     cfg = tiny(CONFIG, labelled / 'train', labelled / 'work')
-    cfg.train_dataloader.dataset['views'].mean = [0.5, 0.4, 0.3]
+    cfg.train_dataloader.num_workers = 3
     monitor_knn(cfg, 'here')
     monitor_knn(cfg, 'there', 'elsewhere', interval=5)
     (hook,) = (h for h in cfg.custom_hooks if h.type == 'KNNMonitor')
-    assert dict(hook) == dict(
-        type='KNNMonitor',
-        bank='there',
-        queries='elsewhere',
-        interval=5,
-        num_workers=0,
-        mean=[0.5, 0.4, 0.3],
-    )
+    expected = dict(bank='there', queries='elsewhere', interval=5, num_workers=3)
+    assert dict(hook) == dict(type='KNNMonitor', **expected)
