@@ -92,7 +92,7 @@ def set_arch(cfg: Config, arch: ArchSpec) -> None:
         )
     for name, part in cfg.model.items():
         if name != 'backbone':
-            for node in _dicts(part):
+            for node in nested_dicts(part):
                 _rescale(node, old, new)
 
 
@@ -154,12 +154,12 @@ def leaf_datasets(dataset: dict[str, Any]) -> list[dict[str, Any]]:
     return [leaf for node in inner for leaf in leaf_datasets(node)]
 
 
-def _dicts(node: Any) -> list[dict[str, Any]]:
+def nested_dicts(node: Any) -> list[dict[str, Any]]:
     """Return every dict in a nested config, outer ones first."""
     if isinstance(node, dict):
-        return [node, *(inner for value in node.values() for inner in _dicts(value))]
+        return [node, *(inner for value in node.values() for inner in nested_dicts(value))]
     if isinstance(node, list | tuple):
-        return [inner for value in node for inner in _dicts(value)]
+        return [inner for value in node for inner in nested_dicts(value)]
     return []
 
 

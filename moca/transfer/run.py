@@ -23,6 +23,7 @@ from moca.transfer.labels import (
     run_folder,
 )
 from moca.transfer.overrides import set_arch, set_checkpoint, set_data_root
+from moca.transfer.protocol_check import check_protocol
 from moca.transfer.recipe import check_scaling, warn_of_batch, warn_of_schedule
 from moca.transfer.record import RunRecordHook, check_earlier_run
 
@@ -57,6 +58,7 @@ def protocol_config(args: argparse.Namespace) -> Config:
         set_data_root(cfg, args.data_root)
     merge_options(cfg, args.cfg_options)
     check_config(cfg, source=args.config)
+    check_protocol(cfg)
     return cfg
 
 

@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
+from PIL import Image
 
 from moca.errors import UserError
 from moca.transfer.data_check import check_data
 from moca.transfer.overrides import set_data_root
 from moca.transfer.pictures import broken_pictures
-from tests.configs.helpers import REPOSITORY, write_cityscapes, write_coco
+from tests.configs.helpers import REPOSITORY, write_ade20k, write_cityscapes, write_coco
 
 IMAGE = 'leftImg8bit/train/aachen/aachen_000001_000019_leftImg8bit.png'
 LABEL = 'gtFine/val/aachen/aachen_000001_000019_gtFine_labelTrainIds.png'
@@ -70,6 +71,80 @@ def test_faults_of_pairs(
         check_data(cfg)
 
 
+def repaint(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), change(labels))
+
+    return damage
+
+
+def colourful(path: Path) -> None:
+    """Cityscapes' *_color.png under the name of the labels."""
+    labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    cv2.imwrite(str(path), np.dstack([labels] * 4))
+
+
+@pytest.mark.parametrize(
+    ('damage', 'message'),
+    [
+        (repaint(lambda label: np.where(label == 13, 26, label)), r'holds 26.*labelIds'),
+        (repaint(lambda label: np.where(label == 13, 77, label)), r'holds 77, which'),
+        (repaint(lambda label: label[:, :64]), r'is 64 x 64, its picture 128 x 64'),
+        (colourful, r'holds colours \(RGBA\), not class numbers'),
+    ],
+)
+def test_wrong_labels_are_found_before_the_run(
+    tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    cfg = cityscapes(tmp_path)
+    damage(tmp_path / LABEL)
+    with pytest.raises(UserError, match=rf'{LABEL}: {message}.*1 of 2 label maps'):
+        check_data(cfg)
+
+
+def test_labels_that_are_ignored_everywhere(tmp_path: Path) -> None:
+    cfg = cityscapes(tmp_path)
+    nothing = repaint(lambda label: np.full_like(label, 255))
+    paths = sorted((tmp_path / 'gtFine/val').rglob('*.png'))
+    nothing(paths[0])
+    check_data(cfg)  # some pictures are: loading says so
+    nothing(paths[1])
+    with pytest.raises(UserError, match=r'every pixel is ignored \(255\), in this and all 2'):
+        check_data(cfg)
+
+
+def test_ade20k_without_the_shift_of_its_labels(tmp_path: Path) -> None:
+    """As mmseg's plain data set over ADE20K's folder, with 150 classes and heads of 150."""
+    cfg = Config.fromfile(REPOSITORY / 'configs/segmentation/ade20k/upernet.py')
+    set_data_root(cfg, write_ade20k(tmp_path))
+    check_data(cfg)
+    cfg.train_dataloader.dataset.update(
+        type='BaseSegDataset', metainfo=dict(classes=[str(i) for i in range(150)])
+    )
+    with pytest.raises(UserError, match=r'\.png: holds 150, .*reduce_zero_label=True'):
+        check_data(cfg)
+    cfg.train_dataloader.dataset.reduce_zero_label = True
+    check_data(cfg)
+
+
+def test_a_picture_that_is_turned_as_it_is_loaded(tmp_path: Path) -> None:
+    """Phones write a picture as the sensor saw it, and a tag that says how to turn it."""
+    cfg = Config.fromfile(REPOSITORY / 'configs/segmentation/ade20k/upernet.py')
+    set_data_root(cfg, write_ade20k(tmp_path))
+    path = next((tmp_path / 'images/training').iterdir())
+    picture = Image.open(path)
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    picture.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    assert cv2.imread(str(path)).shape == (64, 96, 3)
+    check_data(cfg)
+    exif[0x0112] = 1
+    picture.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    with pytest.raises(UserError, match=r'is 96 x 64, its picture 64 x 96'):
+        check_data(cfg)
+
+
 @pytest.mark.parametrize(
     ('launcher', 'variable'),
     [('pytorch', 'RANK'), ('slurm', 'SLURM_PROCID'), ('mpi', 'OMPI_COMM_WORLD_RANK')],
@@ -96,7 +171,7 @@ def test_label_ids_without_train_ids(tmp_path: Path) -> None:
     cfg = cityscapes(tmp_path)
     label = tmp_path / LABEL
     label.rename(label.with_name(label.name.replace('labelTrainIds', 'labelIds')))
-    with pytest.raises(UserError, match=f'CITYSCAPES_DATASET={tmp_path} csCreateTrainIdLabelImgs'):
+    with pytest.raises(UserError, match=rf'tools/prepare_data\.py cityscapes {tmp_path}'):
         check_data(cfg)
 
 

@@ -1,0 +1,156 @@
+"""Checked loading of label maps: mmseg's result where they are right, the file's name where not."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mmseg.datasets.transforms import LoadAnnotations
+from numpy.typing import NDArray
+from PIL import Image
+
+from moca.errors import UserError
+from moca.segmentation import LoadCheckedAnnotations
+
+
+def about(path: Path, size: tuple[int, int] | None = None, **more: Any) -> dict[str, Any]:
+    """What a data set and LoadImageFromFile tell of a picture."""
+    known = dict(seg_map_path=str(path), seg_fields=[], reduce_zero_label=False, label_map=None)
+    return known | ({} if size is None else dict(ori_shape=size)) | more
+
+
+def save(path: Path, values: NDArray[Any], **options: Any) -> Path:
+    Image.fromarray(values, **options).save(path)
+    return path
+
+
+def random_labels(high: int) -> NDArray[np.uint8]:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, high, (9, 7)).astype(np.uint8)
+    labels[random.random((9, 7)) < 0.2] = 255
+    labels[0, :high] = range(min(high, 7))
+    return labels
+
+
+@pytest.mark.parametrize(
+    ('high', 'data_set'),
+    [
+        (6, {}),
+        (7, dict(reduce_zero_label=True)),
+        # the data set's classes 0 to 7, of which the model has three
+        (8, dict(label_map={0: 255, 1: 2, 2: 255, 3: 0, 4: 1, 5: 255, 6: 255, 7: 255})),
+        (8, dict(reduce_zero_label=True, label_map={i: (i + 1) % 3 for i in range(7)})),
+    ],
+)
+def test_equals_mmseg_where_labels_are_right(
+    high: int, data_set: dict[str, Any], tmp_path: Path
+) -> None:
+    path = save(tmp_path / 'a.png', random_labels(high))
+    classes = 3 if 'label_map' in data_set else 6
+    ours = LoadCheckedAnnotations(num_classes=classes)(about(path, (9, 7), **data_set))
+    theirs = LoadAnnotations()(about(path, (9, 7), **data_set))
+    assert ours['seg_fields'] == theirs['seg_fields']
+    assert ours['gt_seg_map'].dtype == theirs['gt_seg_map'].dtype
+    np.testing.assert_array_equal(ours['gt_seg_map'], theirs['gt_seg_map'])
+
+
+def test_ids_of_the_files() -> None:
+    values = np.array([[7, 40, 200], [0, 255, 7]])
+    rule = LoadCheckedAnnotations(ids=[40, 7, 200], ignore_ids=[0]).rule({})
+    assert rule.convert(values).tolist() == [[1, 0, 2], [255, 255, 1]]
+    with pytest.raises(ValueError, match='holds 1, which'):
+        rule.convert(np.array([[1]]))
+
+
+def test_palette_and_other_depths_are_read_as_numbers(tmp_path: Path) -> None:
+    labels = random_labels(6)
+    palette = Image.fromarray(labels)
+    palette.putpalette([i % 256 for i in range(768)])
+    palette.save(tmp_path / 'palette.png')
+    save(tmp_path / 'deep.png', labels.astype(np.uint16))
+    save(tmp_path / 'wide.tif', labels.astype(np.int32))
+    for name in ('palette.png', 'deep.png', 'wide.tif'):
+        loaded = LoadCheckedAnnotations(num_classes=6)(about(tmp_path / name, (9, 7)))
+        np.testing.assert_array_equal(loaded['gt_seg_map'], labels)
+        assert loaded['gt_seg_map'].dtype == np.uint8
+
+
+COLOURS = np.zeros((9, 7, 3), np.uint8)
+DEEP = np.full((9, 7), 256, np.uint16)  # mmseg makes class 0 of it
+
+
+@pytest.mark.parametrize(
+    ('values', 'size', 'classes', 'message'),
+    [
+        (random_labels(7), (9, 7), 6, r'holds 6, which.*6 classes.*reduce_zero_label=True'),
+        (random_labels(8), (9, 7), 6, r'holds 6, 7, which.*ignore_ids'),
+        (np.full((9, 7), 26, np.uint8), (9, 7), 19, r'holds 26.*prepare_data\.py cityscapes'),
+        (random_labels(6), (18, 14), 6, r'is 7 x 9, its picture 14 x 18'),
+        (random_labels(6), (7, 9), 6, r'is 7 x 9, its picture 9 x 7'),
+        (COLOURS, (9, 7), 6, r'holds colours \(9 x 7 x 3\), not class numbers.*one channel'),
+        (DEEP, (9, 7), 6, r'holds 256, which'),
+    ],
+)
+def test_wrong_labels_are_named(
+    values: NDArray[Any], size: tuple[int, int], classes: int, message: str, tmp_path: Path
+) -> None:
+    path = save(tmp_path / 'a.png', values)
+    with pytest.raises(UserError, match=f'{path}: {message}'):
+        LoadCheckedAnnotations(num_classes=classes)(about(path, size))
+
+
+def test_palette_of_colours_is_named(tmp_path: Path) -> None:
+    """Colours saved with a palette: indices of the palette pass for classes if they fit."""
+    colours = np.random.default_rng(0).integers(0, 255, (20, 20, 3), dtype=np.uint8)
+    Image.fromarray(colours).convert('P', palette=Image.Palette.ADAPTIVE).save(tmp_path / 'a.png')
+    with pytest.raises(UserError, match=rf'{tmp_path}/a\.png: holds .* and \d+ more, which'):
+        LoadCheckedAnnotations(num_classes=19)(about(tmp_path / 'a.png', (20, 20)))
+
+
+def test_broken_file_is_named(tmp_path: Path) -> None:
+    path = save(tmp_path / 'a.png', random_labels(6))
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(UserError, match=r'a\.png: cannot be read as a label map'):
+        LoadCheckedAnnotations(num_classes=6)(about(path))
+
+
+def test_a_map_that_is_ignored_throughout_is_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: list[str] = []
+    monkeypatch.setattr(
+        'moca.segmentation.loading.print_log',
+        lambda text, logger, level: texts.append(text) if level == logging.WARNING else None,
+    )
+    load = LoadCheckedAnnotations(num_classes=6)
+    paths = [tmp_path / f'{i}.png' for i in range(3)]
+    for path, values in zip(
+        paths, (random_labels(6), *2 * [np.full((9, 7), 255, np.uint8)]), strict=True
+    ):
+        load(about(save(path, values)))
+    assert len(texts) == 1
+    assert f'{paths[1]}: every pixel is ignored' in texts[0]
+
+
+@pytest.mark.filterwarnings('ignore:`reduce_zero_label` will be deprecated:UserWarning')
+@pytest.mark.parametrize(
+    ('options', 'data_set', 'message'),
+    [
+        ({}, {}, 'needs num_classes or ids'),
+        (dict(num_classes=254), {}, '1 to 253 classes'),
+        (dict(num_classes=3, ids=[1, 2]), {}, '2 ids for 3 classes'),
+        (dict(ids=[1, 1]), {}, 'different values'),
+        (dict(ids=[1, 300]), {}, r'different values.*300'),
+        (dict(ids=[1, 2]), dict(reduce_zero_label=True), 'leave reduce_zero_label out'),
+        (dict(num_classes=3, reduce_zero_label=True), {}, r'True in LoadAnn.*False in the data'),
+    ],
+)
+def test_contradictions(
+    options: dict[str, Any], data_set: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    path = save(tmp_path / 'a.png', np.ones((2, 2), np.uint8))
+    with pytest.raises(UserError, match=message):
+        LoadCheckedAnnotations(**options)(about(path, **data_set))
