@@ -22,16 +22,17 @@ model = dict(
     decoder=dict(dim=512, depth=2, num_heads=16),
     num_words=4096,
     words_per_step=4,  # over all processes together
-    inv_delta=10.0,
-    kappa=3.0,
-    generator_mlp_ratio=2.0,
+    inv_delta=10.0,  # temperature of the assignments: normaliser / 10
+    normaliser_decay=0.99,
+    kappa=3.0,  # scale of the student's logits
+    generator_mlp_ratio=2.0,  # hidden width of the prototype generators, in encoder widths
     image_weight=0.5,
     dense_weight=0.5,
     # 14 x 14 = 196 tokens: 88 visible and 39 hidden in round 1, 49 and 39 in round 2
     mask_ratio=(0.55, 0.75),
     decoder_mask_ratio=(0.35, 0.55),
-    early_layer=4,
-    skip_offset=2,
+    early_layer=4,  # the decoder reads the output of block 12 - 4 - 1 = 7
+    skip_offset=2,  # border cells left out of image targets and words: 10 x 10 of 14 x 14 stay
 )
 
 # BYOL's two views: stronger blur in the first, solarisation in the second

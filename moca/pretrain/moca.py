@@ -48,6 +48,7 @@ class MOCAPretrain(BaseModel):
             code asks for 32, of which 4 survive on its 8 GPUs: each process updates its own
             codebook with 4, and DDP then broadcasts the first one's over the others'.)
         inv_delta: Inverse temperature of the assignments; 10.
+        normaliser_decay: Of the running mean that the temperature is divided by; .99.
         kappa: Scale of the student's logits; 3, fixed.
         generator_mlp_ratio: Hidden width of the prototype generators over the encoder's; 2.
         image_weight: Weight of the image loss; .5.
@@ -67,6 +68,7 @@ class MOCAPretrain(BaseModel):
         num_words: int = 4096,
         words_per_step: int = 4,
         inv_delta: float = 10.0,
+        normaliser_decay: float = 0.99,
         kappa: float = 3.0,
         generator_mlp_ratio: float = 2.0,
         image_weight: float = 0.5,
@@ -91,7 +93,7 @@ class MOCAPretrain(BaseModel):
             )
         check_arguments(CondenserDecoder, decoder or {}, 'model.decoder')
         self.decoder = CondenserDecoder(width, grid, **(decoder or {}))
-        self.codebook = Codebook(num_words, width, words_per_step, inv_delta)
+        self.codebook = Codebook(num_words, width, words_per_step, inv_delta, normaliser_decay)
         self.image_prototypes = PrototypeGenerator(width, width, generator_mlp_ratio)
         dense_width = self.decoder.embed.out_features
         self.dense_prototypes = PrototypeGenerator(width, dense_width, generator_mlp_ratio)

@@ -106,7 +106,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='give auto or a whole number'):
         set_accumulation(config(tmp_path, 2), 'two')
     unknown = config(tmp_path, 2)
-    del unknown.auto_scale_lr
+    unknown.pop('auto_scale_lr')
     with pytest.raises(UserError, match='does not name the batch'):
         set_accumulation(unknown, 'auto')
 
