@@ -33,6 +33,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar=('ROWS', 'COLUMNS'),
         help="of CKPT's position embedding, where it is not square",
     )
+    parser.add_argument(
+        '--subset',
+        type=int,
+        metavar='N',
+        help='train on N pictures, the published subset number SEED modulo 5, for as many epochs',
+    )
     parser.add_argument('--seed', type=int, help='of all random numbers [0]')
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help="scale lr by batch over the recipe's batch"

@@ -49,7 +49,13 @@ def arch_label(arch: ArchSpec) -> str:
     return f'vit_{vit.embed_dim}x{vit.depth}_patch{vit.patch_size}'
 
 
-def run_folder(protocol: str, checkpoint: dict[str, Any], arch: str, seed: int | None) -> Path:
+def run_folder(
+    protocol: str,
+    checkpoint: dict[str, Any],
+    arch: str,
+    seed: int | None,
+    subset: int | None = None,
+) -> Path:
     """Return the default work dir, which differs between runs that measure different things.
 
     Args:
@@ -57,6 +63,7 @@ def run_folder(protocol: str, checkpoint: dict[str, Any], arch: str, seed: int |
         checkpoint: ``name`` and ``branch`` as in ``run.json``.
         arch: see `arch_label`.
         seed: of the run.
+        subset: number of training pictures, if not all of them.
 
     Example:
         >>> run_folder('my_data', dict(name='a/epoch_9', branch='teacher'), 'vit_tiny_patch16', 0)
@@ -65,6 +72,8 @@ def run_folder(protocol: str, checkpoint: dict[str, Any], arch: str, seed: int |
     parts = [checkpoint['name'], arch, f'seed{seed}']
     if checkpoint['branch'] in ('teacher', 'student'):
         parts.insert(1, checkpoint['branch'])
+    if subset is not None:
+        parts.insert(-1, f'{subset}images')
     return Path('work_dirs', _file_name(protocol), '_'.join(map(_file_name, parts)))
 
 

@@ -27,6 +27,7 @@ class Pairs:
     Attributes:
         images, labels: one each, in mmseg's order.
         source: where their names come from.
+        suffix: what the names of the pictures end in.
         rule: what the label maps may hold; None if another transform than ours loads them.
         names, palette: of the classes.
     """
@@ -34,6 +35,7 @@ class Pairs:
     images: list[Path]
     labels: list[Path]
     source: Path
+    suffix: str
     rule: LabelRule | None
     names: Sequence[str]
     palette: Sequence[Sequence[int]]
@@ -67,6 +69,7 @@ def find_pairs(dataset: dict[str, Any], field: str) -> Pairs:
         images=[Path(entry['img_path']) for entry in entries],
         labels=[Path(entry['seg_map_path']) for entry in entries],
         source=source,
+        suffix=built.img_suffix,
         rule=_rule(dataset, built),
         names=list(built.metainfo['classes']),
         palette=list(built.metainfo['palette']),

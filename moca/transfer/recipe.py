@@ -33,6 +33,34 @@ def check_scaling(cfg: Config) -> None:
         )
 
 
+def shorten(cfg: Config, share: float) -> None:
+    """Cut an iteration-based recipe to a share of its length, its schedule with it.
+
+    Validation and checkpoints come as often as before, or at the end if that is sooner.
+    """
+    length = cfg.train_cfg.get('max_iters')
+    if not length:
+        return
+    cfg.train_cfg.max_iters = length = max(round(length * share), 1)
+    schedulers = cfg.get('param_scheduler') or []
+    for scheduler in schedulers if isinstance(schedulers, list | tuple) else [schedulers]:
+        if scheduler.get('by_epoch', True):
+            continue
+        for field in ('begin', 'end'):
+            if field in scheduler:
+                scheduler[field] = round(scheduler[field] * share)
+        if 'end' in scheduler:  # a warm-up of less than a step
+            scheduler['end'] = max(scheduler['end'], scheduler.get('begin', 0) + 1)
+        if 'milestones' in scheduler:
+            scheduler['milestones'] = [round(step * share) for step in scheduler['milestones']]
+    for section, field in (
+        (cfg.train_cfg, 'val_interval'),
+        ((cfg.get('default_hooks') or {}).get('checkpoint') or {}, 'interval'),
+    ):
+        if field in section:
+            section[field] = min(section[field], length)
+
+
 def warn_of_batch(runner: Runner) -> None:
     """Learning rates belong to a batch size: say so where the recipe's is not met."""
     scaling = runner.cfg.get('auto_scale_lr') or {}

@@ -150,6 +150,7 @@ def _identity(record: dict[str, Any]) -> dict[tuple[str, str], Any]:
         ('checkpoint.branch', '--branch'): checkpoint.get('branch'),
         ('checkpoint.name', '--name'): checkpoint.get('name'),
         ('arch', '--arch'): record.get('arch'),
+        ('subset', '--subset and --seed'): record.get('subset'),
     }
 
 

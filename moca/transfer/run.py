@@ -26,6 +26,7 @@ from moca.transfer.overrides import set_arch, set_checkpoint, set_data_root
 from moca.transfer.protocol_check import check_protocol
 from moca.transfer.recipe import check_scaling, warn_of_batch, warn_of_schedule
 from moca.transfer.record import RunRecordHook, check_earlier_run
+from moca.transfer.subset import set_subset
 
 
 def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,15 +83,22 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
     check_scaling(cfg)
     checkpoint = _prepare_checkpoint(cfg, args)
     arch = arch_label(cfg.model.backbone.arch)
+    seed = (cfg.get('randomness') or {}).get('seed')
+    count = getattr(args, 'subset', None)
     if not args.work_dir and not cfg.get('work_dir'):
-        seed = (cfg.get('randomness') or {}).get('seed')
-        cfg.work_dir = str(run_folder(cfg.protocol.name, checkpoint, arch, seed))
+        cfg.work_dir = str(run_folder(cfg.protocol.name, checkpoint, arch, seed, count))
     apply_common(cfg, args)
     if cfg.get('load_from') and not cfg.get('resume'):
         raise UserError(
             f'load_from={cfg.load_from}: weights of a whole model would pass for those of '
             f'{checkpoint["name"]!r}. Give a backbone with --checkpoint, or --resume a run.'
         )
+    subset = None
+    if count is not None:
+        subset = set_subset(cfg, count, seed)
+        lengths = ('train_cfg', 'param_scheduler', 'default_hooks')  # options win over these, too
+        options = args.cfg_options
+        merge_options(cfg, {k: v for k, v in options.items() if k.split('.')[0] in lengths})
     check_data(cfg)
     return cfg, {
         'protocol': cfg.protocol.name,
@@ -100,6 +108,7 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
         'task': cfg.protocol.task,
         'checkpoint': checkpoint,
         'arch': arch,
+        'subset': subset,
         'config': Path(cfg.filename).name,
     }
 

@@ -51,16 +51,17 @@ def test_random_weights_with_layer_scale_are_a_row_of_their_own() -> None:
 
 def test_folders_differ_wherever_the_measurement_does() -> None:
     folders = {
-        run_folder(protocol, dict(name=name, branch=branch), arch, seed)
-        for protocol, name, branch, arch, seed in itertools.product(
+        run_folder(protocol, dict(name=name, branch=branch), arch, seed, subset)
+        for protocol, name, branch, arch, seed, subset in itertools.product(
             ('cityscapes_linear_bn', 'driving_linear_bn'),
             ('moca/epoch_9', 'moca/epoch_10'),
             ('teacher', 'student'),
             ('vit_tiny_patch16', 'vit_small_patch16'),
             (0, 1),
+            (None, 100),
         )
     }
-    assert len(folders) == 2**5
+    assert len(folders) == 2**6
 
 
 def test_folders_are_plain_names() -> None:
