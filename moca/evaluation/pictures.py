@@ -1,4 +1,4 @@
-"""Sheets of pictures: predictions over inputs beside the truth, and patch features as colours."""
+"""Sheets of pictures: predictions over inputs beside the truth, and anything else in rows."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from moca.engine.checkpoints import write_atomically
-from moca.errors import UserError
 
 matplotlib.use('Agg')
 
@@ -41,33 +38,6 @@ def blend(image: Image, colours: Image, share: float = 0.62) -> Image:
     """Lay colours over a picture, which is greyed so that only labels are coloured."""
     grey = image.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
     return ((1 - share) * grey + share * colours).astype(np.uint8)
-
-
-def principal_colours(maps: Sequence[Tensor]) -> list[NDArray[np.float32]]:
-    """The first three principal components of patch features as red, green and blue.
-
-    One basis serves all maps of one backbone, so that like colours mean like features.
-
-    Args:
-        maps: Features of several pictures, each `[C, h, w]`.
-
-    Returns:
-        For each map `[h, w, 3]` in 0..1, cut at the 1st and 99th percentile of each component.
-
-    Raises:
-        UserError: if the features have fewer than three dimensions.
-    """
-    tokens = torch.cat([m.flatten(1).T for m in maps]).float()
-    if tokens.shape[1] < 3:
-        raise UserError(f'{tokens.shape[1]} features are too few for three principal components.')
-    tokens = tokens - tokens.mean(0)
-    _, _, basis = torch.linalg.svd(tokens, full_matrices=False)
-    scores = tokens @ basis[:3].T
-    low, high = torch.quantile(scores, torch.tensor([0.01, 0.99]), dim=0)
-    colours = ((scores - low) / (high - low).clamp_min(1e-6)).clamp(0, 1).numpy()
-    ends = np.cumsum([m.shape[1] * m.shape[2] for m in maps])[:-1]
-    parts = np.split(colours.astype(np.float32), ends)
-    return [p.reshape(m.shape[1], m.shape[2], 3) for p, m in zip(parts, maps, strict=True)]
 
 
 def save_figure(figure: Any, path: Path) -> None:

@@ -12,6 +12,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from moca.errors import UserError
 from moca.evaluation import pictures
+from moca.evaluation.components import principal_colours
 from moca.evaluation.finished import FinishedRun, choose, load_finished, predict, read_picture
 from moca.transfer.run import prepare_training
 
@@ -150,7 +151,7 @@ def features_sheet(args: Any, out: Path, count: int) -> None:
         backbone.init_weights()
         backbone.eval()
         maps = [_features(backbone, preprocessor, sample) for sample in samples]
-        for row, colours in zip(rows, pictures.principal_colours(maps), strict=True):
+        for row, colours in zip(rows, principal_colours(maps), strict=True):
             row.append(colours)
     titles = ['picture', record['checkpoint']['name'], 'random init']
     heading = 'Patch features: first three principal components as red, green, blue'

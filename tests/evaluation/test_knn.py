@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
-from mmengine.hooks import Hook
-from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
 from PIL import Image
 from torch import Tensor
 
-from moca.engine.config_check import check_config
 from moca.errors import UserError
 from moca.evaluation import knn
 from moca.evaluation.knn import KNNMonitor, Neighbours, monitor_knn, vote
 from tests.configs.test_pretrain_configs import tiny
-from tests.pretrain.photographs import photograph
+from tests.evaluation.monitored import Log, measure, process, write_classes
+from tests.evaluation.short_run import CONFIG, train
 from tests.pretrain.tiny import tiny_moca
-
-CONFIG = 'configs/pretrain/moca_tiny-imagenet.py'
-
-
-def write_classes(folder: Path, per_class: int, seed: int = 0, classes: int = 3) -> Path:
-    """Write 48-pixel PNGs whose classes differ by their brightness, a little."""
-    for label in range(classes):
-        (folder / f'class{label}').mkdir(parents=True)
-        for number in range(per_class):
-            picture = photograph(48, 48, 1000 * seed + 100 * label + number) // 2 + 12 * label
-            Image.fromarray(picture).save(folder / f'class{label}' / f'{number}.png')
-    return folder
 
 
 @pytest.fixture(scope='module')
@@ -103,38 +87,6 @@ def test_memory_is_bounded_by_the_similarities(monkeypatch: pytest.MonkeyPatch) 
 # ---------------------------------------------------------------------- the monitor in a run
 
 
-class Generators(Hook):
-    """Looks at the global generators after every step."""
-
-    def __init__(self) -> None:
-        self.states: list[Any] = []
-
-    def before_train_iter(self, runner: Runner, *_: Any, **__: Any) -> None:
-        self.states.append(
-            (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate())
-        )
-
-
-def train(
-    labelled: Path, work_dir: Path, monitor: bool, *options: str, **changes: Any
-) -> tuple[Runner, Generators]:
-    cfg = tiny(CONFIG, labelled / 'train', work_dir, *options)
-    cfg.model.backbone.img_size = cfg.train_dataloader.dataset['views'].size = 48
-    cfg.model.backbone.drop_path_rate = 0.3  # numbers of the global generator matter
-    cfg.train_cfg.max_epochs = 3
-    # two runs that begin in the same second would share their log
-    cfg.experiment_name = f'{work_dir.name} {monitor} {options}'
-    if monitor:
-        monitor_knn(cfg, str(labelled / 'train'), str(labelled / 'val'), interval=2)
-        cfg.custom_hooks[-1].update(k=[3, 5], batch_size=4, **changes)
-        check_config(cfg)
-    runner = Runner.from_cfg(cfg)
-    generators = Generators()
-    runner.register_hook(generators)
-    runner.train()
-    return runner, generators
-
-
 def scalars(work_dir: Path) -> list[dict[str, Any]]:
     lines = [
         json.loads(line)
@@ -144,17 +96,28 @@ def scalars(work_dir: Path) -> list[dict[str, Any]]:
     return [line for line in lines if 'knn/top1_k3' in line]
 
 
+def watching(labelled: Path, workers: int = 0) -> list[dict[str, Any]]:
+    bank, queries = str(labelled / 'train'), str(labelled / 'val')
+    knn = dict(bank=bank, queries=queries, k=[3, 5], batch_size=4, num_workers=workers)
+    return [
+        dict(type='KNNMonitor', interval=2, **knn),
+        dict(type='FeaturePictures', interval=2),
+    ]
+
+
 @pytest.mark.parametrize(('precision', 'workers'), [((), 0), (('--amp',), 1)], ids=str)
-def test_a_run_does_not_notice_its_monitor(
+def test_a_run_does_not_notice_its_monitors(
     labelled: Path, tmp_path: Path, precision: tuple[str, ...], workers: int
 ) -> None:
-    alone, expected = train(labelled, tmp_path / 'alone', False, *precision)
-    watched, got = train(labelled, tmp_path / 'watched', True, *precision, num_workers=workers)
+    pictures, hooks = labelled / 'train', watching(labelled, workers)
+    alone, expected = train(pictures, tmp_path / 'alone', *precision)
+    watched, got = train(pictures, tmp_path / 'watched', *precision, hooks=hooks)
     assert got.states == expected.states
     for name, value in alone.model.state_dict().items():
         assert torch.equal(watched.model.state_dict()[name], value), name
     assert alone.message_hub.state_dict().keys() == watched.message_hub.state_dict().keys()
-    assert watched.model.teacher.training == alone.model.teacher.training
+    modes = [[m.training for m in run.model.modules()] for run in (alone, watched)]
+    assert modes[0] == modes[1]
 
     logged = scalars(tmp_path / 'watched')
     assert [(line['epoch'], line['step']) for line in logged] == [(0, 0), (2, 10), (3, 15)]
@@ -164,52 +127,15 @@ def test_a_run_does_not_notice_its_monitor(
 
 
 def test_a_resumed_run_does_not_measure_its_start_again(labelled: Path, tmp_path: Path) -> None:
-    train(labelled, tmp_path, True)
+    train(labelled / 'train', tmp_path, hooks=watching(labelled))
     (tmp_path / 'epoch_3.pth').unlink()
-    train(labelled, tmp_path, True, '--resume')
+    train(labelled / 'train', tmp_path, '--resume', hooks=watching(labelled))
     logged = scalars(tmp_path)
     assert [line['epoch'] for line in logged] == [0, 2, 3, 3]
     assert logged[-1] == logged[-2]  # bit for bit the same run
 
 
 # ---------------------------------------------------------------------- one process or several
-
-
-class Log:
-    """What the hook uses of a Runner."""
-
-    def __init__(self, model: Any) -> None:
-        self.model, self.iter, self.timestamp, self.optim_wrapper = model, 0, 'now', None
-        self.visualizer = self.logger = self
-        self.train_dataloader = None
-        self.scalars: dict[str, float] = {}
-
-    def add_scalars(self, scalars: dict[str, float], **_: Any) -> None:
-        self.scalars = scalars
-
-    def info(self, line: str) -> None:
-        pass
-
-
-def measure(labelled: str, queries: bool, distributed: bool = False, **fields: Any) -> Any:
-    model: Any = tiny_moca(img_size=48)
-    model.train()
-    if distributed:
-        model = MMDistributedDataParallel(model)
-    other = f'{labelled}/val' if queries else None
-    monitor = KNNMonitor(f'{labelled}/train', other, k=(1, 5, 10), batch_size=4, **fields)
-    log = Log(model)
-    monitor.before_train(log)
-    return log.scalars
-
-
-def process(rank: int, world_size: int, labelled: str, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=world_size
-    )
-    torch.save(measure(labelled, True, distributed=True), f'{folder}/rank{rank}.pth')
-    dist.destroy_process_group()
 
 
 def encode(folder: Path) -> tuple[np.ndarray, np.ndarray]:
