@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed
+from mmengine.config import Config
 from mmengine.model import BaseModule, MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from moca.backbone import PlainViT
 from moca.engine.layer_decay import format_groups
 from moca.errors import UserError
+from tests.configs.helpers import REPOSITORY, TINY_ARCH, shrink
 
 LR, DECAY, WEIGHT_DECAY, DEPTH = 1e-3, 0.65, 0.05, 3
 
@@ -54,10 +57,10 @@ def settings(model: nn.Module, wrapper: Any) -> dict[str, tuple[float, float]]:
     return found
 
 
-def beit_lr(name: str) -> float:
+def beit_lr(name: str, depth: int = DEPTH, lr: float = LR, decay: float = DECAY) -> float:
     """BEiT's get_num_layer_for_vit and LayerDecayValueAssigner, for an mm model's names."""
-    num_layers = DEPTH + 2
-    values = [DECAY ** (num_layers - 1 - i) for i in range(num_layers)]
+    num_layers = depth + 2
+    values = [decay ** (num_layers - 1 - i) for i in range(num_layers)]
     name = name.removeprefix('module.')
     if name.startswith(('backbone.cls_token', 'backbone.pos_embed', 'backbone.patch_embed')):
         layer = 0
@@ -65,7 +68,7 @@ def beit_lr(name: str) -> float:
         layer = int(match[1]) + 1
     else:
         layer = num_layers - 1
-    return LR * values[layer]
+    return lr * values[layer]
 
 
 def test_every_parameter_has_the_published_rate_and_decay() -> None:
@@ -76,6 +79,38 @@ def test_every_parameter_has_the_published_rate_and_decay() -> None:
         # BEiT, MAE: `len(param.shape) == 1 or name.endswith('.bias')`; pos_embed is decayed.
         decay = 0.0 if parameter.ndim == 1 or name.endswith('.bias') else WEIGHT_DECAY
         assert found[name] == pytest.approx((beit_lr(name), decay)), name
+
+
+@pytest.mark.parametrize(
+    ('config', 'lr', 'decay', 'weight_decay', 'no_decay'),
+    [
+        # ADE20K UPerNet: AdamW 1e-4, wd .05, layer decay .65; pos_embed and cls_token decayed
+        ('segmentation/ade20k/upernet', 1e-4, 0.65, 0.05, ()),
+        ('segmentation/cityscapes/upernet', 1e-4, 0.65, 0.05, ()),
+        # ViTDet: AdamW 1e-4, wd .1 (norms and pos_embed 0), layer decay .7
+        ('detection/coco/mask-rcnn_sfp', 1e-4, 0.7, 0.1, ('pos_embed',)),
+    ],
+)
+def test_protocols_follow_their_published_rule(
+    config: str, lr: float, decay: float, weight_decay: float, no_decay: tuple[str, ...]
+) -> None:
+    """Whole segmentors and detectors, with necks and heads, at a few channels."""
+    cfg = shrink(Config.fromfile(REPOSITORY / 'configs' / f'{config}.py'))
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    found = settings(model, build_optim_wrapper(model, cfg.optim_wrapper))
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert set(found) == set(trained)
+    depth = TINY_ARCH['depth']
+    for name, parameter in trained.items():
+        flat = parameter.ndim == 1 or name.endswith('.bias')
+        decays = not flat and name.split('.')[-1] not in no_decay
+        wanted = (beit_lr(name, depth, lr, decay), weight_decay if decays else 0.0)
+        assert found[name] == pytest.approx(wanted), name
+    assert found['backbone.pos_embed'][1] == (0.0 if no_decay else weight_decay)
+    assert found['backbone.cls_token'][1] == weight_decay
+    rates = sorted({rate for rate, _ in found.values()})
+    assert rates == pytest.approx([lr * decay**power for power in range(depth + 1, -1, -1)])
 
 
 def test_options_of_weight_decay() -> None:
