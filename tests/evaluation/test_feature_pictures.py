@@ -89,7 +89,7 @@ def test_a_resumed_run_goes_on_with_the_colours_of_the_earlier_piece(
     (work_dir / 'epoch_3.pth').unlink()
     # the earlier piece had its red where blue is, and the other way round
     before = load_moment(moments_of(work_dir)[2])
-    dataclasses.replace(before, scores=before.scores[..., ::-1]).save(
+    dataclasses.replace(before, scores=before.scores[..., ::-1].copy()).save(
         work_dir / '20000101_000000' / 'vis_data' / 'features'
     )
     train(pictures, work_dir, '--resume', hooks=[dict(type='FeaturePictures', interval=1)])
