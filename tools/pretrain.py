@@ -6,12 +6,12 @@ import argparse
 import sys
 
 from mmengine.config import Config
-from mmengine.runner import Runner
 
 import moca  # noqa: F401  (registers the components)
 from moca.backbone import vit_dimensions
 from moca.engine.amp import gpu_has_bfloat16
 from moca.engine.config_check import check_config
+from moca.engine.fsdp import runner_of
 from moca.engine.launch import (
     add_common_arguments,
     apply_common,
@@ -76,7 +76,7 @@ def configure(args: argparse.Namespace) -> Config:
 @main_guard
 def main(arguments: list[str] | None = None) -> None:
     """Pre-train as the command line says."""
-    Runner.from_cfg(configure(parse_args(arguments))).train()
+    runner_of(configure(parse_args(arguments))).train()
 
 
 if __name__ == '__main__':

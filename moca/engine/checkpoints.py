@@ -97,7 +97,10 @@ def check_fit(model: nn.Module, state: Mapping[str, Any], name: str) -> None:
         CheckpointMismatch: It differs.
     """
     inner: Any = model.module if is_model_wrapper(model) else model
-    ours = {key: list(value.shape) for key, value in inner.state_dict().items()}
+    # a sharded model (moca.engine.fsdp) has but pieces of its tensors, and notes how large they are
+    ours = getattr(model, 'whole_shapes', None) or {
+        key: list(value.shape) for key, value in inner.state_dict().items()
+    }
     theirs = {k: list(v.shape) for k, v in state.items() if isinstance(v, Tensor)}
     differing = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
     if differing:

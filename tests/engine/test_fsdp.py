@@ -1,0 +1,201 @@
+"""Sharded parameters: the same run as with whole ones, and checkpoints that go either way."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from mmengine.config import Config
+from mmengine.runner import Runner
+from safetensors.torch import load_file
+from torch import Tensor
+
+from moca.backbone import inspect_checkpoint
+from moca.backbone.read import read_file
+from moca.engine.fsdp import ShardedStrategy, runner_of
+from moca.errors import UserError
+from tests.configs.helpers import REPOSITORY
+from tests.engine.sharded_runs import CONFIG, process
+from tests.pretrain.photographs import save_photographs
+from tools.pretrain import configure, parse_args
+
+WHOLE = 'strategy=None'
+PARTS = ['train_dataloader.batch_size=2', 'optim_wrapper.accumulative_counts=2']
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of finished runs, named after the keys below."""
+    folder = tmp_path_factory.mktemp('runs')
+    save_photographs(folder / 'pictures', count=16)
+    (folder / 'config.py').write_text(CONFIG)
+    recorded = load_file(REPOSITORY / 'tests' / 'data' / 'moca_tiny.safetensors')
+    state = {k.removeprefix('state.'): v for k, v in recorded.items() if k.startswith('state.')}
+    torch.save({'model': state, 'args': argparse.Namespace()}, folder / 'released.pth')
+    command_lines = {
+        'whole': ['--cfg-options', WHOLE],
+        'sharded': [],
+        'sharded from sharded': ['--resume', f'{folder}/sharded/iter_2.pth'],
+        'sharded from whole': ['--resume', f'{folder}/whole/iter_2.pth'],
+        'whole from sharded': [
+            *('--resume', f'{folder}/sharded/iter_2.pth', '--cfg-options', WHOLE)
+        ],
+        'whole, in parts': ['--cfg-options', *PARTS, WHOLE],
+        'sharded, in parts': ['--cfg-options', *PARTS],
+        'sharded, bfloat16': ['--amp', '--cfg-options', 'model.backbone.grad_checkpoint=True'],
+        'sharded from released': ['--cfg-options', f'load_from={folder}/released.pth'],
+    }
+    mp.spawn(process, args=(2, str(folder), command_lines), nprocs=2)
+    return folder
+
+
+def facts(runs: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads((runs / f'{name}_{rank}.json').read_text()) for rank in range(2)]
+
+
+def checkpoint(runs: Path, name: str, step: int = 4) -> dict[str, Any]:
+    return read_file(runs / name / f'iter_{step}.pth')
+
+
+def assert_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor], atol: float) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=0, atol=atol, msg=name)
+
+
+@pytest.mark.parametrize(
+    ('sharded', 'whole'), [('sharded', 'whole'), ('sharded, in parts', 'whole, in parts')]
+)
+class TestSameRun:
+    def test_losses_and_gradient_norm(self, runs: Path, sharded: str, whole: str) -> None:
+        ours, theirs = (checkpoint(runs, name)['message_hub'] for name in (sharded, whole))
+        for name in ('loss', 'kl_image', 'kl_dense', 'grad_norm', 'normaliser'):
+            values = [
+                torch.as_tensor(hub['log_scalars'][f'train/{name}'].data[0])
+                for hub in (ours, theirs)
+            ]
+            assert len(values[0]) == 4
+            torch.testing.assert_close(*values, rtol=1e-5, atol=0)
+
+    def test_weights(self, runs: Path, sharded: str, whole: str) -> None:
+        for step in (1, 2, 4):
+            states = [checkpoint(runs, name, step)['state_dict'] for name in (sharded, whole)]
+            assert_equal(*states, atol=1e-5)
+
+    def test_optimiser(self, runs: Path, sharded: str, whole: str) -> None:
+        ours, theirs = (checkpoint(runs, name)['optimizer'] for name in (sharded, whole))
+        # learning rates, weight decay, and which parameters each group has
+        assert ours['param_groups'] == theirs['param_groups']
+        assert len(ours['param_groups']) == 6
+        assert ours['state'].keys() == theirs['state'].keys()
+        for number, state in theirs['state'].items():
+            assert_equal(ours['state'][number], state, atol=1e-7)
+
+    def test_codebook_on_every_process(self, runs: Path, sharded: str, whole: str) -> None:
+        first, second, other = (
+            torch.load(runs / f'{name}.codebook')
+            for name in (f'{sharded}_0', f'{sharded}_1', f'{whole}_0')
+        )
+        assert_equal(second, first, atol=0)
+        assert_equal(first, other, atol=1e-6)
+
+
+def test_the_runs_were_no_trivial_ones(runs: Path) -> None:
+    early, late = (checkpoint(runs, 'sharded', step)['state_dict'] for step in (1, 4))
+    for name in ('student.blocks.3.mlp.fc1.weight', 'student.cls_token', 'decoder.mask_token'):
+        assert (late[name] - early[name]).abs().max() > 1e-3
+    for name in ('blocks.3.mlp.fc1.weight', 'cls_token', 'norm.weight'):
+        moved = (late[f'teacher.{name}'] - early[f'teacher.{name}']).abs().max()
+        assert 1e-6 < moved < (late[f'student.{name}'] - early[f'student.{name}']).abs().max()
+
+
+def test_what_a_process_holds(runs: Path) -> None:
+    sharded, whole = facts(runs, 'sharded'), facts(runs, 'whole')
+    assert [f['runner'] for f in (*sharded, *whole)] == ['FlexibleRunner'] * 2 + ['Runner'] * 2
+    state = checkpoint(runs, 'whole')['state_dict']
+    kept = {
+        branch: sum(
+            value.numel()
+            for name, value in state.items()
+            if name.startswith(f'{branch}.') and '.blocks.' not in name
+        )
+        for branch in ('student', 'teacher')
+    }
+    # what both hold counts twice, all else once
+    total = sum(f['parameters'] for f in sharded)
+    assert total == whole[0]['parameters'] + kept['student'] + kept['teacher']
+    # AdamW has two numbers for each trained one; the positions are not trained
+    trained = kept['student'] - state['student.pos_embed'].numel()
+    assert sum(f['optimiser'] for f in sharded) == whole[0]['optimiser'] + 2 * trained
+    assert max(f['optimiser'] for f in sharded) < 0.6 * whole[0]['optimiser']
+
+
+@pytest.mark.parametrize(
+    ('resumed', 'uninterrupted', 'atol'),
+    [
+        ('sharded from sharded', 'sharded', 0),  # bit for bit
+        ('sharded from whole', 'whole', 1e-5),
+        ('whole from sharded', 'sharded', 1e-5),
+    ],
+)
+def test_resume(runs: Path, resumed: str, uninterrupted: str, atol: float) -> None:
+    assert not (runs / resumed / 'iter_2.pth').exists()
+    ours, theirs = checkpoint(runs, resumed), checkpoint(runs, uninterrupted)
+    assert_equal(ours['state_dict'], theirs['state_dict'], atol)
+    for number, state in theirs['optimizer']['state'].items():
+        assert_equal(ours['optimizer']['state'][number], state, min(atol, 1e-7))
+
+
+def test_bfloat16_and_recomputed_blocks(runs: Path) -> None:
+    ours, theirs = (
+        checkpoint(runs, name)['message_hub']['log_scalars']['train/loss'].data[0]
+        for name in ('sharded, bfloat16', 'whole')
+    )
+    torch.testing.assert_close(torch.tensor(ours), torch.tensor(theirs), rtol=0.02, atol=0)
+
+
+def test_start_from_a_released_file(runs: Path) -> None:
+    # at the first step the rate of all but the prototypes is 0, and the teacher moves after it
+    state = checkpoint(runs, 'sharded from released', 1)['state_dict']
+    released = read_file(runs / 'released.pth')['model']
+    for name, value in released.items():
+        if name.startswith('encoder.'):
+            assert torch.equal(state[name.replace('encoder.', 'student.', 1)], value), name
+
+
+def test_checkpoints_are_like_any_run_s(runs: Path) -> None:
+    info = inspect_checkpoint(runs / 'sharded' / 'iter_4.pth')
+    assert (info.family, info.branch, info.depth) == ('moca run', 'teacher', 4)
+    names = {path.name for path in (runs / 'sharded').glob('*.pth*')}
+    assert names == {f'iter_{step}.pth' for step in (1, 2, 3, 4)}  # nothing half written
+    assert not list((runs / 'sharded').glob('.*partial'))
+
+
+class TestChoice:
+    def config(self, tmp_path: Path, *options: str) -> Config:
+        (tmp_path / 'config.py').write_text(CONFIG)
+        save_photographs(tmp_path / 'pictures', count=8)
+        command = [str(tmp_path / 'config.py'), '--data-root', str(tmp_path / 'pictures')]
+        return configure(parse_args([*command, '--work-dir', str(tmp_path / 'run'), *options]))
+
+    def test_one_process_shards_nothing(self, tmp_path: Path) -> None:
+        assert isinstance(runner_of(self.config(tmp_path)), Runner)
+
+    def test_hooks_that_run_the_encoder_alone_are_refused(self, tmp_path: Path) -> None:
+        cfg = self.config(tmp_path)
+        cfg.launcher = 'pytorch'
+        cfg.custom_hooks.append(dict(type='KNNMonitor', bank='nowhere'))
+        with pytest.raises(UserError, match=r'KNNMonitor runs the encoder.*strategy=None'):
+            runner_of(cfg)
+
+    def test_without_processes(self, tmp_path: Path) -> None:
+        strategy = ShardedStrategy(
+            work_dir=str(tmp_path), env_kwargs=dict(launcher='none', randomness=dict(seed=0))
+        )
+        with pytest.raises(UserError, match='start the tool by a launcher'):
+            strategy.prepare(dict(type='MOCAPretrain'), optim_wrapper=dict())
