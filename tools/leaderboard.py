@@ -1,12 +1,15 @@
-"""Show what finished runs measured, with published results beside them.
+"""Measure checkpoints by protocols, and show what was measured beside published results.
 
-Example:
+Examples:
+    python tools/leaderboard.py run --checkpoint moca.pth mae.pth random --seeds 0 1 2 \\
+        --tasks cityscapes/linear ade20k/linear-bn --data-root cityscapes=DIR ade20k=DIR
     python tools/leaderboard.py show work_dirs --markdown leaderboard.md --csv leaderboard.csv
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +21,7 @@ from moca.engine.launch import main_guard
 from moca.errors import UserError
 from moca.evaluation import tables
 from moca.evaluation.leaderboard import build_leaderboard
+from moca.evaluation.queue import Plan, launcher, make_jobs, run_jobs
 from moca.evaluation.records import read_runs
 
 
@@ -27,6 +31,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest='command', required=True)
+    add_run(commands)
     command = commands.add_parser('show', help='one row per checkpoint, one column per protocol')
     command.add_argument(
         'work_dirs', nargs='+', type=Path, metavar='WORK_DIRS', help='searched recursively'
@@ -36,13 +41,85 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     command.add_argument('--csv', type=Path, metavar='FILE', help='write one line per cell')
     command.add_argument('--plot', type=Path, metavar='FILE', help='draw bars (.png, .pdf, .svg)')
+    command.set_defaults(act=show)
     return parser.parse_args(argv)
+
+
+def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``run``."""
+    command = commands.add_parser(
+        'run',
+        help='run the missing protocols of each checkpoint, one after the other, then the table',
+        description='Runs that are finished are skipped, interrupted ones go on, and one that '
+        'fails does not stop the rest. Results: work_dirs/PROTOCOL/CHECKPOINT_ARCH_seedN.',
+    )
+    command.add_argument(
+        '--checkpoint', nargs='+', required=True, metavar='CKPT', help='files, or random'
+    )
+    command.add_argument(
+        '--tasks', nargs='+', required=True, metavar='TASK', help='such as cityscapes/linear'
+    )
+    command.add_argument('--seeds', nargs='+', type=int, default=[0], metavar='N', help='[0]')
+    command.add_argument(
+        '--subset', nargs='+', type=int, default=[None], metavar='N', help='training pictures [all]'
+    )
+    command.add_argument('--arch', help='timm name of the backbone [as in the configs]')
+    command.add_argument(
+        '--data-root', nargs='+', default=[], metavar='NAME=DIR', help='e.g. cityscapes=DIR'
+    )
+    command.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
+    command.add_argument('--gpus', type=int, default=8, help='processes of a run, launched [8]')
+    command.add_argument('--accumulate', metavar='N', help='as in tools/train.py')
+    command.add_argument('--amp', action='store_true', help='as in tools/train.py')
+    command.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='as in tools/train.py'
+    )
+    command.add_argument('--dry-run', action='store_true', help='only print what would run')
+    command.set_defaults(act=run)
+
+
+def plan_of(args: argparse.Namespace) -> Plan:
+    """What the command line asks to measure."""
+    roots = dict(root.partition('=')[::2] for root in args.data_root)
+    if not all(roots.values()):
+        raise UserError(f'--data-root {" ".join(args.data_root)}: give NAME=DIR for each.')
+    options = ['--amp'] if args.amp else []
+    if args.accumulate:
+        options += ['--accumulate', args.accumulate]
+    if args.cfg_options:
+        options += ['--cfg-options', *args.cfg_options]
+    return Plan(
+        args.checkpoint, args.tasks, args.seeds, args.subset, args.arch, roots, tuple(options)
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run what is missing, then show the table of these runs."""
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    jobs = make_jobs(plan_of(args))
+    if args.dry_run:
+        for job in jobs:
+            done = '# finished: ' if job.finished else ''
+            print(done + shlex.join(['python', 'tools/train.py', *job.arguments]))
+        return
+    outcomes = run_jobs(jobs, launcher(args.launcher, args.gpus), console)
+    if any(job.finished for job in jobs):
+        folders = [job.folder for job in jobs if job.folder.is_dir()]
+        tables.show(build_leaderboard(*read_runs(folders)), console)
+    if outcomes['failed']:
+        names = '; '.join(job.title for job in outcomes['failed'])
+        raise UserError(f'{len(outcomes["failed"])} of {len(jobs)} runs failed: {names}.')
 
 
 @main_guard
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the runs, print the table, write the files asked for."""
+    """Run or show, as the command line says."""
     args = parse_args(argv)
+    args.act(args)
+
+
+def show(args: argparse.Namespace) -> None:
+    """Read the runs, print the table, write the files asked for."""
     for path in (args.markdown, args.csv, args.plot):
         if path is not None and not path.parent.is_dir():
             raise UserError(f'{path}: the folder {path.parent} does not exist; create it first.')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import time
@@ -13,9 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from moca.demo.stages import Stage, States
-
-# 'Iter(train) [ 50/180] ... loss: 1.2345' as mmengine's LoggerHook writes it.
-_ITERATION = re.compile(r'Iter\(train\) +\[ *(\d+)/(\d+)\].*?\bloss: ([\d.]+|nan|inf)')
+from moca.engine.log_lines import last_iteration, losses, tail
 
 POLL = 0.25
 """Seconds between looks at the running processes."""
@@ -137,31 +134,17 @@ def _look(job: _Running, display: Display) -> bool:
     """Whether a process has ended; its progress is shown while it runs."""
     code = job.process.poll()
     if code is None:
-        found = _ITERATION.findall(_tail(job.log, 20_000))
+        found = last_iteration(job.log)
         if found:
-            done, total, loss = found[-1]
-            job.share = int(done) / int(total)
+            done, total, loss = found
+            job.share = done / total
             display.advanced(job.stage, job.share, loss)
         return False
     if code != 0 or not job.stage.output.is_file():
         why = f'exit code {code}' if code else f'it left no {job.stage.output}'
-        end = '\n'.join('    ' + line for line in _tail(job.log, 8_000).splitlines()[-SHOWN_LINES:])
+        end = '\n'.join('    ' + line for line in tail(job.log, 8_000).splitlines()[-SHOWN_LINES:])
         raise StageFailed(f'{job.stage.title} failed ({why}). The end of {job.log}:\n{end}')
     return True
-
-
-def _tail(path: Path, size: int) -> str:
-    try:
-        with path.open('rb') as file:
-            file.seek(max(0, path.stat().st_size - size))
-            return file.read().decode(errors='replace')
-    except OSError:
-        return ''
-
-
-def losses(log: Path) -> list[float]:
-    """The training losses that a log names, in order."""
-    return [float(loss) for _, _, loss in _ITERATION.findall(log.read_text(errors='replace'))]
 
 
 def _pace(states: States, spent: dict[str, float]) -> float:

@@ -12,11 +12,12 @@ from PIL import Image
 from rich.console import Console
 
 from moca.demo import pipeline
-from moca.demo.execute import StageFailed, execute, losses, time_left
+from moca.demo.execute import StageFailed, execute, time_left
 from moca.demo.pipeline import run_demo
 from moca.demo.plan import MOCA_ROW, Plan, make_stages
 from moca.demo.stages import Stage
 from moca.demo.write import DataSettings
+from moca.engine.log_lines import losses
 from moca.errors import UserError
 
 TINY = DataSettings(

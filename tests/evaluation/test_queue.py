@@ -1,0 +1,166 @@
+"""The queue of runs: what is missing runs, what is finished does not, a failure stops nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from rich.console import Console
+
+from moca.errors import UserError
+from moca.evaluation.queue import Job, Plan, make_jobs, run_jobs
+from moca.transfer.run import prepare_training
+from tests.configs.helpers import REPOSITORY, write_cityscapes
+from tools import leaderboard, train
+
+CONFIGS = REPOSITORY / 'configs'
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp('runs') / 'small.pth'
+    torch.manual_seed(1)
+    torch.save(timm.create_model('vit_tiny_patch16_224', num_classes=0).state_dict(), path)
+    return str(path)
+
+
+def plan(*checkpoints: str, tasks: Sequence[str] = ('driving/linear-bn',), **changes) -> Plan:
+    return Plan(checkpoints, tasks, arch='vit_tiny_patch16', configs=CONFIGS, **changes)
+
+
+class Pretender:
+    """A process that is over after one look, and leaves what a run leaves."""
+
+    def __init__(self, failing: str = 'nothing') -> None:
+        self.started: list[str] = []
+        self.failing = failing
+
+    def __call__(self, arguments: Sequence[str], log: Path) -> Pretender.Process:
+        folder = log.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        self.started.append(folder.name)
+        if self.failing in folder.name:
+            log.write_text('loading\nerror: train_dataloader: DIR/a.png is broken\n\n')
+            return self.Process(2)
+        log.write_text('Iter(train) [ 1/2]  lr: 1  loss: 4.5  x\n')
+        (folder / 'run.json').write_text(json.dumps({'status': 'finished'}))
+        return self.Process(0)
+
+    class Process:
+        def __init__(self, code: int) -> None:
+            self.code, self.looks = code, 0
+
+        def poll(self) -> int | None:
+            self.looks += 1
+            return self.code if self.looks > 1 else None
+
+        def terminate(self) -> None: ...
+
+        def wait(self, timeout: float | None = None) -> int:
+            return self.code
+
+
+def jobs_in(folder: Path, *names: str) -> list[Job]:
+    return [Job(name, folder / name, ('config.py',)) for name in names]
+
+
+def run(jobs: list[Job], launch: Pretender) -> tuple[dict[str, list[str]], str]:
+    text = io.StringIO()
+    outcomes = run_jobs(jobs, launch, Console(file=text, width=200), poll=0)
+    return {name: [job.title for job in found] for name, found in outcomes.items()}, text.getvalue()
+
+
+def test_a_failure_stops_nothing_and_a_second_call_runs_only_what_failed(tmp_path):
+    jobs = jobs_in(tmp_path, 'a', 'b', 'c')
+    first, said = run(jobs, Pretender(failing='b'))
+    assert first == {'finished': ['a', 'c'], 'failed': ['b'], 'was finished before': []}
+    assert 'error: train_dataloader: DIR/a.png is broken (see' in said
+    again = Pretender()
+    second, _ = run(jobs, again)
+    assert again.started == ['b']
+    assert second == {'finished': ['b'], 'failed': [], 'was finished before': ['a', 'c']}
+
+
+def test_a_run_that_ends_well_but_without_a_result_has_failed(tmp_path):
+    launch = Pretender()
+    (job,) = jobs_in(tmp_path, 'a')
+
+    def forgetful(arguments: Sequence[str], log: Path) -> Pretender.Process:
+        process = launch(arguments, log)
+        (log.parent / 'run.json').write_text(json.dumps({'status': 'running'}))
+        return process
+
+    outcomes = run_jobs([job], forgetful, Console(file=io.StringIO()), poll=0)
+    assert outcomes['failed'] == [job]
+
+
+def test_an_interruption_ends_the_running_process(tmp_path):
+    ended = []
+
+    class Endless(Pretender.Process):
+        def poll(self) -> int | None:
+            raise KeyboardInterrupt
+
+        def terminate(self) -> None:
+            ended.append('yes')
+
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(jobs_in(tmp_path, 'a'), lambda *_: Endless(0), Console(file=io.StringIO()), poll=0)
+    assert ended == ['yes']
+
+
+def test_runs_go_where_the_tool_would_put_them_itself(checkpoint, tmp_path):
+    data = write_cityscapes(tmp_path / 'data')
+    options = dict(seeds=(0, 3), data_roots={'driving': str(data)}, options=('--amp',))
+    jobs = make_jobs(plan(checkpoint, 'random', **options))
+    assert [job.title for job in jobs] == [
+        f'driving/linear-bn, {name}, seed {seed}' for seed in (0, 3) for name in _names()
+    ]
+    for job in jobs:
+        place = job.arguments.index('--work-dir')
+        without = [*job.arguments[:place], *job.arguments[place + 2 :]]
+        cfg, _ = prepare_training(train.parse_args(without))
+        assert Path(cfg.work_dir) == job.folder
+        assert train.parse_args(without).resume == 'auto'
+        assert train.parse_args(without).amp
+
+
+def _names() -> tuple[str, str]:
+    return 'small', 'random init'
+
+
+def test_subsets_are_runs_of_their_own(checkpoint):
+    jobs = make_jobs(plan(checkpoint, tasks=('cityscapes/linear',), subsets=(100, 372, None)))
+    assert len({job.folder for job in jobs}) == 3
+    assert [('--subset' in job.arguments) for job in jobs] == [True, True, False]
+
+
+def test_what_cannot_run_is_refused_before_anything_runs(checkpoint, tmp_path):
+    with pytest.raises(UserError, match=r'--tasks driving/linaer: .* driving/linear-bn'):
+        make_jobs(plan(checkpoint, tasks=('driving/linaer',)))
+    with pytest.raises(UserError, match=r'--data-root cityscapes: no task begins so'):
+        make_jobs(plan(checkpoint, data_roots={'cityscapes': 'x'}))
+    with pytest.raises(UserError, match=r'absent\.pth'):
+        make_jobs(plan('random', str(tmp_path / 'absent.pth')))
+    with pytest.raises(UserError, match='NAME=DIR'):
+        leaderboard.plan_of(
+            leaderboard.parse_args(
+                ['run', '--checkpoint', 'random', '--tasks', 'a', '--data-root', '/data']
+            )
+        )
+
+
+def test_dry_run_prints_commands(checkpoint, capsys, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    arguments = ['run', '--checkpoint', checkpoint, 'random', '--tasks', 'driving/linear-bn']
+    assert leaderboard.main([*arguments, '--arch', 'vit_tiny_patch16', '--dry-run']) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith('python tools/train.py configs/segmentation/') for line in lines)
+    assert f'--checkpoint {checkpoint}' in lines[0]
+    assert '--checkpoint' not in lines[1]
