@@ -31,6 +31,7 @@ from moca.evaluation.encoder import (
     precision_of,
 )
 from moca.evaluation.labelled import centre, normalise, read_picture
+from moca.evaluation.pieces import pieces_of
 
 Image = NDArray[np.uint8]
 
@@ -95,12 +96,12 @@ def load_moment(path: Path) -> Moment:
 def moments_of(work_dir: Path) -> dict[int, Path]:
     """The moments of a run by epoch, over all its pieces.
 
-    A run that was resumed has one folder for each piece. What an earlier one drew from the first
-    epoch of a later one on belongs to steps that the later one took again.
+    What an earlier piece drew from the first epoch of a later one on is left out: it belongs to
+    steps that the later one took again.
     """
     found: dict[int, Path] = {}
-    for piece in sorted(work_dir.glob('*/vis_data/features')):
-        paths = {int(path.stem.split('_')[1]): path for path in piece.glob('epoch_*.npz')}
+    for piece in pieces_of(work_dir):
+        paths = {int(p.stem.split('_')[1]): p for p in piece.glob('features/epoch_*.npz')}
         first = min(paths, default=0)
         found = {epoch: path for epoch, path in found.items() if epoch < first or not paths}
         found |= paths

@@ -1,0 +1,129 @@
+"""Curves of pre-training runs, several of them over each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moca.errors import UserError
+from moca.evaluation.pictures import plt, save_figure
+from moca.evaluation.pieces import Curve, read_curves
+
+# Title, names in the log (a regular expression), whether the axis is logarithmic.
+PANELS = (
+    ('losses', r'kl_\w+|loss_\w+', False),
+    ('words of the codebook', r'words_in_use|words_per_image', False),
+    ('assignment entropy', r'assignment_entropy', False),
+    ('k-NN top-1, %', r'knn/.*', False),
+    ('normaliser', r'normaliser', False),
+    ('gradient norm', r'grad_norm', True),
+    ('learning rate', r'lr', False),
+    ('teacher momentum', r'momentum', False),
+)
+_STYLES = ('-', '--', ':', '-.')
+
+
+def curves_sheet(folders: Sequence[Path], out: Path) -> None:
+    """Draw what runs have logged: a panel each for `PANELS`, a colour for each run.
+
+    The axis counts epochs where all runs have logged a k-NN accuracy, which says how many steps an
+    epoch has, and steps otherwise. Panels that no run has values for are left out.
+
+    Args:
+        folders: Work dirs.
+        out: Picture to write.
+
+    Raises:
+        UserError: A folder holds no log, or nothing that there is a panel for.
+    """
+    runs = [read_curves(folder) for folder in folders]
+    panels = [(title, _names(runs, pattern), log) for title, pattern, log in PANELS]
+    if not panels[0][1]:  # a method whose loss has no parts
+        panels[0] = ('loss', _names(runs, 'loss'), False)
+    panels = [panel for panel in panels if panel[1]]
+    if not panels:
+        raise UserError(f'{", ".join(map(str, folders))}: the logs hold no curve to draw.')
+    scales = [_epochs_per_step(run) for run in runs]
+    unit = 'step' if None in scales else 'epoch'
+
+    columns = len(panels) if len(panels) < 4 else 3 if len(panels) < 7 else 4
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(2.7 * columns, 2.1 * rows + 0.35), squeeze=False
+    )
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    for axis, (title, names, log) in zip(axes.flat, panels, strict=False):
+        for number, run in enumerate(runs):
+            scale = 1.0 if unit == 'step' else scales[number]
+            _draw(axis, run, names, f'C{number}', lambda steps, s=scale: steps * s)
+        _dress(axis, title, names, log)
+    for axis in axes.flat[len(panels) - columns : len(panels)]:  # the lowest of each column
+        axis.set_xlabel(unit, fontsize=8, labelpad=1)
+    handles = [plt.Line2D([], [], color=f'C{number}') for number in range(len(runs))]
+    figure.legend(
+        *(handles, _labels(folders)),
+        loc='lower center',
+        ncols=len(runs),
+        fontsize=8,
+        frameon=False,
+        borderaxespad=0.1,
+    )
+    figure.tight_layout(rect=(0, 0.25 / figure.get_figheight(), 1, 1), pad=0.5)
+    save_figure(figure, out)
+
+
+def _names(runs: Sequence[dict[str, Curve]], pattern: str) -> list[str]:
+    """Names of curves that match, in the order of the log, k-NN by the number of neighbours."""
+    found = dict.fromkeys(name for run in runs for name in run if re.fullmatch(pattern, name))
+    return sorted(found, key=lambda name: int((re.findall(r'knn/.*?(\d+)$', name) or [0])[0]))
+
+
+def _epochs_per_step(run: dict[str, Curve]) -> float | None:
+    steps, epochs = run.get('epoch', (np.zeros(1), np.zeros(1)))
+    return None if steps[-1] == 0 else float(epochs[-1] / steps[-1])
+
+
+def _draw(
+    axis: Any, run: dict[str, Curve], names: Sequence[str], colour: str, place: Callable[..., Any]
+) -> None:
+    for name, style in zip(names, _STYLES, strict=False):
+        if name in run:
+            steps, values = run[name]
+            marker = '.' if len(steps) < 30 else None
+            axis.plot(place(steps), values, style, color=colour, lw=1.2, marker=marker, ms=4)
+
+
+def _dress(axis: Any, title: str, names: Sequence[str], log: bool) -> None:
+    axis.set_title(title, fontsize=9, pad=3)
+    axis.tick_params(labelsize=7, pad=2)
+    axis.grid(alpha=0.3, lw=0.5)
+    axis.margins(x=0.02)
+    for side in ('top', 'right'):
+        axis.spines[side].set_visible(False)
+    if log:
+        axis.set_yscale('log')
+    else:
+        axis.ticklabel_format(axis='y', scilimits=(-3, 4), useOffset=False)
+        axis.yaxis.get_offset_text().set_fontsize(7)
+    if len(names) > 1:
+        handles = [
+            plt.Line2D([], [], color='0.3', lw=1.2, ls=style)
+            for style, _ in zip(_STYLES, names, strict=False)
+        ]
+        labels = [name.split('/')[-1] for name in names[: len(handles)]]
+        axis.legend(handles, labels, fontsize=7, frameon=False, handlelength=1.8)
+
+
+def _labels(folders: Sequence[Path]) -> list[str]:
+    """Names of the folders, with those above them where they are equal."""
+    names = [folder.resolve().parts for folder in folders]
+    for depth in range(1, max(map(len, names)) + 1):
+        labels = ['/'.join(parts[-depth:]) for parts in names]
+        if len(set(labels)) == len(labels):
+            return labels
+    return labels
