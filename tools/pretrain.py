@@ -10,6 +10,7 @@ from mmengine.config import Config
 import moca  # noqa: F401  (registers the components)
 from moca.backbone import vit_dimensions
 from moca.engine.amp import gpu_has_bfloat16
+from moca.engine.backends import BACKENDS, log_to
 from moca.engine.config_check import check_config
 from moca.engine.fsdp import runner_of
 from moca.engine.launch import (
@@ -20,6 +21,7 @@ from moca.engine.launch import (
     read_config,
 )
 from moca.errors import UserError
+from moca.evaluation.feature_pictures import picture_features
 from moca.evaluation.knn import monitor_knn
 from moca.pretrain.released import accept_released
 from moca.pretrain.schedules import set_epochs
@@ -37,6 +39,20 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--knn-val', metavar='DIR', help='the pictures to classify [a share of --knn, held out]'
+    )
+    parser.add_argument(
+        '--features',
+        nargs='?',
+        const='',
+        metavar='DIR',
+        help='draw patch features of a few pictures of DIR [the training pictures] as it trains',
+    )
+    parser.add_argument(
+        '--log-to',
+        nargs='+',
+        choices=tuple(BACKENDS),
+        default=(),
+        help='where else scalars and pictures go, beside the JSON files',
     )
     parser.add_argument('--seed', type=int, help='of all random numbers [0]')
     parser.add_argument(
@@ -59,6 +75,9 @@ def configure(args: argparse.Namespace) -> Config:
         monitor_knn(cfg, args.knn, args.knn_val)
     elif args.knn_val:
         raise UserError('--knn-val needs --knn, the pictures whose labels are known.')
+    if args.features is not None:
+        picture_features(cfg, args.features or None)
+    log_to(cfg, args.log_to)
     if args.seed is not None:
         cfg.setdefault('randomness', {})['seed'] = args.seed
     if args.compile:

@@ -25,6 +25,7 @@ from moca.evaluation.feature_pictures import (
     moments_of,
     picture_features,
 )
+from moca.evaluation.pieces import read_curves
 from tests.evaluation.short_run import train
 from tests.pretrain.photographs import save_photographs
 
@@ -121,21 +122,24 @@ def test_pieces_are_joined_the_later_one_wins(tmp_path: Path) -> None:
     assert list(moments_of(tmp_path)) == [0]
 
 
-def test_tensorboard_gets_pictures_scores_and_losses(pictures: Path, tmp_path: Path) -> None:
-    options = ['--cfg-options', 'visualizer.vis_backends.0.type=mmengine.TensorboardVisBackend']
-    knn = dict(type='KNNMonitor', bank=str(pictures), k=[5], interval=3)
-    train(pictures, tmp_path, *options, hooks=[knn, dict(type='FeaturePictures', interval=3)])
+def test_tensorboard_gets_pictures_scores_and_losses(tmp_path: Path) -> None:
+    folder = tmp_path / 'pictures'
+    save_photographs(folder, count=24)
+    options = ['--log-to', 'tensorboard', '--features', '--knn', str(folder)]
+    train(folder, tmp_path, *options)
     (events,) = tmp_path.glob('*/vis_data/events.out.tfevents.*')
     log = EventAccumulator(str(events)).Reload()
     assert {'kl_image', 'kl_dense', 'words_in_use', 'normaliser', 'lr'} <= set(
         log.Tags()['scalars']
     )
-    assert [event.step for event in log.Scalars('knn/top1_k5')] == [0, 15]
+    assert [event.step for event in log.Scalars('knn/top1_k20')] == [0, 18]
     shown = log.Images('teacher features')
-    assert [event.step for event in shown] == [0, 15]
+    assert [event.step for event in shown] == [0, 18]
     decoded = cv2.imdecode(np.frombuffer(shown[-1].encoded_image_string, np.uint8), 1)
     expected = cv2.imread(str(moments_of(tmp_path)[3].with_suffix('.png')))
     assert np.array_equal(decoded, expected)
+    # and the files that curves are drawn from
+    assert {'kl_image', 'knn/top1_k20'} <= set(read_curves(tmp_path))
 
 
 def test_a_folder_of_ones_own_and_a_broken_picture(pictures: Path, tmp_path: Path) -> None:
@@ -143,8 +147,8 @@ def test_a_folder_of_ones_own_and_a_broken_picture(pictures: Path, tmp_path: Pat
     save_photographs(folder, count=4)
     broken = folder / 'class0' / '0000.jpg'
     broken.write_bytes(b'')
-    hook = dict(type='FeaturePictures', pictures=str(folder), count=2, interval=3)
-    train(pictures, tmp_path / 'run', hooks=[hook])
+    options = ['--features', str(folder), '--cfg-options', 'custom_hooks.2.count=2']
+    train(pictures, tmp_path / 'run', *options)
     moment = load_moment(moments_of(tmp_path / 'run')[3])
     for shown, name in zip(moment.pictures, ('class0/0002.jpg', 'class1/0003.jpg'), strict=True):
         assert np.array_equal(shown, np.asarray(Image.open(folder / name))[:, 8:56])
