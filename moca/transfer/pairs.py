@@ -27,7 +27,8 @@ class Pairs:
     Attributes:
         images, labels: one each, in mmseg's order.
         source: where their names come from.
-        suffix: what the names of the pictures end in.
+        suffix, label_suffix: what the names of pictures and label maps end in.
+        label_folder: where the label maps lie.
         rule: what the label maps may hold; None if another transform than ours loads them.
         names, palette: of the classes.
     """
@@ -36,6 +37,8 @@ class Pairs:
     labels: list[Path]
     source: Path
     suffix: str
+    label_folder: Path
+    label_suffix: str
     rule: LabelRule | None
     names: Sequence[str]
     palette: Sequence[Sequence[int]]
@@ -52,7 +55,7 @@ def find_pairs(dataset: dict[str, Any], field: str) -> Pairs:
         UserError: if a folder is missing or empty, or there is no picture of the right name.
     """
     source = require_folder(dataset, 'img_path', field)
-    require_folder(dataset, 'seg_map_path', field)
+    label_folder = require_folder(dataset, 'seg_map_path', field)
     if dataset.get('ann_file'):
         source = dataset_path(dataset, dataset['ann_file'])
         if not source.is_file():
@@ -70,6 +73,8 @@ def find_pairs(dataset: dict[str, Any], field: str) -> Pairs:
         labels=[Path(entry['seg_map_path']) for entry in entries],
         source=source,
         suffix=built.img_suffix,
+        label_folder=label_folder,
+        label_suffix=built.seg_map_suffix,
         rule=_rule(dataset, built),
         names=list(built.metainfo['classes']),
         palette=list(built.metainfo['palette']),

@@ -23,11 +23,12 @@ def broken_pictures(paths: Iterable[Path]) -> list[tuple[Path, str]]:
     """
     with ThreadPoolExecutor(max_workers=8) as pool:
         paths = list(paths)
-        reasons = pool.map(_reason, paths, chunksize=64)
+        reasons = pool.map(picture_fault, paths, chunksize=64)
         return [(path, reason) for path, reason in zip(paths, reasons, strict=True) if reason]
 
 
-def _reason(path: Path) -> str | None:
+def picture_fault(path: Path) -> str | None:
+    """Why a picture file is truncated or no picture, None if it looks whole."""
     marker = _END_MARKERS.get(path.suffix.lower())
     if marker is None:
         return None

@@ -51,10 +51,15 @@ def check_protocol(cfg: Config) -> None:
             )
     _check_backbone(cfg)
     if cfg.protocol.task == 'segmentation':
-        classes = _check_heads(cfg)
-        for field, dataset, cls in segmentation_datasets(cfg):
-            _check_dataset(field, dataset, cls, classes)
-            _check_at_load(dataset, classes)
+        check_segmentation(cfg)
+
+
+def check_segmentation(cfg: Config) -> None:
+    """The part of `check_protocol` that any mmseg config with a model can be held against."""
+    classes = _check_heads(cfg)
+    for field, dataset, cls in segmentation_datasets(cfg):
+        _check_dataset(field, dataset, cls, classes)
+        _check_at_load(dataset, classes)
 
 
 def _check_backbone(cfg: Config) -> None:

@@ -93,6 +93,23 @@ def write_coco(root: Path, train: int = 4, val: int = 2) -> Path:
     return root
 
 
+def write_coco_semantic(root: Path) -> Path:
+    """Write pictures of 128 x 96 whose label maps hold ids of COCO's panoptic classes."""
+    random = np.random.default_rng(0)
+    for split, count in (('train2017', 4), ('val2017', 2)):
+        (root / split).mkdir(parents=True)
+        (root / 'semantic' / split).mkdir(parents=True)
+        for index in range(count):
+            label = np.full((96, 128), 193, np.uint8)  # grass
+            label[:16] = 0
+            label[24:80, 16 + 8 * index : 72] = 1  # person
+            image = random.integers(0, 60, (96, 128, 3), dtype=np.uint8)
+            image[label == 1] += 150
+            cv2.imwrite(str(root / split / f'{index:012d}.jpg'), image)
+            cv2.imwrite(str(root / 'semantic' / split / f'{index:012d}.png'), label)
+    return root
+
+
 def train_args(config: Path, *arguments: str | Path) -> Any:
     """Parse a command line of tools/train.py."""
     return parse_args([str(config), *map(str, arguments)])

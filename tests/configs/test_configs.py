@@ -19,6 +19,7 @@ from tests.configs.helpers import (
     write_ade20k,
     write_cityscapes,
     write_coco,
+    write_coco_semantic,
 )
 
 CONFIGS = sorted(
@@ -35,6 +36,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         'segmentation': write_cityscapes(root / 'cityscapes'),
         'detection': write_coco(root / 'coco'),
         'ade20k': write_ade20k(root / 'ade20k'),
+        'coco-semantic': write_coco_semantic(root / 'coco-semantic'),
     }
 
 

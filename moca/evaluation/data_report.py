@@ -1,0 +1,170 @@
+"""What a survey of data found: tables on the terminal and a sheet of pictures with their labels."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from moca.evaluation import pictures
+from moca.segmentation.label_maps import IGNORE, read_values
+from moca.transfer.pairs import Pairs, spread
+from moca.transfer.survey import Survey
+
+_SHOWN = 10  # files of a kind that are named
+_BAR = 20  # characters of the longest bar
+_CLASSES = 40  # in the table
+_LEGEND = 24  # in the legend of the sheet, the most frequent ones
+
+
+def show(surveys: Sequence[Survey], console: Console) -> None:
+    """Print sizes, classes and faults of every data set."""
+    console.print(_summary(surveys))
+    listed = [survey for survey in surveys if survey.pairs and survey.pixels.any()]
+    if listed:
+        console.print(_histogram(listed))
+    for survey in surveys:
+        for text in _notes(survey, surveys[0]):
+            console.print(f'[yellow]{survey.name}: {escape(text)}', soft_wrap=True)
+        for fault in survey.faults[:_SHOWN]:
+            console.print(f'[red]{survey.name}: {escape(fault)}', soft_wrap=True)
+        if len(survey.faults) > _SHOWN:
+            console.print(f'[red]{survey.name}: and {len(survey.faults) - _SHOWN} more')
+
+
+def _summary(surveys: Sequence[Survey]) -> Table:
+    table = Table('data', 'pictures', 'sizes', 'classes', 'ignored', 'faults')
+    for survey in surveys:
+        labelled, ignored = survey.pixels[:IGNORE].sum(), survey.pixels[IGNORE]
+        share = f'{ignored / (labelled + ignored):.1%}' if labelled + ignored else '-'
+        names = survey.pairs.names if survey.pairs else []
+        table.add_row(
+            survey.name,
+            str(len(survey.pairs.images)) if survey.pairs else '-',
+            _sizes(survey),
+            f'{(survey.pixels[: len(names)] > 0).sum()} of {len(names)}' if names else '-',
+            share,
+            f'[red]{len(survey.faults)}' if survey.faults else '0',
+        )
+    return table
+
+
+def _sizes(survey: Survey) -> str:
+    if not survey.sizes:
+        return '-'
+    (width, height), count = survey.sizes.most_common(1)[0]
+    if len(survey.sizes) == 1:
+        return f'{width} x {height}'
+    widths, heights = zip(*survey.sizes, strict=True)
+    return (
+        f'{min(widths)} to {max(widths)} x {min(heights)} to {max(heights)}, '
+        f'{count} of {width} x {height}'
+    )
+
+
+def _histogram(surveys: Sequence[Survey]) -> Table:
+    """Share of labelled pixels of each class, and how many pictures contain it."""
+    table = Table('', 'class')
+    for survey in surveys:
+        table.add_column(f'{survey.name}, pixels', justify='right')
+        table.add_column('pictures', justify='right')
+    table.add_column('')
+    first = surveys[0]
+    names = first.pairs.names if first.pairs else []
+    order = list(range(len(names)))
+    if len(names) > _CLASSES:
+        frequent = np.argsort(-first.pixels[: len(names)], kind='stable')
+        order = sorted(frequent[:_CLASSES].tolist())
+        table.title = f'The {_CLASSES} most frequent of {len(names)} classes'
+    largest = max(first.pixels[: len(names)].max(), 1)
+    for number in order:
+        cells = []
+        for survey in surveys:
+            share = survey.pixels[number] / max(survey.pixels[:IGNORE].sum(), 1)
+            pictures_with = int(survey.pictures[number])
+            cells += [f'{share:.2%}' if pictures_with else '', str(pictures_with or '-')]
+        bar = '█' * round(_BAR * first.pixels[number] / largest)
+        table.add_row(str(number), escape(names[number]), *cells, bar)
+    return table
+
+
+def _notes(survey: Survey, first: Survey) -> list[str]:
+    """What is no fault, but what its owner should know."""
+    notes = []
+    if survey.ignored:
+        notes.append(
+            f'{len(survey.ignored)} label maps have no labelled pixel: {_named(survey.ignored)}'
+        )
+    if survey.orphans:
+        notes.append(f'{len(survey.orphans)} label maps have no picture: {_named(survey.orphans)}')
+    if survey.pairs and survey.pairs.rule is None:
+        notes.append('the label maps are read by a transform of your own: they were not looked at')
+    if survey.pairs and survey is not first and first.pixels.any():
+        unseen = (survey.pixels > 0) & (first.pixels == 0)
+        unseen[IGNORE] = False
+        names = [survey.pairs.names[number] for number in np.flatnonzero(unseen)]
+        if names:
+            notes.append(f'classes that {first.name} has not: {", ".join(names)}')
+    return notes
+
+
+def _named(paths: Sequence[Path]) -> str:
+    more = f' and {len(paths) - 3} more' if len(paths) > 3 else ''
+    return ', '.join(map(str, paths[:3])) + more
+
+
+def sheet(surveys: Sequence[Survey], out: Path, count: int) -> bool:
+    """Draw pictures of each data set, and beside them with their labels laid over.
+
+    Args:
+        surveys: what was found.
+        out: file to write.
+        count: pictures of each data set, evenly spread over those without a fault.
+
+    Returns:
+        Whether there was anything to draw.
+    """
+    columns: list[list[Any]] = []
+    titles: list[str] = []
+    seen = np.zeros(256, np.int64)
+    names: Sequence[str] = ()
+    palette: Sequence[Sequence[int]] = ()
+    for survey in surveys:
+        if survey.pairs is None or survey.pairs.rule is None or not survey.right:
+            continue
+        drawn = [_draw(survey.pairs, survey.right[i]) for i in spread(len(survey.right), count)]
+        columns += [[image for image, _, _ in drawn], [over for _, over, _ in drawn]]
+        titles += [survey.name, f'{survey.name}, labels']
+        seen += np.sum([counts for _, _, counts in drawn], axis=0)
+        names, palette = survey.pairs.names, survey.pairs.palette
+    if not columns:
+        return False
+    seen[IGNORE] = 0
+    frequent = np.argsort(-seen, kind='stable')[: min(_LEGEND, np.count_nonzero(seen))]
+    classes = sorted(frequent.tolist())
+    rows = list(itertools.zip_longest(*columns, fillvalue=np.full((2, 2, 3), 255, np.uint8)))
+    per_line = 3 * len(surveys)
+    heading = 'Pictures and labels; what is ignored is black'
+    figure = pictures.sheet(rows, titles, heading, legend=-(-len(classes) // per_line))
+    pictures.class_legend(
+        figure, [names[i] for i in classes], [palette[i] for i in classes], per_line
+    )
+    pictures.save_figure(figure, out)
+    return True
+
+
+def _draw(pairs: Pairs, place: int) -> tuple[pictures.Image, pictures.Image, NDArray[np.int64]]:
+    """A picture, the same with its labels, and pixels per class `[256]`."""
+    assert pairs.rule is not None
+    image: pictures.Image = cv2.cvtColor(cv2.imread(str(pairs.images[place])), cv2.COLOR_BGR2RGB)
+    labels = pairs.rule.convert(read_values(pairs.labels[place]))
+    colours = pictures.colour_labels(labels, pairs.palette)
+    return image, pictures.blend(image, colours), np.bincount(labels.ravel(), minlength=256)

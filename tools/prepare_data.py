@@ -1,0 +1,104 @@
+"""Make a download ready for training, or look through the data of any segmentation config.
+
+Examples:
+    python tools/prepare_data.py cityscapes data/cityscapes
+    python tools/prepare_data.py ade20k data/ADEChallengeData2016
+    python tools/prepare_data.py check configs/segmentation/driving/linear-bn.py --data-root DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from moca.engine.launch import main_guard, read_config
+from moca.errors import UserError
+from moca.evaluation import data_report
+from moca.transfer.overrides import set_data_root
+from moca.transfer.prepare import Prepared, prepare_ade20k, prepare_cityscapes
+from moca.transfer.protocol_check import check_segmentation
+from moca.transfer.survey import survey
+
+# A file or a pipe has no width; rich would take it for 80 characters.
+CONSOLE = Console(width=None if sys.stdout.isatty() else 120)
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest='command', required=True)
+    for name, text in (
+        ('cityscapes', 'make train ids of the labelIds, and check the layout'),
+        ('ade20k', 'check the layout'),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument('root', type=Path, metavar='ROOT', help='where the archives unpack')
+    command = commands.add_parser('check', help='look at every picture and label map of a config')
+    command.add_argument('config', metavar='CONFIG', help='any config of mmseg')
+    command.add_argument('--data-root', help='folder of the data, laid out as CONFIG says')
+    command.add_argument(
+        '--out', type=Path, metavar='FILE', help='sheet of pictures [work_dirs/data/CONFIG.png]'
+    )
+    command.add_argument('--count', type=int, default=4, help='pictures of each split in it [4]')
+    return parser.parse_args(argv)
+
+
+@main_guard
+def main(argv: Sequence[str] | None = None) -> None:
+    """Do one of the three; raises UserError (exit status 2) if something is wrong."""
+    args = parse_args(argv)
+    if args.command == 'check':
+        check(args)
+        return
+    if not args.root.is_dir():
+        raise UserError(f'{args.root}: no such folder.')
+    if args.command == 'cityscapes':
+        report(args.root, prepare_cityscapes(args.root, watch))
+    else:
+        report(*prepare_ade20k(args.root))
+
+
+def watch(items: Iterable[Any], count: int, title: str) -> Iterable[Any]:
+    """Show the progress of an iteration."""
+    return track(items, title, total=count, console=CONSOLE) if count else items
+
+
+def report(root: Path, parts: Sequence[Prepared]) -> None:
+    """Print what is there, and what an incomplete download lacks."""
+    table = Table('data', 'pictures', 'made now')
+    for part in parts:
+        whole = part.images == part.published
+        count = str(part.images) if whole else f'[yellow]{part.images} of {part.published}'
+        table.add_row(part.split, count, str(part.made))
+    CONSOLE.print(table)
+    CONSOLE.print(f'Ready: --data-root {root}', soft_wrap=True)
+
+
+def check(args: argparse.Namespace) -> None:
+    """Look at every file, print what is there, draw some of it, and fail if anything is wrong."""
+    cfg = read_config(args.config)
+    if args.data_root:
+        set_data_root(cfg, args.data_root)
+    if cfg.get('model'):
+        check_segmentation(cfg)
+    surveys = survey(cfg, watch)
+    data_report.show(surveys, CONSOLE)
+    out = args.out or Path('work_dirs', 'data', f'{Path(args.config).stem}.png')
+    if data_report.sheet(surveys, out, args.count):
+        CONSOLE.print(f'Written: {out}', soft_wrap=True)
+    faults = [fault for found in surveys for fault in found.faults]
+    if faults:
+        raise UserError(f'{len(faults)} faults, of which the first is {faults[0]}')
+
+
+if __name__ == '__main__':
+    sys.exit(main())
