@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,24 +63,23 @@ class ShardedStrategy(FSDPStrategy):
     shard's own norm, lets the constructor of the optimiser see flattened shards (whose single
     dimension would exempt them from weight decay), needs a GPU, and does not write atomically.
 
+    Every process keeps what the student and the teacher have beside their blocks: the moving
+    average is taken shard by shard, which takes equal shards of equal parts.
+
     Args:
-        keep_whole: First names of parameters that every process keeps, but for their blocks'. A
-            student and its moving average belong here: the average is taken shard by shard, which
-            takes equal shards of equal parts.
         kwargs: Those of mmengine's ``BaseStrategy``.
 
     Raises:
         UserError: With float16, whose loss scale would differ between processes.
     """
 
-    def __init__(self, keep_whole: Sequence[str] = ('student', 'teacher'), **kwargs: Any) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(state_dict_cfg='full', **kwargs)
         # moving to a CPU is also torch's way of copying; what is there already it would overwrite
         # or free
         offload = get_device() != 'cpu'
         self.state_dict_config.offload_to_cpu = offload
         self.optim_state_dict_config.offload_to_cpu = offload
-        self.keep_whole = tuple(keep_whole)
 
     def prepare(self, model: Any, *, optim_wrapper: Any = None, **kwargs: Any) -> Any:
         """Build, initialise and shard the model; build the optimiser."""
@@ -100,7 +98,7 @@ class ShardedStrategy(FSDPStrategy):
         # parameter groups by the parameters' own shapes
         self._whole_wrapper = BaseStrategy.build_optim_wrapper(self, self._optim_wrapper_cfg, model)
         shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
-        whole = self._whole_parameters(model)
+        whole = _whole_parameters(model)
         for parameter in whole:
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(_average_gradient)
@@ -119,14 +117,6 @@ class ShardedStrategy(FSDPStrategy):
             )
         sharded.whole_shapes = shapes  # for `check_fit`
         return sharded
-
-    def _whole_parameters(self, model: nn.Module) -> list[nn.Parameter]:
-        blocks = {id(p) for m in model.modules() if isinstance(m, Block) for p in m.parameters()}
-        return [
-            parameter
-            for name, parameter in model.named_parameters()
-            if name.split('.')[0] in self.keep_whole and id(parameter) not in blocks
-        ]
 
     def build_optim_wrapper(self, optim_wrapper: Any, model: Any = None) -> OptimWrapper:
         """The optimiser made for the whole model, over the shards, and a clip over all of them."""
@@ -179,6 +169,15 @@ class ShardedStrategy(FSDPStrategy):
         names = {id(p): _plain(name) for name, p in self.model.named_parameters()}
         groups = self.optim_wrapper.optimizer.param_groups
         return [names[id(parameter)] for group in groups for parameter in group['params']]
+
+
+def _whole_parameters(model: nn.Module) -> list[nn.Parameter]:
+    blocks = {id(p) for m in model.modules() if isinstance(m, Block) for p in m.parameters()}
+    return [
+        parameter
+        for name, parameter in model.named_parameters()
+        if name.startswith(('student.', 'teacher.')) and id(parameter) not in blocks
+    ]
 
 
 def _renamed(state: dict[str, Any], names: dict[Any, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from mmengine.config import Config
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from safetensors.torch import load_file
 from torch import Tensor
@@ -199,3 +200,21 @@ class TestChoice:
         )
         with pytest.raises(UserError, match='start the tool by a launcher'):
             strategy.prepare(dict(type='MOCAPretrain'), optim_wrapper=dict())
+
+
+def test_config_has_the_released_size() -> None:
+    cfg = Config.fromfile(str(REPOSITORY / 'configs/pretrain/moca_v1p0_vit-large.py'))
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    blocks, decoder = model.student.blocks, model.decoder.blocks
+    assert (len(blocks), model.student.embed_dims, blocks[0].attn.num_heads) == (24, 1024, 16)
+    assert (len(decoder), decoder[0].norm1.weight.numel(), decoder[0].attn.num_heads) == (
+        2,
+        512,
+        16,
+    )
+    assert model.early_index == 19  # the fourth block before the last
+    # 24 blocks of 12 C^2 + 13 C, patches, class token, positions, norm
+    width = 1024
+    encoder = 24 * (12 * width**2 + 13 * width) + (768 + 1) * width + (1 + 197 + 2) * width
+    assert sum(p.numel() for p in model.teacher.parameters()) == encoder
