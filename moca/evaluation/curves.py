@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from moca.errors import UserError
 from moca.evaluation.pictures import plt, save_figure
@@ -103,6 +104,7 @@ def _dress(axis: Any, title: str, names: Sequence[str], log: bool) -> None:
     axis.tick_params(labelsize=7, pad=2)
     axis.grid(alpha=0.3, lw=0.5)
     axis.margins(x=0.02)
+    axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for side in ('top', 'right'):
         axis.spines[side].set_visible(False)
     if log:
