@@ -23,6 +23,9 @@ from moca.transfer.overrides import leaf_datasets, nested_dicts
 
 SPLITS = ('train', 'val', 'test')
 
+# mmseg's and mmdet's, which know backbones by the name of their class and reject any other.
+_BY_CLASS_NAME = ('LearningRateDecayOptimizerConstructor', 'LayerDecayOptimizerConstructor')
+
 # Fields of mmcv 1, which mmengine takes without a word and nothing reads.
 _DEAD_FIELDS = {
     'fp16': 'mixed precision is --amp',
@@ -50,6 +53,14 @@ def check_protocol(cfg: Config) -> None:
                 f'{remedy}. Remove it ({field}=None where a base has it).'
             )
     _check_backbone(cfg)
+    constructor = (cfg.get('optim_wrapper') or {}).get('constructor')
+    if constructor in _BY_CLASS_NAME:
+        raise UserError(
+            f'{cfg.filename}: optim_wrapper.constructor={constructor!r} finds the depth of a layer '
+            "by the name of the backbone's class and does not know PlainViT. Use "
+            "constructor='LayerDepthOptimWrapperConstructor' with "
+            'paramwise_cfg=dict(layer_decay=0.65).'
+        )
     if cfg.protocol.task == 'segmentation':
         check_segmentation(cfg)
 
