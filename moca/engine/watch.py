@@ -23,8 +23,8 @@ class WatchTraining(RuntimeInfoHook):
     mmengine turns every reported tensor into a number at once, which makes the host wait for
     the device several times a step. Here they stay tensors until the next log line or checkpoint,
     when all of them are fetched together: the log shows the same averages. The norm of the
-    gradients is treated likewise, and ``images_per_second`` is added, over all processes and with
-    everything between two log lines in it.
+    gradients is treated likewise, and ``images_per_second`` is added: over all processes, with
+    loading and checkpoints in it and without validation.
 
     A loss that is no longer a number stops the run, at the next log line and before any checkpoint
     of the broken weights.
@@ -33,17 +33,40 @@ class WatchTraining(RuntimeInfoHook):
         UserError: Naming the losses, the step, the learning rate and the first files.
     """
 
+    def __init__(self) -> None:
+        # of the steps not yet looked at: number, values, learning rate, first files
+        self._steps: list[tuple[int, dict[str, Tensor], float, list[str]]] = []
+        self._norms: list[Tensor] = []
+
     def before_train(self, runner: Any) -> None:
         """Begin a log, and keep the gradients' norm from being read."""
         super().before_train(runner)
-        self._steps: list[tuple[int, dict[str, Tensor], float, list[str]]] = []
-        self._norms: list[Tensor] = []
         loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
         self._interval = loggers[0].interval if loggers else 50
         wrapper = runner.optim_wrapper
         if getattr(wrapper, 'clip_grad_kwargs', None):
             wrapper.clip_func = self._keeping_norm(wrapper.clip_func)
-        self._since, self._images = time.perf_counter(), pictures_per_step(runner)
+        self._images = pictures_per_step(runner)
+        self._since = time.perf_counter()
+
+    def before_train_epoch(self, runner: Any) -> None:
+        """Start the clock."""
+        super().before_train_epoch(runner)
+        self._since = time.perf_counter()
+
+    def after_train_epoch(self, runner: Any) -> None:
+        """Stop it: what comes now is no training."""
+        self._report(runner)
+
+    def before_val(self, runner: Any) -> None:
+        """Stop it."""
+        super().before_val(runner)
+        self._report(runner)
+
+    def after_val(self, runner: Any) -> None:
+        """Start it again."""
+        super().after_val(runner)
+        self._since = time.perf_counter()
 
     def _keeping_norm(self, clip: Callable[..., Tensor | None]) -> Callable[..., None]:
         def clip_and_keep(*args: Any, **kwargs: Any) -> None:
@@ -79,6 +102,7 @@ class WatchTraining(RuntimeInfoHook):
 
     def after_train(self, runner: Any) -> None:
         """Look at the last steps."""
+        super().after_train(runner)
         self._report(runner)
 
     def _report(self, runner: Any) -> None:
