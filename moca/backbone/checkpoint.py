@@ -52,7 +52,7 @@ def load_checkpoint(
     encoder = find_encoder(read_file(path, trust), path, branch)
     info = describe(path, encoder)
     state, resampled = fit_state(encoder, info, model, grid)
-    model.load_state_dict(state)
+    absent = model.load_state_dict(state, strict=False).missing_keys
     count = sum(value.numel() for value in state.values())
     total = sum(value.numel() for value in model.state_dict().values())
     lines = [
@@ -60,6 +60,8 @@ def load_checkpoint(
         f'  {len(state)} tensors, {count / 1e6:.2f} M of {total / 1e6:.2f} M backbone parameters '
         f'({count / total:.0%}); {resampled}',
     ]
+    if absent:
+        lines.append(f'  {len(absent)} relative positions are not in the file and start from zero')
     if branch is not None and branch != info.branch:
         lines.append(f'  the file holds a single encoder: branch={branch!r} had no effect')
     if info.ignored:

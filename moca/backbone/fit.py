@@ -13,6 +13,7 @@ from torch import Tensor
 from moca.backbone.files import Encoder, StateDict
 from moca.backbone.info import CheckpointInfo
 from moca.backbone.vit import PlainViT
+from moca.backbone.windows import REL_POS
 from moca.errors import CheckpointMismatch, UserError
 
 _SHOWN = 3  # unmatched keys named in an error, each way
@@ -44,6 +45,8 @@ def fit_state(
 ) -> tuple[StateDict, str]:
     """The state to load into ``model``, and a word on the position embedding.
 
+    Relative positions, which start from zero, may be absent from both.
+
     Raises:
         CheckpointMismatch: Keys or shapes differ.
         UserError: A tensor holds NaN or infinite values.
@@ -51,7 +54,7 @@ def fit_state(
     state = timm_names(encoder)
     expected = model.state_dict()
     resampled = 'no positions'
-    missing = [key for key in expected if key not in state]
+    missing = [key for key in expected if key not in state and not key.endswith(REL_POS)]
     unexpected = [key for key in state if key not in expected]
     shapes = [
         f'{key} {list(state[key].shape)} in the file, {list(value.shape)} in the backbone'

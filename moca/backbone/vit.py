@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from moca.backbone.arch import ArchSpec, build_vit, vit_dimensions
 from moca.backbone.blocks import run_blocks
 from moca.backbone.positions import sincos_positions
+from moca.backbone.windows import REL_POS, set_windows
 from moca.errors import UserError
 
 
@@ -50,6 +51,10 @@ class PlainViT(BaseModule):
         grad_checkpoint: Recompute each block's activations in the backward pass.
         train_pos_embed: Train the position embedding; MOCA and MAE keep it fixed.
         interpolation: Resampling of the position embedding, ``bicubic`` or ``bilinear``.
+        window_size: Side of attention windows in patches, as in ViTDet; class and register tokens
+            then take no part. None attends over the whole picture in every block.
+        global_blocks: Blocks without windows; negative counts from the end.
+        rel_pos: Relative positions in every block of a ViT with windows; zero until trained.
         init_cfg: ``dict(type='ViTCheckpoint', checkpoint=..., branch=...)``.
     """
 
@@ -65,6 +70,9 @@ class PlainViT(BaseModule):
         grad_checkpoint: bool = False,
         train_pos_embed: bool = True,
         interpolation: str = 'bicubic',
+        window_size: int | None = None,
+        global_blocks: Sequence[int] = (),
+        rel_pos: bool = False,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -96,10 +104,20 @@ class PlainViT(BaseModule):
         self.grad_checkpoint = grad_checkpoint
         self.frozen = frozen
         self.out_indices = self._resolve(out_indices)
+        self.window_size = window_size
+        if window_size is not None:
+            blocks = self._resolve(global_blocks, 'global_blocks') if global_blocks else ()
+            set_windows(self.blocks, window_size, blocks, self.grid, rel_pos)
+        elif global_blocks or rel_pos:
+            raise UserError('global_blocks and rel_pos belong to windows: give window_size.')
 
         if self.pos_embed is not None:
             self.pos_embed.requires_grad_(train_pos_embed)
         # what no map depends on gets no gradient, which DDP would wait for
+        if window_size is not None:
+            for token in (self.cls_token, self.reg_token):
+                if token is not None:
+                    token.requires_grad_(False)
         self.blocks[max(self.out_indices) + 1 :].requires_grad_(False)
         self.norm.requires_grad_(final_norm)
         if frozen:
@@ -148,6 +166,9 @@ class PlainViT(BaseModule):
         for token in (self.cls_token, self.reg_token):
             if token is not None:
                 nn.init.normal_(token, std=0.02)
+        for name, parameter in self.named_parameters():
+            if name.endswith(REL_POS):
+                nn.init.zeros_(parameter)
         if self.pos_embed is not None:
             prefix = 0 if self.no_embed_class else self.num_prefix_tokens
             self.pos_embed.copy_(sincos_positions(self.grid, self.embed_dims, prefix))
@@ -188,13 +209,16 @@ class PlainViT(BaseModule):
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             patches, grid = self._patches(images)
-            x = self._with_prefix(patches)
+            if self.window_size is None:
+                x, skip = self._with_prefix(patches), self.num_prefix_tokens
+            else:
+                x, skip = self.norm_pre(patches).unflatten(1, grid), 0
             maps: dict[int, Tensor] = {}
             for index, out in enumerate(self._run(x, max(self.out_indices) + 1)):
                 if index in self.out_indices:
-                    out = (self.norm(out) if self.final_norm else out)[:, self.num_prefix_tokens :]
-                    out = out.transpose(1, 2).reshape(len(images), self.embed_dims, *grid)
-                    maps[index] = out.contiguous()
+                    out = (self.norm(out) if self.final_norm else out)[:, skip:]
+                    out = out.flatten(1, -2).transpose(1, 2)
+                    maps[index] = out.reshape(len(images), self.embed_dims, *grid).contiguous()
         return tuple(maps[index] for index in self.out_indices)
 
     def embed(self, images: Tensor) -> Tensor:
@@ -210,7 +234,12 @@ class PlainViT(BaseModule):
             patches: ``[B, L, C]``.
             ids_keep: Visible tokens, ``[B, N]`` indices into L; all when None.
             layers: Blocks whose patch tokens to return as well, without the final norm.
+
+        Raises:
+            UserError: The blocks have windows.
         """
+        if self.window_size is not None:
+            raise UserError('window_size: tokens without a grid have no windows; leave it out.')
         if ids_keep is not None:
             patches = patches.gather(1, ids_keep[..., None].expand(-1, -1, patches.shape[-1]))
         indices = self._resolve(layers) if layers else ()
@@ -235,15 +264,15 @@ class PlainViT(BaseModule):
     def _run(self, x: Tensor, number: int) -> Iterator[Tensor]:
         return run_blocks(self.blocks[:number], x, self.grad_checkpoint)
 
-    def _resolve(self, indices: Sequence[int]) -> tuple[int, ...]:
+    def _resolve(self, indices: Sequence[int], field: str = 'out_indices') -> tuple[int, ...]:
         resolved = tuple(i + self.num_layers if i < 0 else i for i in indices)
         for given, index in zip(indices, resolved, strict=True):
             if not 0 <= index < self.num_layers:
                 raise UserError(
-                    f'out_indices: block {given} does not exist in a ViT of {self.num_layers}.'
+                    f'{field}: block {given} does not exist in a ViT of {self.num_layers}.'
                 )
         if not resolved:
-            raise UserError('out_indices is empty: name at least one block.')
+            raise UserError(f'{field} is empty: name at least one block.')
         return resolved
 
     def _patches(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:

@@ -1,0 +1,162 @@
+"""Window attention with global blocks, as in ViTDet: cheap attention on large pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import Attention
+from torch import Tensor, nn
+
+from moca.errors import UserError
+
+REL_POS = ('attn.rel_pos_h', 'attn.rel_pos_w')
+"""Ends of the names of relative positions, which no pre-trained checkpoint has."""
+
+
+class WindowAttention(Attention):
+    """timm's attention on a grid of tokens, within windows or over the whole grid.
+
+    The weights, and their names, are timm's. The grid is the shape of the tokens, ``[B, H, W, C]``,
+    which all other parts of timm's blocks take as well: no state is left behind in the module, so
+    that recomputing a block in the backward pass sees the grid that it saw in the forward pass.
+
+    Grids that are no multiple of the window are padded with zeros at the right and the bottom, and
+    these zeros, which come after the block's first norm, take part in attention as detectron2's do
+    (they have the keys and values of the projection's bias).
+
+    "Exploring Plain Vision Transformer Backbones for Object Detection", section 3; detectron2,
+    modeling/backbone/{vit,utils}.py. Relative positions: MViTv2, section 4.1.
+    """
+
+    window_size: int | None  # patches; None for the whole grid
+    rel_pos_h: nn.Parameter | None  # [2 * rows - 1, C / heads]
+    rel_pos_w: nn.Parameter | None
+
+    @classmethod
+    def of(cls, attention: Attention, window_size: int | None) -> WindowAttention:
+        """Turn timm's attention into this one, with the very same weights."""
+        self = cls.__new__(cls)
+        self.__dict__.update(attention.__dict__)
+        self.window_size = window_size
+        self.register_parameter('rel_pos_h', None)
+        self.register_parameter('rel_pos_w', None)
+        return self
+
+    def add_rel_pos(self, grid: tuple[int, int]) -> None:
+        """Give attention relative positions that start from zero, for a grid (or window)."""
+        like: Any = dict(device=self.qkv.weight.device, dtype=self.qkv.weight.dtype)
+        self.rel_pos_h, self.rel_pos_w = (
+            nn.Parameter(torch.zeros(2 * side - 1, self.head_dim, **like)) for side in grid
+        )
+
+    def forward(
+        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
+    ) -> Tensor:
+        """Attend within each window.
+
+        Args:
+            x: ``[B, H, W, C]``.
+            attn_mask: None; timm's blocks pass it on.
+            is_causal: False; the same.
+
+        Returns:
+            ``[B, H, W, C]``.
+        """
+        if attn_mask is not None or is_causal:
+            raise ValueError('WindowAttention makes its own masks and takes none.')
+        grid = (x.shape[1], x.shape[2])
+        if self.window_size is None:
+            return self._attend(x)
+        return merge_windows(self._attend(split_windows(x, self.window_size)), grid)
+
+    def _attend(self, x: Tensor) -> Tensor:
+        """Attention over each whole grid of ``[B, h, w, C]``."""
+        tokens = x.flatten(1, 2)
+        bias = None if self.rel_pos_h is None else self._rel_pos_bias(x)
+        return super().forward(tokens, bias).view(*x.shape[:3], -1)
+
+    def _rel_pos_bias(self, x: Tensor) -> Tensor:
+        """What relative positions add to the products of queries and keys: ``[B, n, N, N]``.
+
+        The queries are projected once more for it, a third of a projection, so that timm's forward
+        stays in one piece.
+        """
+        batch, rows, columns, _ = x.shape
+        bias = None if self.qkv.bias is None else self.qkv.bias[: self.attn_dim]
+        query = F.linear(x, self.qkv.weight[: self.attn_dim], bias)
+        query = self.q_norm(query.unflatten(-1, (self.num_heads, self.head_dim)))
+        of_rows = distances(self.rel_pos_h, rows).to(query.dtype)
+        of_columns = distances(self.rel_pos_w, columns).to(query.dtype)
+        by_row = torch.einsum('bhwnc,hkc->bnhwk', query, of_rows)
+        by_column = torch.einsum('bhwnc,wkc->bnhwk', query, of_columns)
+        total = by_row[..., :, None] + by_column[..., None, :]
+        return total.reshape(batch, self.num_heads, rows * columns, rows * columns)
+
+
+def set_windows(
+    blocks: Iterable[Any],
+    window_size: int,
+    global_blocks: Sequence[int],
+    grid: tuple[int, int],
+    rel_pos: bool,
+) -> None:
+    """Turn on windows in all blocks but some.
+
+    Args:
+        blocks: timm's.
+        window_size: side in patches.
+        global_blocks: which blocks attend over the whole grid, counted from 0.
+        grid: rows and columns of the whole grid, for its relative positions.
+        rel_pos: give every block relative positions.
+
+    Raises:
+        UserError: the size is no number of patches, or a block's attention is of another kind.
+    """
+    if not isinstance(window_size, int) or window_size < 1:
+        raise UserError(f'window_size={window_size!r}: give a number of patches, 1 up, or None.')
+    for index, block in enumerate(blocks):
+        if type(block.attn) is not Attention:
+            kind = type(block.attn).__name__
+            raise UserError(f'window_size: a ViT with {kind} has no windows; leave it out.')
+        size = None if index in global_blocks else window_size
+        block.attn = WindowAttention.of(block.attn, size)
+        if rel_pos:
+            block.attn.add_rel_pos(grid if size is None else (size, size))
+
+
+def split_windows(x: Tensor, size: int) -> Tensor:
+    """Cut ``[B, H, W, C]`` into windows ``[B * n, size, size, C]``, row by row; zeros fill up."""
+    _, rows, columns, _ = x.shape
+    x = F.pad(x, (0, 0, 0, -columns % size, 0, -rows % size))
+    x = x.unflatten(2, (-1, size)).unflatten(1, (-1, size))
+    return x.transpose(2, 3).flatten(0, 2)
+
+
+def merge_windows(windows: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Undo `split_windows`: ``[B * n, size, size, C]`` to ``[B, *grid, C]``."""
+    size = windows.shape[1]
+    rows, columns = (-(-side // size) for side in grid)
+    x = windows.unflatten(0, (-1, rows, columns)).transpose(2, 3)
+    x = x.flatten(3, 4).flatten(1, 2)
+    return x[:, : grid[0], : grid[1]]
+
+
+def distances(table: Tensor, side: int) -> Tensor:
+    """Entries of a table of relative positions for each query and key along one axis.
+
+    Args:
+        table: ``[2 * n - 1, C]``, from the key that is furthest behind the query to the one that
+            is furthest ahead, backwards; resampled linearly where n is not `side`.
+        side: Tokens along the axis.
+
+    Returns:
+        ``[side, side, C]``: ``[q, k]`` is the entry of the distance q - k.
+    """
+    length = 2 * side - 1
+    if len(table) != length:
+        table = F.interpolate(table.T[None], size=length, mode='linear')[0].T
+    index = torch.arange(side, device=table.device)
+    return table[index[:, None] - index[None, :] + side - 1]
