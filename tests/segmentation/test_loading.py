@@ -14,6 +14,9 @@ from PIL import Image
 
 from moca.errors import UserError
 from moca.segmentation import LoadCheckedAnnotations
+from moca.transfer.pairs import DECODED, spread
+from tests.configs.helpers import REPOSITORY, write_cityscapes
+from tools.train import main as train
 
 
 def about(path: Path, size: tuple[int, int] | None = None, **more: Any) -> dict[str, Any]:
@@ -154,3 +157,25 @@ def test_contradictions(
     path = save(tmp_path / 'a.png', np.ones((2, 2), np.uint8))
     with pytest.raises(UserError, match=message):
         LoadCheckedAnnotations(**options)(about(path, **data_set))
+
+
+def test_a_worker_s_error_ends_the_tool_with_the_file_s_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong label map that the look before the run has passed over."""
+    root = write_cityscapes(tmp_path / 'data', train=40)
+    labels = sorted((root / 'gtFine/train').rglob('*.png'))
+    passed_over = sorted(set(range(40)) - set(spread(40, DECODED)))
+    wrong = labels[passed_over[0]]
+    save(wrong, np.full((64, 128), 19, np.uint8))
+    config = tmp_path / 'config.py'
+    arch = dict(_delete_=True, patch_size=16, embed_dim=32, depth=1, num_heads=2)
+    config.write_text(
+        f"_base_ = '{REPOSITORY}/configs/segmentation/driving/linear-bn.py'\n"
+        f'model = dict(backbone=dict(arch={arch}))\n'
+        'train_dataloader = dict(batch_size=40)\n'
+    )
+    arguments = ['--data-root', str(root), '--work-dir', str(tmp_path / 'run')]
+    assert train([str(config), *arguments, '--cfg-options', 'log_level=ERROR']) == 2
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1].startswith(f'error: {wrong}: holds 19, which are neither')
