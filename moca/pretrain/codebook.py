@@ -9,6 +9,7 @@ from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
 from moca.errors import UserError
+from moca.pretrain.losses import tf32_under_autocast
 
 # All of MOCA's L2 normalisations use this (released code).
 NORM_EPS = 1e-5
@@ -75,7 +76,7 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def similarities(self, features: Tensor) -> Tensor:
         """Cosine of each feature ``[..., C]`` to each word: ``[..., K]``, fp32."""
-        with torch.autocast(features.device.type, enabled=False):
+        with tf32_under_autocast(features.device):
             return F.normalize(features.float(), dim=-1, eps=NORM_EPS) @ self.words.T
 
     @torch.no_grad()

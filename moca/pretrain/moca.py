@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from mmengine.dist import get_rank
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
@@ -28,9 +27,7 @@ from moca.pretrain.ema import ema_update, teacher_of
 from moca.pretrain.losses import assignment_kl
 from moca.pretrain.masking import MaskRound, central_tokens, round_sizes
 from moca.pretrain.prototypes import PrototypeGenerator
-
-# Teacher images whose [L, K] similarities exist at a time: 4 x 196 x 4096 fp32 is 13 MB.
-CHUNK_IMAGES = 4
+from moca.pretrain.targets import AssignmentTargets
 
 
 @MODELS.register_module()
@@ -201,27 +198,35 @@ class MOCAPretrain(BaseModel):
         if self.part[0] == 0:
             ema_update(self.teacher.parameters(), self.student.parameters(), self.momentum)
         teacher = self._teach(images)
-        image_target, spreads = self._image_target(teacher)
-        image_prototypes = self.image_prototypes(self.codebook.words)
-        dense_prototypes = self.dense_prototypes(self.codebook.words)
-        kl_image = kl_dense = entropy = images.new_zeros(())
         patches = self.student.embed(images)
-        for mask in draws.rounds:
-            summary, dense = self._predict(patches, mask)
-            image, _ = assignment_kl(summary, image_prototypes, image_target, self.kappa)
-            tokens, round_entropy = assignment_kl(
-                dense.flatten(0, 1), dense_prototypes, self._dense_target(teacher, mask), self.kappa
-            )
-            kl_image, kl_dense = kl_image + image, kl_dense + tokens
-            entropy = entropy + round_entropy / len(draws.rounds)
+        summaries, dense = zip(
+            *(self._predict(patches, mask) for mask in draws.rounds), strict=True
+        )
+        rounds = len(draws.rounds)
+        targets = AssignmentTargets(self.codebook, teacher, self.central, draws.rounds)
+        kl_dense, entropy = assignment_kl(
+            torch.cat(dense, dim=1).flatten(0, 1),
+            self.dense_prototypes(self.codebook.words),
+            targets.dense(),
+            self.kappa,
+            targets.weights,
+        )
+        image_target = targets.image()
+        kl_image, _ = assignment_kl(
+            torch.cat(summaries),
+            self.image_prototypes(self.codebook.words),
+            image_target.repeat(rounds, 1),
+            self.kappa,
+        )
+        kl_image = rounds * kl_image
         # last, because the targets above are made of the words before their update
-        self._update_codebook(teacher, spreads, draws)
+        self._update_codebook(teacher, targets.spreads(), draws)
         return dict(
             loss=self.image_weight * kl_image + self.dense_weight * kl_dense,
             kl_image=kl_image.detach(),
             kl_dense=kl_dense.detach(),
             normaliser=self.codebook.normaliser.clone(),
-            assignment_entropy=entropy,
+            assignment_entropy=entropy / rounds,
             words_in_use=perplexity(image_target.mean(0)),
             words_per_image=perplexity(image_target).mean(),
             momentum=torch.tensor(self.momentum),
@@ -236,9 +241,12 @@ class MOCAPretrain(BaseModel):
             ``image_logits{r}`` ``[2B, K]`` and ``dense_logits{r}`` ``[2B, decoded, K]``.
         """
         teacher = self._teach(images)
+        targets = AssignmentTargets(self.codebook, teacher, self.central, draws.rounds)
+        for _ in targets.dense():
+            pass  # the image target is gathered on the way
         outputs = dict(
             codes=self.codebook.assign(self.codebook.similarities(teacher)),
-            image_target=self._image_target(teacher)[0],
+            image_target=targets.image(),
         )
         # copies, whose BatchNorm may take note of the words
         image_prototypes, dense_prototypes = (
@@ -259,21 +267,6 @@ class MOCAPretrain(BaseModel):
         return self.teacher.tokens(images).patches
 
     @torch.no_grad()
-    def _image_target(self, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean assignment of the central tokens of the *other* view, and each image's spread.
-
-        Returns:
-            ``[2B, K]``, and ``[2B]``: (max cos - mean cos), averaged over the image's tokens.
-        """
-        bags, spreads = [], []
-        for part in teacher.split(CHUNK_IMAGES):
-            cosine = self.codebook.similarities(part)
-            spreads.append((cosine.amax(-1) - cosine.mean(-1)).mean(1))
-            bags.append(self.codebook.assign(cosine[:, self.central]).mean(1))
-        bag1, bag2 = F.normalize(torch.cat(bags), p=1, dim=1).chunk(2)
-        return torch.cat([bag2, bag1]), torch.cat(spreads)
-
-    @torch.no_grad()
     def _update_codebook(self, teacher: Tensor, spreads: Tensor, draws: Draws) -> None:
         """Take note of this part of the batch; after the last, move normaliser and words."""
         number, count = self.part
@@ -288,14 +281,6 @@ class MOCAPretrain(BaseModel):
         for spread in torch.stack(self._spreads).mean(0):
             self.codebook.track(spread)
         self.codebook.update(torch.stack(self._picked).sum(0))
-
-    def _dense_target(self, teacher: Tensor, mask: MaskRound) -> Any:
-        """Assignments of the *same* view at the decoder's positions, made a few rows at a time."""
-        batch, tokens, _ = teacher.shape
-        flat = teacher.flatten(0, 1)
-        offsets = torch.arange(batch, device=teacher.device)[:, None] * tokens
-        rows = (mask.ids_decoded + offsets).reshape(-1)
-        return lambda part: self.codebook.assign(self.codebook.similarities(flat[rows[part]]))
 
     def _predict(self, patches: Tensor, mask: MaskRound) -> tuple[Tensor, Tensor]:
         """The student's image feature ``[2B, C]`` and dense features ``[2B, decoded, D]``."""

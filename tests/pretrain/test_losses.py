@@ -25,11 +25,11 @@ def inputs():
 @pytest.mark.parametrize('chunk', [1, 7, 50, 1024])
 @pytest.mark.parametrize('lazy', [False, True])
 def test_loss_and_gradients_equal_torch(inputs, monkeypatch, chunk, lazy):
-    monkeypatch.setattr(losses, 'CHUNK_ROWS', chunk)
+    monkeypatch.setattr(losses, 'rows_at_once', lambda *_: chunk)
     features, prototypes, targets = inputs
     expected = plain(features, prototypes, targets, 3.0)
     expected_grads = torch.autograd.grad(2 * expected, (features, prototypes))
-    given = (lambda part: targets[part]) if lazy else targets
+    given = iter(targets.split(chunk)) if lazy else targets
     loss, entropy = assignment_kl(features, prototypes, given, 3.0)
     entropies = torch.distributions.Categorical(probs=targets).entropy()
     torch.testing.assert_close(entropy, entropies.mean(), rtol=1e-6, atol=1e-7)
@@ -37,6 +37,22 @@ def test_loss_and_gradients_equal_torch(inputs, monkeypatch, chunk, lazy):
     grads = torch.autograd.grad(2 * loss, (features, prototypes))
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-7)
     for ours, reference in zip(grads, expected_grads, strict=True):
+        torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-7)
+
+
+def test_rows_count_by_their_weights(inputs):
+    features, prototypes, targets = inputs
+    weights = torch.rand(50, generator=torch.Generator().manual_seed(1))
+    log_p = F.log_softmax(3.0 * features @ prototypes.T, dim=-1)
+    expected = weights @ F.kl_div(log_p, targets, reduction='none').sum(1)
+    expected_grads = torch.autograd.grad(expected, (features, prototypes))
+    loss, entropy = assignment_kl(features, prototypes, iter(targets.split(9)), 3.0, weights)
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-7)
+    entropies = torch.distributions.Categorical(probs=targets).entropy()
+    torch.testing.assert_close(entropy, weights @ entropies, rtol=1e-6, atol=1e-7)
+    for ours, reference in zip(
+        torch.autograd.grad(loss, (features, prototypes)), expected_grads, strict=True
+    ):
         torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-7)
 
 
