@@ -39,6 +39,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar='N',
         help='train on N pictures, the published subset number SEED modulo 5, for as many epochs',
     )
+    parser.add_argument(
+        '--epochs',
+        type=int,
+        choices=[12, 25, 50, 100],
+        help="a shorter run of ViTDet's recipes [100]",
+    )
     parser.add_argument('--seed', type=int, help='of all random numbers [0]')
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help="scale lr by batch over the recipe's batch"

@@ -1,6 +1,15 @@
-"""What mmdet lacks: a simple feature pyramid and predictors that stay in full precision."""
+"""What mmdet lacks: pyramids of a plain ViT and predictors that stay in full precision."""
 
+from moca.detection.gradients import HalfPrecisionGradients
 from moca.detection.precision import Fp32Conv2d, Fp32Linear, Fp32RPNHead
+from moca.detection.rescaled_fpn import RescaledFPN
 from moca.detection.simple_pyramid import SimpleFeaturePyramid
 
-__all__ = ['Fp32Conv2d', 'Fp32Linear', 'Fp32RPNHead', 'SimpleFeaturePyramid']
+__all__ = [
+    'Fp32Conv2d',
+    'Fp32Linear',
+    'Fp32RPNHead',
+    'HalfPrecisionGradients',
+    'RescaledFPN',
+    'SimpleFeaturePyramid',
+]

@@ -71,11 +71,11 @@ def set_arch(cfg: Config, arch: ArchSpec) -> None:
       backbone's width, a list of it, or the sum of such a list;
     - ``num_heads`` of a decoder as wide as the backbone, at the same width per head or the next
       that divides it;
-    - positive ``out_indices``, kept at the same share of the depth (blocks 3, 5, 7, 11 of 12
-      become 7, 11, 15, 23 of 24);
-    - a detector's strides, where the patch size differs;
+    - positive ``out_indices`` and ``global_blocks``, kept at the same share of the depth (blocks
+      3, 5, 7, 11 of 12 become 7, 11, 15, 23 of 24);
     - ``rescales`` of `Feature2Pyramid`, so that its strides in pixels stay (patches of 8 are
-      rescaled by 2, 1, .5, .25, as iBOT does), as far as it can do that.
+      rescaled by 2, 1, .5, .25, as iBOT does), as far as it can do that;
+    - a detector's strides, where the patch size differs and they did not stay.
 
     Raises:
         UserError: if the architecture is unknown, or the config has no backbone with one.
@@ -85,15 +85,18 @@ def set_arch(cfg: Config, arch: ArchSpec) -> None:
         raise UserError(f'--arch: {cfg.filename} has no model.backbone.arch to change.')
     old, new = vit_dimensions(backbone['arch']), vit_dimensions(arch)
     backbone['arch'] = arch
-    if 'out_indices' in backbone:
-        backbone['out_indices'] = tuple(
-            index if index < 0 else max((index + 1) * new.depth // old.depth, 1) - 1
-            for index in backbone['out_indices']
-        )
-    for name, part in cfg.model.items():
-        if name != 'backbone':
-            for node in nested_dicts(part):
-                _rescale(node, old, new)
+    for field in ('out_indices', 'global_blocks'):
+        if field in backbone:
+            backbone[field] = tuple(
+                index if index < 0 else max((index + 1) * new.depth // old.depth, 1) - 1
+                for index in backbone[field]
+            )
+    nodes = [
+        n for name, part in cfg.model.items() if name != 'backbone' for n in nested_dicts(part)
+    ]
+    kept = any([_keep_strides(node, old, new) for node in nodes])
+    for node in nodes:
+        _rescale(node, old, new, strides=not kept)
 
 
 def set_checkpoint(
@@ -120,7 +123,16 @@ def set_checkpoint(
     )
 
 
-def _rescale(node: dict[str, Any], old: ViTDimensions, new: ViTDimensions) -> None:
+def _keep_strides(node: dict[str, Any], old: ViTDimensions, new: ViTDimensions) -> bool:
+    """Change the ratios of a pyramid to keep its strides, if it can; returns whether it did."""
+    rescales = [value * new.patch_size / old.patch_size for value in node.get('rescales', ())]
+    if not rescales or not set(rescales) <= set(_RESCALES):
+        return False
+    node['rescales'] = rescales
+    return True
+
+
+def _rescale(node: dict[str, Any], old: ViTDimensions, new: ViTDimensions, strides: bool) -> None:
     """Change the fields of one dict of a model's config that follow from the architecture."""
     inputs = node.get('in_channels')
     sum_of_inputs = sum(inputs) if isinstance(inputs, list | tuple) else None
@@ -136,13 +148,9 @@ def _rescale(node: dict[str, Any], old: ViTDimensions, new: ViTDimensions) -> No
         elif value == sum_of_inputs and value is not None and value % old.embed_dim == 0:
             node[field] = value // old.embed_dim * new.embed_dim
     for field in _STRIDE_FIELDS:
-        if field in node and new.patch_size != old.patch_size:
-            strides = [value * new.patch_size / old.patch_size for value in node[field]]
-            node[field] = [int(value) if value.is_integer() else value for value in strides]
-    if 'rescales' in node:
-        rescales = [value * new.patch_size / old.patch_size for value in node['rescales']]
-        if set(rescales) <= set(_RESCALES):
-            node['rescales'] = rescales
+        if strides and field in node and new.patch_size != old.patch_size:
+            values = [value * new.patch_size / old.patch_size for value in node[field]]
+            node[field] = [int(value) if value.is_integer() else value for value in values]
 
 
 def leaf_datasets(dataset: dict[str, Any]) -> list[dict[str, Any]]:

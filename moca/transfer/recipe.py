@@ -61,6 +61,40 @@ def shorten(cfg: Config, share: float) -> None:
             section[field] = min(section[field], length)
 
 
+def set_epochs(cfg: Config, epochs: int) -> None:
+    """Apply ``--epochs``: a recipe's length, warm-up, milestones and all, times a ratio.
+
+    As detectron2 makes ViTDet's 75 epochs from 100. The run is then of another protocol, named
+    after its length, without published results.
+
+    Args:
+        cfg: the run's; ``protocol.epochs`` is the recipe's length.
+        epochs: at most as many.
+
+    Raises:
+        UserError: the recipe names no epochs, or fewer.
+    """
+    recipe = cfg.protocol.get('epochs')
+    if not recipe:
+        raise UserError(
+            f'--epochs {epochs}: {cfg.filename} has no protocol.epochs, so its length is a part of '
+            'the protocol. Choose a recipe of ViTDet, or set train_cfg.max_iters and '
+            'param_scheduler with --cfg-options.'
+        )
+    if epochs > recipe:
+        raise UserError(f'--epochs {epochs}: the recipe of {cfg.filename} has {recipe}.')
+    if epochs == recipe:
+        return
+    shorten(cfg, epochs / recipe)
+    protocol = cfg.protocol
+    protocol.update(
+        name=f'{protocol.name}_{epochs}ep',
+        title=f'{protocol.get("title", protocol.name)}, {epochs} epochs',
+        published=None,
+        epochs=epochs,
+    )
+
+
 def warn_of_batch(runner: Runner) -> None:
     """Learning rates belong to a batch size: say so where the recipe's is not met."""
     scaling = runner.cfg.get('auto_scale_lr') or {}

@@ -24,7 +24,7 @@ from moca.transfer.labels import (
 )
 from moca.transfer.overrides import set_arch, set_checkpoint, set_data_root
 from moca.transfer.protocol_check import check_protocol
-from moca.transfer.recipe import check_scaling, warn_of_batch, warn_of_schedule
+from moca.transfer.recipe import check_scaling, set_epochs, warn_of_batch, warn_of_schedule
 from moca.transfer.record import RunRecordHook, check_earlier_run
 from moca.transfer.subset import set_subset
 
@@ -81,6 +81,9 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
     if args.auto_scale_lr:
         cfg.merge_from_dict({'auto_scale_lr.enable': True})
     check_scaling(cfg)
+    epochs = getattr(args, 'epochs', None)
+    if epochs is not None:
+        set_epochs(cfg, epochs)
     checkpoint = _prepare_checkpoint(cfg, args)
     arch = arch_label(cfg.model.backbone.arch)
     seed = (cfg.get('randomness') or {}).get('seed')
@@ -96,6 +99,7 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
     subset = None
     if count is not None:
         subset = set_subset(cfg, count, seed)
+    if count is not None or epochs is not None:
         lengths = ('train_cfg', 'param_scheduler', 'default_hooks')  # options win over these, too
         options = args.cfg_options
         merge_options(cfg, {k: v for k, v in options.items() if k.split('.')[0] in lengths})

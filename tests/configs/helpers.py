@@ -135,6 +135,8 @@ def _divide(node: Any, factor: int) -> None:
             if key in _SIZES and isinstance(value, int | list | tuple):
                 many = isinstance(value, list | tuple)
                 node[key] = tuple(v // factor for v in value) if many else value // factor
+            elif key == 'scales' and isinstance(value[0], tuple):
+                node[key] = [tuple(v // factor for v in size) for size in value]
             else:
                 _divide(value, factor)
     elif isinstance(node, list | tuple):

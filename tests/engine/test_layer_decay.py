@@ -89,6 +89,9 @@ def test_every_parameter_has_the_published_rate_and_decay() -> None:
         ('segmentation/cityscapes/upernet', 1e-4, 0.65, 0.05, ()),
         # ViTDet: AdamW 1e-4, wd .1 (norms and pos_embed 0), layer decay .7
         ('detection/coco/mask-rcnn_sfp', 1e-4, 0.7, 0.1, ('pos_embed',)),
+        # iBOT and CAE on COCO: AdamW 1e-4 and 3e-4, wd .05, layer decay .75
+        ('detection/coco/cascade-mask-rcnn_1x', 1e-4, 0.75, 0.05, ()),
+        ('detection/coco/mask-rcnn_1x', 3e-4, 0.75, 0.05, ()),
     ],
 )
 def test_protocols_follow_their_published_rule(

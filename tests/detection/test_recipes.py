@@ -1,0 +1,248 @@
+"""The COCO recipes against the numbers of their sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmcv.transforms import Compose
+from mmdet.structures.mask import BitmapMasks
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
+from torch.nn.parallel import DistributedDataParallel
+
+from moca.detection import HalfPrecisionGradients
+from moca.engine.distributed import replace_sync_bn
+from moca.errors import UserError
+from moca.transfer.overrides import nested_dicts, set_arch
+from moca.transfer.recipe import set_epochs, warn_of_schedule
+from moca.transfer.run import prepare_training
+from tests.configs.helpers import REPOSITORY, TINY_ARCH, shrink, train_args, write_coco
+
+COCO = REPOSITORY / 'configs/detection/coco'
+ONE_X = ('mask-rcnn_1x', 'mask-rcnn_1x_frozen', 'cascade-mask-rcnn_1x')
+VITDET = ('vitdet_mask-rcnn', 'vitdet_cascade-mask-rcnn')
+
+
+def read(name: str) -> Config:
+    return Config.fromfile(COCO / f'{name}.py')
+
+
+def milestones(cfg: Config) -> list[float]:
+    """Shares of the run after which the learning rate falls."""
+    return [step / cfg.train_cfg.max_iters for step in cfg.param_scheduler[1].milestones]
+
+
+@pytest.mark.parametrize(
+    ('name', 'batch', 'steps'),
+    [
+        ('mask-rcnn_1x', 32, (9, 11)),
+        ('mask-rcnn_1x_frozen', 32, (9, 11)),
+        ('cascade-mask-rcnn_1x', 16, (8, 11)),
+    ],
+)
+def test_twelve_epochs(name: str, batch: int, steps: tuple[int, int]) -> None:
+    cfg = read(name)
+    assert cfg.auto_scale_lr.base_batch_size == batch
+    # train2017 has 117,266 images with objects; a last, smaller batch counts
+    assert cfg.train_cfg.max_iters == 12 * -(-117_266 // batch)
+    assert milestones(cfg) == pytest.approx([step / 12 for step in steps])
+    assert cfg.param_scheduler[0].end == 500
+
+
+@pytest.mark.parametrize('name', VITDET)
+@pytest.mark.parametrize('epochs', [12, 25, 50, 100])
+def test_epochs_of_vitdet(name: str, epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = read(name)
+    title, published = cfg.protocol.name, cfg.protocol.published
+    set_epochs(cfg, epochs)
+    # 100 ep = 184375 iters * 64 images/iter / 118000 images/ep
+    assert cfg.train_cfg.max_iters == pytest.approx(epochs * 118_000 / 64, abs=1)
+    assert milestones(cfg) == pytest.approx([8 / 9, 26 / 27], abs=1e-4)
+    assert cfg.param_scheduler[0].end == pytest.approx(250 * epochs / 100, abs=1)
+    logged: list[str] = []
+    monkeypatch.setattr(
+        'moca.transfer.recipe.print_log', lambda text, *_, **__: logged.append(text)
+    )
+    warn_of_schedule(SimpleNamespace(cfg=cfg, logger=None))  # type: ignore[arg-type]
+    assert not logged
+    if epochs == 100:
+        assert (cfg.protocol.name, cfg.protocol.published) == (title, published)
+    else:  # no row of a leaderboard mixes lengths
+        assert (cfg.protocol.name, cfg.protocol.published) == (f'{title}_{epochs}ep', None)
+
+
+def test_epochs_of_the_command_line(tmp_path: Path) -> None:
+    data = write_coco(tmp_path / 'coco')
+    config = COCO / 'vitdet_mask-rcnn.py'
+    arguments: list[Any] = ['--data-root', data, '--epochs', '25']
+    cfg, record = prepare_training(train_args(config, *arguments))
+    assert record['protocol'] == 'coco_vitdet_maskrcnn_25ep'
+    assert 'coco_vitdet_maskrcnn_25ep' in cfg.work_dir
+    assert cfg.train_cfg.max_iters == 46_094
+    arguments += ['--cfg-options', 'train_cfg.val_interval=77']
+    cfg, _ = prepare_training(train_args(config, *arguments))
+    assert (cfg.train_cfg.max_iters, cfg.train_cfg.val_interval) == (46_094, 77)
+
+
+@pytest.mark.parametrize('name', [*ONE_X, 'mask-rcnn_sfp'])
+def test_epochs_where_the_recipe_names_none(name: str) -> None:
+    with pytest.raises(UserError, match=rf'--epochs 25: .*{name}\.py has no protocol\.epochs'):
+        set_epochs(read(name), 25)
+
+
+@pytest.mark.parametrize('name', VITDET)
+def test_layer_decay_of_vitdet(name: str) -> None:
+    """get_vit_lr_decay_rate of detectron2, of every parameter."""
+    cfg = shrink(read(name))
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    found = {
+        parameter_name: (group['lr'], group['weight_decay'])
+        for group in wrapper.optimizer.param_groups
+        for parameter_name in group['param_names']
+    }
+    depth = TINY_ARCH['depth']
+    trained = {key: value for key, value in model.named_parameters() if value.requires_grad}
+    assert set(found) == set(trained)
+    assert any('rel_pos' in key for key in trained)
+    for key, parameter in trained.items():
+        layer = depth + 1
+        if key.startswith('backbone.pos_embed') or '.patch_embed' in key:
+            layer = 0
+        elif '.blocks.' in key:
+            layer = int(key[key.find('.blocks.') :].split('.')[2]) + 1
+        decays = parameter.ndim > 1 and not key.endswith('pos_embed')
+        rate = 1e-4 * 0.7 ** (depth + 1 - layer)
+        assert found[key] == pytest.approx((rate, 0.1 if decays else 0.0)), key
+
+
+@pytest.mark.parametrize(
+    ('name', 'agnostic', 'decoded', 'loss', 'norm'),
+    [
+        ('cascade-mask-rcnn_1x', False, True, dict(type='GIoULoss', loss_weight=10.0), 'SyncBN'),
+        (
+            'vitdet_cascade-mask-rcnn',
+            True,
+            False,
+            dict(type='L1Loss', loss_weight=1.0),
+            'LayerNorm2d',
+        ),
+    ],
+)
+def test_stages(name: str, agnostic: bool, decoded: bool, loss: dict, norm: str) -> None:
+    cfg = shrink(read(name))
+    stages = [stage.assigner for stage in cfg.model.train_cfg.rcnn]
+    assert [stage.pos_iou_thr for stage in stages] == [0.5, 0.6, 0.7]
+    assert all(stage.pos_iou_thr == stage.neg_iou_thr == stage.min_pos_iou for stage in stages)
+    for head in cfg.model.roi_head.bbox_head:
+        assert head.loss_bbox == loss
+        assert head.norm_cfg.type == norm
+        assert head.get('reg_decoded_bbox', False) == decoded
+    init_default_scope(cfg.default_scope)
+    heads = MODELS.build(cfg.model).roi_head.bbox_head
+    assert [len(head.shared_convs) for head in heads] == [4, 4, 4]
+    assert {head.fc_reg.out_features for head in heads} == {4 if agnostic else 4 * 80}
+    # detectron2's weights of the box transform, which are one over mmdet's deviations
+    weights = [1 / head.bbox_coder.stds[0] for head in heads]
+    assert weights == pytest.approx([10, 20, 30], rel=0.02)
+
+
+def test_windows_of_vitdet_and_of_a_larger_vit() -> None:
+    cfg = read('vitdet_mask-rcnn')
+    # ViTDet's window_block_indexes are the others
+    blocks = set(range(12)) - {0, 1, 3, 4, 6, 7, 9, 10}
+    assert set(cfg.model.backbone.global_blocks) == blocks
+    set_arch(cfg, 'vit_large_patch16')
+    assert cfg.model.backbone.global_blocks == (5, 11, 17, 23)
+
+
+def test_strides_stay_with_patches_of_8() -> None:
+    cfg = read('mask-rcnn_1x')
+    set_arch(cfg, 'vit_base_patch8')
+    assert cfg.model.neck.rescales == [2, 1, 0.5, 0.25]
+    assert cfg.model.rpn_head.anchor_generator.strides == [4, 8, 16, 32, 64]
+    assert cfg.model.roi_head.bbox_roi_extractor.featmap_strides == [4, 8, 16, 32]
+    set_arch(cfg, 'vit_small_patch14_dinov2')  # maps of 7, 14, ... pixels at 2, 1, ...
+    assert cfg.model.neck.embed_dim == 384
+    assert cfg.model.rpn_head.anchor_generator.strides == [7, 14, 28, 56, 112]
+
+
+@pytest.mark.parametrize('name', ONE_X)
+def test_without_sync_bn(name: str) -> None:
+    cfg = read(name)
+    stages = 3 if 'cascade' in name else 1
+    assert replace_sync_bn(cfg) == 1 + stages
+    assert not any(node.get('type') == 'SyncBN' for node in nested_dicts(cfg.model))
+
+
+def test_multi_scale_and_crop() -> None:
+    """Short sides of 480 to 800; crops of 384 to 600 pixels before that for about half of them."""
+    init_default_scope('mmdet')
+    steps = [dict(step) for step in read('mask-rcnn_1x').train_pipeline[2:-1]]
+    augment = Compose([TRANSFORMS.build(step) for step in steps])
+    np.random.seed(0)
+    sides, shapes = set(), set()
+    for _ in range(60):
+        results = augment(picture(480, 640))
+        height, width = results['img_shape']
+        sides.add(min(height, width))
+        assert max(height, width) <= 1333
+        assert results['gt_masks'].masks.shape[1:] == (height, width)
+        shapes.add(round(width / height, 2))
+    allowed = set(range(480, 801, 32))
+    assert len(sides & allowed) > 6
+    assert {s for s in sides if min(abs(s - a) for a in allowed) > 1} == set()
+    assert len(shapes) > 10  # 4 : 3 unless cropped
+
+
+def test_large_scale_jitter() -> None:
+    init_default_scope('mmdet')
+    steps = [dict(step) for step in read('vitdet_mask-rcnn').train_pipeline[2:-1]]
+    jitter = Compose([TRANSFORMS.build(step) for step in steps])
+    np.random.seed(0)
+    longest = [max(jitter(picture(96, 128))['img_shape']) for _ in range(60)]
+    assert max(longest) == 1024  # cropped; smaller ones are padded by the preprocessor
+    assert min(longest) < 300
+    assert read('vitdet_mask-rcnn').model.data_preprocessor.pad_size_divisor == 1024
+
+
+def picture(height: int, width: int) -> dict[str, Any]:
+    """What mmdet's loading gives: a picture with one box and mask over most of it."""
+    from mmdet.structures.bbox import HorizontalBoxes
+
+    masks = np.ones((1, height, width), np.uint8)
+    return dict(
+        img=np.zeros((height, width, 3), np.uint8),
+        img_shape=(height, width),
+        gt_bboxes=HorizontalBoxes(torch.tensor([[4.0, 4.0, width - 4.0, height - 4.0]])),
+        gt_bboxes_labels=np.zeros(1, np.int64),
+        gt_ignore_flags=np.zeros(1, bool),
+        gt_masks=BitmapMasks(masks, height, width),
+    )
+
+
+def test_gradients_are_compressed_where_there_is_something_to_share(tmp_path: Path) -> None:
+    logger = SimpleNamespace(info=lambda text: None)
+    single = torch.nn.Linear(3, 2)
+    HalfPrecisionGradients().before_train(SimpleNamespace(model=single, logger=logger))
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{tmp_path / "store"}', rank=0, world_size=1
+    )
+    try:
+        shared = DistributedDataParallel(torch.nn.Linear(3, 2))
+        HalfPrecisionGradients().before_train(SimpleNamespace(model=shared, logger=logger))
+        x = torch.randn(4, 3)
+        shared(x).sum().backward()
+        exact = x.sum(0)
+        gradient = shared.module.weight.grad[0]
+        assert torch.equal(gradient, exact.half().float())
+        assert not torch.equal(gradient, exact)
+    finally:
+        torch.distributed.destroy_process_group()
