@@ -1,7 +1,8 @@
-"""What mmseg lacks: checked labels, a linear head with normalised inputs, mIoU over what occurs."""
+"""What mmseg lacks: checked labels, a linear head, mIoU over what occurs, windows in batches."""
 
 from moca.segmentation.linear_head import LinearSegHead
 from moca.segmentation.loading import LoadCheckedAnnotations
 from moca.segmentation.metrics import PresentIoUMetric
+from moca.segmentation.slide import SlidingEncoderDecoder
 
-__all__ = ['LinearSegHead', 'LoadCheckedAnnotations', 'PresentIoUMetric']
+__all__ = ['LinearSegHead', 'LoadCheckedAnnotations', 'PresentIoUMetric', 'SlidingEncoderDecoder']

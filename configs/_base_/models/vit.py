@@ -5,7 +5,7 @@ architecture and every width that follows from it.
 """
 
 model = dict(
-    type='EncoderDecoder',
+    type='SlidingEncoderDecoder',
     data_preprocessor=dict(
         type='SegDataPreProcessor',
         mean=[123.675, 116.28, 103.53],
@@ -19,5 +19,6 @@ model = dict(
         type='PlainViT', arch='vit_base_patch16', out_indices=(-1,), final_norm=True, frozen=False
     ),
     train_cfg=dict(),
-    test_cfg=dict(mode='slide'),
+    # Scores need the classes of pixels only; logits at full resolution would be most of the memory.
+    test_cfg=dict(mode='slide', keep_logits=False),
 )
