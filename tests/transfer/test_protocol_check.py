@@ -37,8 +37,8 @@ def test_our_protocols_pass(path: Path) -> None:
         theirs = before[f'{split}_dataloader']['dataset']['pipeline']
         ours = cfg[f'{split}_dataloader'].dataset.pipeline
         for step, old in zip(ours, theirs, strict=True):
-            if old['type'] == 'LoadAnnotations':
-                old = dict(type='LoadCheckedAnnotations', num_classes=cfg.num_classes)
+            if old['type'] in ('LoadAnnotations', 'LoadCheckedAnnotations'):
+                old = dict(old, type='LoadCheckedAnnotations', num_classes=cfg.num_classes)
             assert dict(step) == old
     assert sum(s['type'] == 'LoadCheckedAnnotations' for s in cfg.train_dataloader.dataset.pipeline)
 
