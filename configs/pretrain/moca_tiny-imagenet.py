@@ -4,7 +4,8 @@ Source: MOCA v0.9 with choices of ours, marked below; no published score.
 Command:
     python tools/pretrain.py configs/pretrain/moca_tiny-imagenet.py --amp \\
         --data-root data/tiny-imagenet-200/train --knn data/tiny-imagenet-200/train
-Cost: 100 epochs of N pictures are 3 N steps of 32; made for a few thousand pictures.
+Cost: 100 epochs of N pictures are 3 N steps of 32; made for a few thousand pictures. Seen: 2480
+steps in about an hour of one CPU core in bfloat16 (README).
 """
 
 _base_ = ['./moca_small.py']

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import Any
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from timm.models.vision_transformer import Block
 from torch import nn
+
+from moca.errors import UserError
 
 
 def compile_blocks(model: nn.Module) -> int:
@@ -27,6 +32,16 @@ class CompileBlocks(Hook):
     """`compile_blocks` before training."""
 
     def before_train(self, runner: Any) -> None:
-        """Compile in place."""
+        """Compile in place.
+
+        Raises:
+            UserError: There is no C++ compiler, which torch.compile needs on a CPU.
+        """
+        compiler = os.environ.get('CXX') or 'g++'
+        if not torch.cuda.is_available() and shutil.which(compiler) is None:
+            raise UserError(
+                f'--compile: torch.compile needs a C++ compiler on a CPU: there is no {compiler}. '
+                'Install one (Debian: g++), name it in the variable CXX, or leave --compile out.'
+            )
         count = compile_blocks(runner.model)
         runner.logger.info(f'{count} blocks will be compiled; the first steps are slow.')

@@ -119,8 +119,9 @@ def train_on_parts(
         count: ``optim_wrapper.accumulative_counts``.
 
     Returns:
-        What the model reports, averaged over the parts, and the batch; of several parts only what
-        they say of their pictures: the one-dimensional tensors and the lists of samples, joined.
+        What the model reports, averaged over the parts that report it, and the batch; of several
+        parts only what they say of their pictures: the one-dimensional tensors and the lists of
+        samples, joined.
     """
     method = runner.model.module if is_model_wrapper(runner.model) else runner.model
     outputs: list[dict[str, Tensor]] = []
@@ -133,9 +134,16 @@ def train_on_parts(
             return outputs[0], batch
         about.append({key: value for key, value in batch.items() if _is_list(key, value)})
     return (
-        {name: torch.stack([part[name] for part in outputs]).mean(0) for name in outputs[0]},
+        {name: torch.stack(values).mean(0) for name, values in _by_name(outputs).items()},
         {key: _join([part[key] for part in about]) for key in about[0]},
     )
+
+
+def _by_name(outputs: list[dict[str, Tensor]]) -> dict[str, list[Tensor]]:
+    values: dict[str, list[Tensor]] = {}
+    for name, value in chain.from_iterable(part.items() for part in outputs):
+        values.setdefault(name, []).append(value)
+    return values
 
 
 def _is_list(key: str, value: object) -> bool:

@@ -24,13 +24,13 @@ class WatchTraining(RuntimeInfoHook):
     the device several times a step. Here they stay tensors until the next log line or checkpoint,
     when all of them are fetched together: the log shows the same averages. The norm of the
     gradients is treated likewise, and ``images_per_second`` is added: over all processes, with
-    loading and checkpoints in it and without validation.
+    loading in it and without validation.
 
-    A loss that is no longer a number stops the run, at the next log line and before any checkpoint
-    of the broken weights.
+    A loss, a gradient or a weight that is no longer a number stops the run, at the next log line
+    and before any checkpoint of the broken weights. (float16 steps over gradients that overflow.)
 
     Raises:
-        UserError: Naming the losses, the step, the learning rate and the first files.
+        UserError: Naming what is broken, the step, the learning rate and the first files.
     """
 
     def __init__(self) -> None:
@@ -97,8 +97,11 @@ class WatchTraining(RuntimeInfoHook):
             self._report(runner)
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Let no broken weights be saved."""
+        """Let no broken weights be saved, and save the log with all of its values."""
         self._report(runner)
+        _check_weights(runner, checkpoint['state_dict'])
+        if 'message_hub' in checkpoint:
+            checkpoint['message_hub'] = runner.message_hub.state_dict()
 
     def after_train(self, runner: Any) -> None:
         """Look at the last steps."""
@@ -137,10 +140,12 @@ def _check(
     runner: Any, iteration: int, numbers: dict[str, float], rate: float, files: list[str]
 ) -> None:
     # float16 skips a step whose gradients overflow and lowers its loss scale: no failure
+    scaler = getattr(runner.optim_wrapper, 'scaler', None)
+    allowed = {'grad_norm'} if scaler is not None and scaler.is_enabled() else set()
     broken = [
         f'{name} is {number}'
         for name, number in numbers.items()
-        if not math.isfinite(number) and name != 'grad_norm'
+        if not math.isfinite(number) and name not in allowed
     ]
     if not broken:
         return
@@ -152,9 +157,28 @@ def _check(
     )
 
 
-def _first_pictures(runner: Any, batch: dict[str, Any], count: int = 4) -> list[str]:
+def _check_weights(runner: Any, state: dict[str, Any]) -> None:
+    """By their norms, which cost little beside writing them; an infinite one makes its norm so."""
+    values = {
+        name: value.detach()
+        for name, value in state.items()
+        if isinstance(value, Tensor) and value.is_floating_point() and value.numel()
+    }
+    norms = _numbers([value.float().norm() for value in values.values()])
+    broken = [name for name, norm in zip(values, norms, strict=True) if not math.isfinite(norm)]
+    if broken:
+        raise UserError(
+            f'step {runner.iter + 1}: {broken[0]} and {len(broken) - 1} other weights are no '
+            f'longer numbers, and are not saved. The last checkpoint in {runner.work_dir} is from '
+            'before. Lower the learning rate, clip gradients (optim_wrapper.clip_grad) or use '
+            'float32 (no --amp), then --resume.'
+        )
+
+
+def _first_pictures(runner: Any, batch: Any, count: int = 4) -> list[str]:
     """Files of a batch, as pre-training's data set and as mmseg's and mmdet's name them."""
-    if 'index' in batch:
-        dataset = runner.train_dataloader.dataset
+    dataset = runner.train_dataloader.dataset
+    if 'index' in batch and hasattr(dataset, 'path'):
         return [str(dataset.path(index)) for index in batch['index'][:count].tolist()]
-    return [str(sample.img_path) for sample in batch.get('data_samples', [])[:count]]
+    samples = list(batch.get('data_samples') or [])[:count]
+    return [str(sample.img_path) for sample in samples if 'img_path' in sample]

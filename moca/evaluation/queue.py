@@ -29,6 +29,8 @@ from moca.transfer.overrides import set_arch
 RANDOM = 'random'
 """In the place of a checkpoint: random weights."""
 
+_TRAIN = Path(__file__).parents[2] / 'tools' / 'train.py'
+
 POLL = 1.0
 """Seconds between looks at the running process."""
 
@@ -41,21 +43,28 @@ class Job:
 
     Attributes:
         title: task, checkpoint, seed and subset, to be read.
+        checkpoint: file, or `RANDOM`.
         folder: its work dir.
         arguments: of `tools/train.py`.
     """
 
     title: str
+    checkpoint: str
     folder: Path
     arguments: tuple[str, ...]
 
     @property
+    def record(self) -> dict[str, Any]:
+        """What is in its folder so far; empty if nothing."""
+        try:
+            return dict(json.loads((self.folder / RECORD).read_text()))
+        except (OSError, ValueError):
+            return {}
+
+    @property
     def finished(self) -> bool:
         """Whether its result is there."""
-        try:
-            return json.loads((self.folder / RECORD).read_text()).get('status') == 'finished'
-        except (OSError, ValueError):
-            return False
+        return self.record.get('status') == 'finished'
 
 
 @dataclass(frozen=True)
@@ -101,7 +110,28 @@ def make_jobs(plan: Plan) -> list[Job]:
         configs.items(), plan.subsets, plan.seeds, plan.checkpoints
     ):
         jobs.append(_job(task, cfg, checkpoint, seed, subset, plan))
+    _check_folders(jobs)
     return jobs
+
+
+def _check_folders(jobs: Sequence[Job]) -> None:
+    """Two runs in one folder would pass for each other, and so would another file's result."""
+    taken: dict[Path, Job] = {}
+    for job in jobs:
+        other = taken.setdefault(job.folder, job)
+        if other is not job:
+            raise UserError(
+                f'{job.checkpoint} and {other.checkpoint} would both be measured in {job.folder}, '
+                'which is named after the file. Rename one of them, or put it below another folder '
+                'as epoch_N.pth.'
+            )
+        measured = (job.record.get('checkpoint') or {}).get('path')
+        wanted = None if job.checkpoint == RANDOM else str(Path(job.checkpoint).resolve())
+        if job.record and (measured and str(Path(measured).resolve())) != wanted:
+            raise UserError(
+                f'{job.folder} has measured {measured or "random weights"}, not {job.checkpoint}. '
+                'Rename the checkpoint, or move that folder away.'
+            )
 
 
 def task_config(task: str, plan: Plan) -> Config:
@@ -146,7 +176,7 @@ def _job(task: str, cfg: Config, checkpoint: str, seed: int, subset: int | None,
     title = f'{task}, {measured["name"]}, seed {seed}'
     if subset is not None:
         title += f', {subset} pictures'
-    return Job(title, folder, (*arguments, '--work-dir', str(folder), *plan.options))
+    return Job(title, checkpoint, folder, (*arguments, '--work-dir', str(folder), *plan.options))
 
 
 class Process(Protocol):
@@ -178,7 +208,7 @@ def launcher(kind: str, gpus: int) -> Launch:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open('w') as out:
             return subprocess.Popen(
-                [*command, 'tools/train.py', *arguments, *suffix],
+                [*command, str(_TRAIN), *arguments, *suffix],
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env=os.environ | {'PYTHONUNBUFFERED': '1'},

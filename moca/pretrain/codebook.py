@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from mmengine.dist import get_world_size
+from mmengine.dist import get_rank, get_world_size
 from torch import Tensor, nn
 
 from moca.errors import UserError
+from moca.pretrain.draws import Draws
 from moca.pretrain.losses import tf32_under_autocast
 
 # All of MOCA's L2 normalisations use this (released code).
@@ -33,7 +34,7 @@ class Codebook(nn.Module):
         decay: Of the running normaliser; .99.
 
     Raises:
-        UserError: ``num_words`` is no multiple of ``words_per_step``.
+        UserError: ``num_words`` is no multiple of ``words_per_step``, or another is out of range.
     """
 
     words: Tensor
@@ -51,13 +52,24 @@ class Codebook(nn.Module):
         decay: float = 0.99,
     ) -> None:
         super().__init__()
-        if words_per_step < 1 or num_words % words_per_step:
+        if words_per_step < 1 or num_words < 1 or num_words % words_per_step:
             raise UserError(
-                f'num_words={num_words} is no multiple of words_per_step={words_per_step}.'
+                f'num_words={num_words} is no multiple of words_per_step={words_per_step}: the '
+                'queue must turn over in whole steps. Give whole numbers above 0 that divide.'
+            )
+        if not inv_delta > 0:
+            raise UserError(f'inv_delta={inv_delta}: give a number above 0; the paper has 10.')
+        if not 0 <= decay < 1:
+            raise UserError(
+                f'normaliser_decay={decay}: give a number in [0, 1); the paper has .99.'
             )
         self.words_per_step = words_per_step
         self.inv_delta = inv_delta
         self.decay = decay
+        # of the parts of a step before the last one
+        self._spreads: list[Tensor] = []
+        self._picked: list[Tensor] = []
+        self._usages: list[Tensor] = []
         self.register_buffer('words', torch.zeros(num_words, dim))
         self.register_buffer('pointer', torch.zeros(1, dtype=torch.long))
         self.register_buffer('normaliser', torch.zeros(1))
@@ -138,3 +150,44 @@ class Codebook(nn.Module):
         self.pointer.add_(len(picked)).remainder_(len(self.words))
         self.frozen_normaliser.copy_(self.normaliser)
         self.updates.add_(1)
+
+    @torch.no_grad()
+    def step(
+        self,
+        part: tuple[int, int],
+        features: Tensor,
+        draws: Draws,
+        spreads: Tensor,
+        usage: Tensor,
+    ) -> dict[str, Tensor]:
+        """Take note of a part of the step's batch; after the last, move normaliser and words.
+
+        Args:
+            part: Its number and how many there are.
+            features: Teacher tokens of its images, ``cat(view1, view2)``, ``[2B, L, C]``.
+            draws: The random choices.
+            spreads: (max cos - mean cos), averaged over each image's tokens, ``[2B]``.
+            usage: The mean assignment of its images, ``[K]``.
+
+        Returns:
+            Nothing, and after the last part: ``normaliser``, and ``words_in_use``, the perplexity
+            of the mean assignment of all images of all processes.
+        """
+        number, count = part
+        if number == 0:
+            self._spreads, self._picked, self._usages = [], [], []
+        view = features.chunk(2)[draws.word_view]
+        first = (get_rank() * count + number) * len(view)
+        self._picked.append(self.pick(view, draws.word_images, draws.word_tokens, first))
+        self._spreads.append(spreads.unflatten(0, (2, -1)).mean(1))
+        self._usages.append(usage)
+        if number < count - 1:
+            return {}
+        for spread in torch.stack(self._spreads).mean(0):
+            self.track(spread)
+        self.update(torch.stack(self._picked).sum(0))
+        used = torch.stack(self._usages).mean(0)
+        if get_world_size() > 1:
+            dist.all_reduce(used)
+            used /= get_world_size()
+        return dict(normaliser=self.normaliser.clone(), words_in_use=perplexity(used))

@@ -43,6 +43,19 @@ class Draws:
         return replace(self, rounds=(cut(self.rounds[0]), cut(self.rounds[1])))
 
 
+def check_words(images: int, words: int) -> None:
+    """Refuse a step of fewer images, over all processes, than new words.
+
+    Raises:
+        UserError: Naming both numbers.
+    """
+    if images < words:
+        raise UserError(
+            f'words_per_step={words} needs as many distinct images, but the batch of all '
+            f'processes has {images}. Raise train_dataloader.batch_size or --accumulate.'
+        )
+
+
 def make_draws(
     seed: int,
     step: int,
@@ -70,11 +83,7 @@ def make_draws(
         UserError: Fewer images over all processes than words.
     """
     available = batch * get_world_size()
-    if available < words:
-        raise UserError(
-            f'words_per_step={words} needs as many distinct images, but the batch of all '
-            f'processes has {available}. Raise train_dataloader.batch_size or --accumulate.'
-        )
+    check_words(available, words)
     device = central.device
     shared = torch.Generator().manual_seed(_mix(seed, step))
     own = torch.Generator(device).manual_seed(_mix(seed, step, get_rank() + 1))

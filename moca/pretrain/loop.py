@@ -66,12 +66,18 @@ class ExactEpochLoop(EpochBasedTrainLoop):
 
     def run(self) -> nn.Module:
         """Train to the last epoch."""
-        if not 0 <= self._iter - self._epoch * self.steps <= self.steps:
+        # the hub travels in the checkpoints
+        hub = self.runner.message_hub
+        before = hub.get_info('steps_per_epoch', self.steps) if self._iter else self.steps
+        inside = 0 <= self._iter - self._epoch * self.steps <= self.steps
+        if before != self.steps or not inside:
             raise UserError(
-                f'resume: the checkpoint is at iteration {self._iter} of epoch {self._epoch + 1}, '
-                f'but here an epoch has {self.steps} steps. Resume with the data set, batch size '
-                'and number of processes of the run, or start a new one with --work-dir.'
+                f'resume: the checkpoint is at iteration {self._iter} of epoch {self._epoch + 1} '
+                f'of {before} steps, but here an epoch has {self.steps} steps. Resume with the '
+                'data set, batch size and number of processes of the run, or start a new one with '
+                '--work-dir.'
             )
+        hub.update_info('steps_per_epoch', self.steps)
         # Of the first process: `diff_rank_seed` gives each its own, the order must be common.
         seed = [self.runner.seed]
         broadcast_object_list(seed)

@@ -50,6 +50,11 @@ def round_sizes(
         UserError: A round encodes no token, decodes fewer than it encodes, or the visible sets
             of the rounds would overlap.
     """
+    for name, ratios in (('mask_ratio', mask_ratio), ('decoder_mask_ratio', decoder_mask_ratio)):
+        if len(ratios) != 2:
+            raise UserError(f'{name}={tuple(ratios)}: MOCA has two rounds; give a ratio for each.')
+        if not all(0 <= ratio < 1 for ratio in ratios):
+            raise UserError(f'{name}={tuple(ratios)}: give shares from 0 up to, but not, 1.')
     sizes = []
     for number, (encoder, decoder) in enumerate(
         zip(mask_ratio, decoder_mask_ratio, strict=True), start=1
@@ -66,8 +71,6 @@ def round_sizes(
                 f'than the {visible} visible ones. It must not be higher than mask_ratio.'
             )
         sizes.append((visible, decoded))
-    if len(sizes) != 2:
-        raise UserError(f'mask_ratio names {len(sizes)} rounds; MOCA has two.')
     if sizes[0][0] + sizes[1][0] > tokens:
         raise UserError(
             f'mask_ratio: the rounds see {sizes[0][0]} and {sizes[1][0]} of {tokens} tokens, which '
@@ -111,9 +114,11 @@ def central_tokens(grid: tuple[int, int], skip: int, device: torch.device) -> Te
     """Indices of the tokens at least ``skip`` cells away from every border, ``[M]``.
 
     Raises:
-        UserError: No token is left.
+        UserError: No token is left, or ``skip`` is negative.
     """
     rows, columns = grid
+    if skip < 0:
+        raise UserError(f'skip_offset={skip}: give the number of border cells to leave out, 0 up.')
     if min(rows, columns) <= 2 * skip:
         raise UserError(
             f'skip_offset={skip} leaves no central token in a grid of {rows} x {columns}; '

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from mmengine.dist import get_rank
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from moca.engine.config_check import check_arguments
 from moca.errors import UserError
 from moca.pretrain.codebook import Codebook, perplexity
 from moca.pretrain.decoder import CondenserDecoder
-from moca.pretrain.draws import Draws, make_draws
+from moca.pretrain.draws import Draws, check_words, make_draws
 from moca.pretrain.ema import ema_update, teacher_of
 from moca.pretrain.losses import assignment_kl
 from moca.pretrain.masking import MaskRound, central_tokens, round_sizes
@@ -107,9 +106,6 @@ class MOCAPretrain(BaseModel):
         self.momentum = 1.0
         # set by the loop: which part of the step's batch comes next, and of how many
         self.part = (0, 1)
-        # of the parts before it
-        self._spreads: list[Tensor] = []
-        self._picked: list[Tensor] = []
         teacher_of(self.student, self.teacher)
 
     def init_weights(self) -> None:
@@ -145,19 +141,37 @@ class MOCAPretrain(BaseModel):
                 nothing and returns assignments and logits in full.
             about: What else the data set says of the pictures; hooks read it, this does not.
         """
-        side = tuple(math.ceil(length / self.student.patch_size) for length in view1.shape[-2:])
-        if side != self.student.grid:
-            raise UserError(
-                f'views of {tuple(view1.shape[-2:])} pixels make {side} patches, the model was '
-                f'built for {self.student.grid}. Set model.backbone.img_size to the size of '
-                'train_dataloader.dataset.views.'
-            )
+        self._check_size(*view1.shape[-2:])
         images = torch.cat([view1, view2])
         if mode == 'tensor':
             return self.outputs(images, draws or self.draw(len(view1), view1.device))
         number, count = self.part
         draws = draws or self.draw(len(view1) * count, view1.device)
         return self.loss(images, draws.part(number, count))
+
+    def check_batch(self, images: int, size: int | None) -> None:
+        """Refuse what a step could not be made of, before anything is computed.
+
+        Args:
+            images: In a step, over all processes.
+            size: Of the views in pixels; None if the data set does not tell.
+
+        Raises:
+            UserError: There are fewer images than new words, or the views have another size than
+                the model was built for.
+        """
+        check_words(images, self.codebook.words_per_step)
+        if size is not None:
+            self._check_size(size, size)
+
+    def _check_size(self, height: int, width: int) -> None:
+        side = tuple(math.ceil(length / self.student.patch_size) for length in (height, width))
+        if side != self.student.grid:
+            raise UserError(
+                f'views of {height} x {width} pixels make {side} patches, the model was built for '
+                f'{self.student.grid}. Set model.backbone.img_size to the size of '
+                'train_dataloader.dataset.views.'
+            )
 
     def draw(self, batch: int, device: torch.device) -> Draws:
         """The random choices of the current step; see :func:`moca.pretrain.draws.make_draws`.
@@ -190,10 +204,10 @@ class MOCAPretrain(BaseModel):
 
         Returns:
             ``loss`` to minimise; ``kl_image`` and ``kl_dense``, each the sum over the rounds and
-            without weight, as the released code logs them; ``normaliser``, ``momentum``;
-            ``assignment_entropy``, the mean over the dense targets in nats; and the perplexities
-            of the image targets: ``words_in_use`` over the whole batch and ``words_per_image``. A
-            collapse shows as the first falling to the second.
+            without weight, as the released code logs them; ``assignment_entropy`` of the dense
+            targets in nats, the mean of both rounds; ``words_per_image``, the mean perplexity of
+            the image targets; ``momentum``; and, of the last part, what :meth:`Codebook.step`
+            reports. A collapse shows as ``words_in_use`` falling to ``words_per_image``.
         """
         if self.part[0] == 0:
             ema_update(self.teacher.parameters(), self.student.parameters(), self.momentum)
@@ -220,16 +234,17 @@ class MOCAPretrain(BaseModel):
         )
         kl_image = rounds * kl_image
         # last, because the targets above are made of the words before their update
-        self._update_codebook(teacher, targets.spreads(), draws)
+        moved = self.codebook.step(
+            self.part, teacher, draws, targets.spreads(), image_target.mean(0)
+        )
         return dict(
             loss=self.image_weight * kl_image + self.dense_weight * kl_dense,
             kl_image=kl_image.detach(),
             kl_dense=kl_dense.detach(),
-            normaliser=self.codebook.normaliser.clone(),
             assignment_entropy=entropy / rounds,
-            words_in_use=perplexity(image_target.mean(0)),
             words_per_image=perplexity(image_target).mean(),
             momentum=torch.tensor(self.momentum),
+            **moved,
         )
 
     @torch.no_grad()
@@ -265,22 +280,6 @@ class MOCAPretrain(BaseModel):
     @torch.no_grad()
     def _teach(self, images: Tensor) -> Tensor:
         return self.teacher.tokens(images).patches
-
-    @torch.no_grad()
-    def _update_codebook(self, teacher: Tensor, spreads: Tensor, draws: Draws) -> None:
-        """Take note of this part of the batch; after the last, move normaliser and words."""
-        number, count = self.part
-        if number == 0:
-            self._spreads, self._picked = [], []
-        view = teacher.chunk(2)[draws.word_view]
-        first = (get_rank() * count + number) * len(view)
-        self._spreads.append(spreads.unflatten(0, (2, -1)).mean(1))
-        self._picked.append(self.codebook.pick(view, draws.word_images, draws.word_tokens, first))
-        if number < count - 1:
-            return
-        for spread in torch.stack(self._spreads).mean(0):
-            self.codebook.track(spread)
-        self.codebook.update(torch.stack(self._picked).sum(0))
 
     def _predict(self, patches: Tensor, mask: MaskRound) -> tuple[Tensor, Tensor]:
         """The student's image feature ``[2B, C]`` and dense features ``[2B, decoded, D]``."""

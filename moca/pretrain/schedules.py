@@ -91,11 +91,21 @@ class PretrainSchedule(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Turn epochs into steps and the batch into the peak learning rate."""
-        self._model(runner).seed = runner.train_dataloader.sampler.seed
+        clip = runner.cfg.optim_wrapper.get('clip_grad') or {}
+        if clip.get('max_norm', 1) <= 0:
+            raise UserError(
+                f'optim_wrapper.clip_grad.max_norm={clip["max_norm"]} would make every gradient '
+                'zero. To clip nothing, set optim_wrapper.clip_grad=None.'
+            )
+        method = self._model(runner)
+        method.seed = runner.train_dataloader.sampler.seed
         loop = runner.train_loop
         self.steps: int = loop.max_iters
         per_epoch = loop.max_iters / loop.max_epochs
         batch = pictures_per_step(runner)
+        views = getattr(runner.train_dataloader.dataset, 'views', None)
+        if hasattr(method, 'check_batch'):
+            method.check_batch(batch, getattr(views, 'size', None))
         self.peak = self.base_lr * batch / 256
         self.warmup = self.warmup_epochs * per_epoch
         self.end = int(self.stretch * loop.max_epochs) * per_epoch
@@ -127,6 +137,9 @@ class PretrainSchedule(Hook):
                 group['weight_decay'] = cosine_between(
                     step, self.weight_decay, self.final_weight_decay, self.steps
                 )
+        if self.final_weight_decay is not None:
+            decay = max(group['weight_decay'] for group in runner.optim_wrapper.param_groups)
+            runner.message_hub.update_scalar('train/weight_decay', decay)
         model = self._model(runner)
         model.step = step
         if self.momentum is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -52,3 +53,31 @@ def test_a_broken_loss_between_log_lines_is_named_before_a_checkpoint(tmp_path: 
         runner.train()
     assert len(calls) == 4, 'found when the checkpoint of step 4 was due'
     assert not list(tmp_path.glob('*.pth'))
+
+
+@pytest.mark.parametrize('clip', [None, dict(max_norm=0.5)])
+def test_broken_gradients_of_a_sound_loss_are_not_saved(tmp_path: Path, clip: Any) -> None:
+    cfg = config(tmp_path, 8)
+    cfg.default_hooks.checkpoint.interval = 2
+    cfg.optim_wrapper.clip_grad = clip
+    runner = Runner.from_cfg(cfg)
+    calls = []
+
+    def breaking(gradient: Any) -> Any:
+        calls.append(1)
+        return gradient * (float('nan') if len(calls) == 4 else 1)
+
+    runner.model.line.weight.register_hook(breaking)
+    said = r'step 4: grad_norm is nan' if clip else r'step 4: line\.weight'
+    with pytest.raises(UserError, match=said):
+        runner.train()
+    assert [path.name for path in tmp_path.glob('*.pth')] == ['iter_2.pth']
+
+
+def test_a_checkpoint_between_two_log_lines_keeps_the_steps_since(tmp_path: Path) -> None:
+    cfg = config(tmp_path, 8, steps=4)
+    cfg.default_hooks.logger = dict(type='LoggerHook', interval=3, log_metric_by_epoch=False)
+    train(cfg)
+    hub = torch.load(tmp_path / 'iter_4.pth', weights_only=False)['message_hub']
+    history, _ = hub['log_scalars']['train/loss'].data
+    assert len(history) == 4

@@ -66,7 +66,7 @@ class Pretender:
 
 
 def jobs_in(folder: Path, *names: str) -> list[Job]:
-    return [Job(name, folder / name, ('config.py',)) for name in names]
+    return [Job(name, f'{name}.pth', folder / name, ('config.py',)) for name in names]
 
 
 def run(jobs: list[Job], launch: Pretender) -> tuple[dict[str, list[str]], str]:
@@ -138,6 +138,23 @@ def test_subsets_are_runs_of_their_own(checkpoint):
     jobs = make_jobs(plan(checkpoint, tasks=('cityscapes/linear',), subsets=(100, 372, None)))
     assert len({job.folder for job in jobs}) == 3
     assert [('--subset' in job.arguments) for job in jobs] == [True, True, False]
+
+
+def test_no_result_is_taken_for_another_files(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / 'small.pth'
+    other.write_bytes(Path(checkpoint).read_bytes())
+    with pytest.raises(UserError, match=r'would both be measured in .*small_'):
+        make_jobs(plan(checkpoint, str(other)))
+    (job,) = make_jobs(plan(checkpoint))
+    job.folder.mkdir(parents=True)
+    record = {'status': 'finished', 'checkpoint': {'path': str(other)}}
+    (job.folder / 'run.json').write_text(json.dumps(record))
+    with pytest.raises(UserError, match=f'has measured {other}, not {checkpoint}'):
+        make_jobs(plan(checkpoint))
+    record['checkpoint']['path'] = checkpoint
+    (job.folder / 'run.json').write_text(json.dumps(record))
+    assert make_jobs(plan(checkpoint))[0].finished
 
 
 def test_what_cannot_run_is_refused_before_anything_runs(checkpoint, tmp_path):
