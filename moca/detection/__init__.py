@@ -1,6 +1,7 @@
-"""What mmdet lacks: pyramids of a plain ViT and predictors that stay in full precision."""
+"""What mmdet lacks: pyramids of a plain ViT, predictors in full precision, careful loading."""
 
 from moca.detection.gradients import HalfPrecisionGradients
+from moca.detection.loading import LoadReadableImage
 from moca.detection.precision import Fp32Conv2d, Fp32Linear, Fp32RPNHead
 from moca.detection.rescaled_fpn import RescaledFPN
 from moca.detection.simple_pyramid import SimpleFeaturePyramid
@@ -10,6 +11,7 @@ __all__ = [
     'Fp32Linear',
     'Fp32RPNHead',
     'HalfPrecisionGradients',
+    'LoadReadableImage',
     'RescaledFPN',
     'SimpleFeaturePyramid',
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +10,7 @@ import mmdet.datasets
 import mmseg.datasets
 from mmengine.config import Config
 
-from moca.errors import UserError
-from moca.transfer.files import SHOWN, dataset_path, require_files, require_folder, require_whole
+from moca.transfer.coco_check import check_coco
 from moca.transfer.overrides import leaf_datasets
 from moca.transfer.pairs import check_pairs
 from moca.transfer.protocol_check import dataset_class
@@ -45,43 +43,12 @@ def check_data(cfg: Config, splits: Sequence[str] = ('train', 'val')) -> None:
             if paths in checked:
                 continue
             checked.append(paths)
-            _check_dataset(dataset, f'{split}_dataloader.dataset')
+            _check_dataset(cfg, dataset, f'{split}_dataloader.dataset')
 
 
-def _check_dataset(dataset: dict[str, Any], field: str) -> None:
+def _check_dataset(cfg: Config, dataset: dict[str, Any], field: str) -> None:
     cls = dataset_class(dataset['type'], field)
     if issubclass(cls, mmseg.datasets.BaseSegDataset):
         check_pairs(dataset, field)
     elif issubclass(cls, mmdet.datasets.CocoDataset):
-        _check_coco(dataset, cls, field)
-
-
-def _check_coco(dataset: dict[str, Any], cls: Any, field: str) -> None:
-    image_dir = require_folder(dataset, 'img', field)
-    path = dataset_path(dataset, dataset['ann_file'])
-    if not path.is_file():
-        raise UserError(f'{path}: no such annotation file ({field}.ann_file).')
-    try:
-        content = json.loads(path.read_bytes())
-        images = [image_dir / image['file_name'] for image in content['images']]
-        categories = [category['name'] for category in content['categories']]
-        annotations = content['annotations']
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f'{path}: not a COCO instances file ({type(error).__name__}: {error}). It needs '
-            "'images' with file_name, 'annotations' and 'categories' with name."
-        ) from error
-    if not images or not annotations:
-        raise UserError(f'{path}: {len(images)} images and {len(annotations)} annotations.')
-    classes = (dataset.get('metainfo') or {}).get('classes') or cls.METAINFO.get('classes') or ()
-    classes = [classes] if isinstance(classes, str) else classes
-    absent = [name for name in classes if name not in categories]
-    if absent:
-        # mmdet numbers the classes that it finds, so that one that is absent shifts the others.
-        raise UserError(
-            f'{path}: has no category {absent[0]!r} ({len(absent)} of {len(classes)} classes of '
-            f'{field} are absent). It has {categories[:SHOWN]} ...; set metainfo.classes '
-            'and the num_classes of the heads to the classes of the file.'
-        )
-    require_files(images, f'listed in {path}')
-    require_whole(images)
+        check_coco(cfg, dataset, cls, field)

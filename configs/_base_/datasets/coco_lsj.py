@@ -9,7 +9,7 @@ Source: detectron2 projects/ViTDet, configs/common/coco_loader_lsj.py: resize by
 data_root = 'data/coco'
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadReadableImage', skip=True),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='RandomResize', scale=(1024, 1024), ratio_range=(0.1, 2.0), keep_ratio=True),
     dict(
@@ -24,7 +24,7 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadReadableImage'),
     dict(type='Resize', scale=(1024, 1024), keep_ratio=True),
     # mmdet's preprocessor needs no labels; CocoMetric reads them from the annotation file.
     dict(

@@ -1,0 +1,277 @@
+"""COCO data with faults: what training and evaluation make of it, and what the user reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.datasets import CocoDataset
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from mmengine.structures import InstanceData
+from pycocotools import mask as rle_masks
+
+from moca.detection import LoadReadableImage
+from moca.errors import UserError
+from moca.transfer.data_check import check_data
+from moca.transfer.run import prepare_training
+from tests.configs.helpers import REPOSITORY, shrink, train_args, write_coco
+
+CONFIG = REPOSITORY / 'configs/detection/coco/mask-rcnn_1x.py'
+TRAIN, VAL = (f'annotations/instances_{split}2017.json' for split in ('train', 'val'))
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def evaluable(content: dict[str, Any]) -> None:
+    """The same without the polygon of two points, on which pycocotools would fail."""
+    messy(content)
+    content['annotations'] = [
+        row for row in content['annotations'] if row['segmentation'] != [[8, 8, 20, 20]]
+    ]
+
+
+def messy(content: dict[str, Any]) -> None:
+    """Every fault that a run goes on with; picture 0 keeps an object, 1 to 3 lose theirs."""
+    content['categories'].append(dict(id=999, name='unicorn'))
+    person, car = content['annotations'][:2]
+    mask = np.zeros((96, 128), np.uint8, 'F')
+    mask[40:80, 64:112] = 1
+    compressed = rle_masks.encode(mask)
+    car['segmentation'] = dict(size=[96, 128], counts=compressed['counts'].decode())
+    kept = [
+        person,
+        car,
+        dict(person, bbox=[8, 8, 0, 64], area=0),
+        dict(person, bbox=[200, 8, 30, 30]),
+        dict(person, category_id=999),
+        dict(person, segmentation=[[8, 8, 20, 20]]),
+        dict(person, image_id=12345),
+        # picture 1: a crowd alone, as uncompressed RLE; picture 2: a unicorn alone; picture 3: none
+        dict(
+            person,
+            image_id=1,
+            iscrowd=1,
+            segmentation=dict(size=[96, 128], counts=[96 * 8, 96 * 32, 96 * 88]),
+        ),
+        dict(person, image_id=2, category_id=999),
+    ]
+    content['annotations'] = [
+        dict(annotation, id=number) for number, annotation in enumerate(kept, start=1)
+    ]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    root = write_coco(tmp_path / 'coco', train=4, val=4)
+    edit(root / TRAIN, messy)
+    edit(root / VAL, evaluable)
+    return root
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    lines: list[str] = []
+    for module in ('moca.transfer.coco_check', 'moca.detection.loading'):
+        monkeypatch.setattr(f'{module}.print_log', lambda text, *_, **__: lines.append(text))
+    return lines
+
+
+def read(root: Path) -> Config:
+    return prepare_training(train_args(CONFIG, '--data-root', root))[0]
+
+
+def test_counts_in_the_log(data: Path, logged: list[str]) -> None:
+    read(data)
+    (text,) = [line for line in logged if line.startswith(str(data / TRAIN))]
+    assert '4 pictures (2 without objects, 1 with crowds only), 2 objects, 1 crowds' in text
+    for kind, count in (
+        ('with a box or a mask of no area', 1),
+        ('outside their picture', 1),
+        ('of categories that are no classes here', 2),
+        ('without a polygon of three points', 1),
+        ('of pictures that the file does not list', 1),
+    ):
+        assert f'{kind}: {count}' in text
+
+
+def test_counts_agree_with_mmdet(data: Path, logged: list[str]) -> None:
+    read(data)
+    dataset = CocoDataset(
+        data_root=str(data), ann_file=TRAIN, data_prefix=dict(img='train2017'), test_mode=True
+    )
+    instances = [row for info in dataset for row in info['instances']]
+    flags = [row['ignore_flag'] for row in instances]
+    # the object without a polygon is ignored as its mask is loaded, after this
+    assert (flags.count(0), flags.count(1)) == (2 + 1, 1)
+
+
+def test_training_and_evaluation_go_on(data: Path, tmp_path: Path, logged: list[str]) -> None:
+    cfg = read(data)
+    cfg.work_dir = str(tmp_path / 'run')
+    for loader in ('train_dataloader', 'val_dataloader'):
+        cfg[loader].dataset.filter_cfg = None  # pictures without objects as well
+    cfg = shrink(cfg)
+    cfg.train_dataloader.batch_size = 4
+    runner = Runner.from_cfg(cfg)
+    runner.model.init_weights()
+    wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
+    runner.model.train()
+    batch = next(iter(runner.build_dataloader(cfg.train_dataloader)))
+    found = {
+        s.img_id: (len(s.gt_instances), len(s.ignored_instances)) for s in batch['data_samples']
+    }
+    assert set(found) == {0, 1, 2, 3}
+    assert found[2] == found[3] == (0, 0)
+    assert found[1][0] == 0
+    losses = runner.model.train_step(batch, wrapper)
+    assert all(torch.isfinite(value).all() for value in losses.values())
+    assert losses['loss_rpn_cls'] > 0
+
+    metrics = evaluate(runner, cfg)
+    # One person found first of three, since pycocotools counts the one without an area and the one
+    # outside: precision 1 at 34 of 101 recalls. None of the one car.
+    assert metrics['coco/bbox_mAP'] == pytest.approx(34 / 101 / 2, abs=1e-3)
+    assert metrics['coco/segm_mAP'] == pytest.approx(34 / 101 / 2, abs=1e-3)
+
+
+def evaluate(runner: Runner, cfg: Config) -> dict[str, float]:
+    """Let the model predict, then score the person of picture 0 as if it had been found."""
+    loader = runner.build_dataloader(cfg.val_dataloader)
+    evaluator = runner.build_evaluator(cfg.val_evaluator)
+    evaluator.dataset_meta = loader.dataset.metainfo
+    runner.model.eval()
+    for batch in loader:
+        with torch.no_grad():
+            (sample,) = runner.model.val_step(batch)
+        mask = torch.zeros(1, 96, 128, dtype=torch.bool)
+        mask[:, 8:72, 8:40] = True
+        sample.pred_instances = InstanceData(
+            bboxes=torch.tensor([[8.0, 8, 40, 72]]),
+            scores=torch.ones(1) if sample.img_id == 0 else torch.full((1,), 0.1),
+            labels=torch.zeros(1, dtype=torch.long),
+            masks=mask,
+        )
+        evaluator.process(data_samples=[sample.to_dict()], data_batch=batch)
+    return evaluator.evaluate(len(loader.dataset))
+
+
+def test_a_batch_without_a_single_object(data: Path, tmp_path: Path, logged: list[str]) -> None:
+    cfg = read(data)
+    cfg.work_dir = str(tmp_path / 'run')
+    cfg.train_dataloader.dataset.update(filter_cfg=None, indices=[1, 2])
+    runner = Runner.from_cfg(shrink(cfg))
+    runner.model.init_weights()
+    wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
+    batch = next(iter(runner.build_dataloader(cfg.train_dataloader)))
+    assert [len(sample.gt_instances) for sample in batch['data_samples']] == [0, 0]
+    losses = runner.model.train_step(batch, wrapper)
+    assert all(torch.isfinite(value).all() for value in losses.values())
+    assert losses['loss_bbox'] == losses['loss_mask'] == 0
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (
+            lambda c: c['annotations'][0].pop('segmentation'),
+            r'annotation 1 of 000000000000\.jpg has no segmentation',
+        ),
+        (
+            lambda c: c['annotations'][0].update(segmentation=dict(size=[128, 96], counts='abc')),
+            r'annotation 1 of 000000000000\.jpg: its RLE mask .* \[96, 128\]',
+        ),
+        (lambda c: c['annotations'][0].pop('bbox'), r'annotations\[0\] has no bbox'),
+        (lambda c: c['images'][1].pop('width'), r'images\[1\] has no width'),
+        (lambda c: c['annotations'][1].update(id=1), '1 ids of annotations occur twice, such as 1'),
+        (
+            lambda c: [row.update(category_id=999) for row in c['annotations']],
+            r'none of its annotations is an object.*no classes here: 8',
+        ),
+    ],
+)
+@pytest.mark.parametrize('file', [TRAIN, VAL])
+def test_faults_that_would_end_a_run_later(
+    tmp_path: Path, file: str, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    root = write_coco(tmp_path / 'coco', train=4, val=4)
+    edit(root / file, change)
+    with pytest.raises(UserError, match=f'{file}.*{message}'):
+        read(root)
+
+
+def test_a_polygon_on_which_evaluation_would_fail(tmp_path: Path) -> None:
+    root = write_coco(tmp_path / 'coco', train=4, val=4)
+    edit(root / VAL, messy)
+    with pytest.raises(UserError, match=rf'{VAL}: annotation 6 of .* fewer than three points'):
+        read(root)
+
+
+def test_boxes_alone_suffice_without_a_mask_head(tmp_path: Path) -> None:
+    root = write_coco(tmp_path / 'coco')
+    cfg = read(root)
+    edit(root / TRAIN, lambda c: [row.pop('segmentation') for row in c['annotations']])
+    del cfg.model.roi_head['mask_head']
+    check_data(cfg)
+
+
+def test_heads_of_another_number_of_classes(tmp_path: Path) -> None:
+    root = write_coco(tmp_path / 'coco')
+    arguments = ['--data-root', root, '--cfg-options', 'model.roi_head.bbox_head.num_classes=3']
+    with pytest.raises(UserError, match=r'80 classes, and heads of \[3, 80\]'):
+        prepare_training(train_args(CONFIG, *arguments))
+
+
+class TestPictures:
+    def dataset(self, root: Path, test_mode: bool = False) -> Any:
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            return CocoDataset(
+                data_root=str(root),
+                ann_file=TRAIN,
+                data_prefix=dict(img='train2017'),
+                test_mode=test_mode,
+                pipeline=[dict(type='LoadReadableImage', skip=not test_mode)],
+            )
+
+    def test_training_takes_another_and_says_so_once(
+        self, tmp_path: Path, logged: list[str]
+    ) -> None:
+        root = write_coco(tmp_path)
+        broken = root / 'train2017/000000000002.jpg'
+        broken.write_bytes(b'no picture')
+        dataset = self.dataset(root)
+        np.random.seed(0)
+        assert all(dataset[2]['img_id'] != 2 for _ in range(5))
+        assert dataset[1]['img_id'] == 1
+        assert len(logged) == 1
+        assert str(broken) in logged[0]
+
+    def test_evaluation_stops(self, tmp_path: Path) -> None:
+        root = write_coco(tmp_path)
+        (root / 'train2017/000000000002.jpg').write_bytes(b'no picture')
+        with pytest.raises(UserError, match=r'000000000002\.jpg: cannot be decoded'):
+            self.dataset(root, test_mode=True)[2]
+
+    @pytest.mark.parametrize('test_mode', [False, True])
+    def test_another_size_than_annotated(self, tmp_path: Path, test_mode: bool) -> None:
+        root = write_coco(tmp_path)
+        cv2.imwrite(str(root / 'train2017/000000000002.jpg'), np.zeros((128, 96, 3), np.uint8))
+        with pytest.raises(UserError, match=r'0002\.jpg: \(128, 96\) pixels.*\(96, 128\)'):
+            self.dataset(root, test_mode)[2]
+
+    def test_intact_pictures_are_mmcvs(self, tmp_path: Path) -> None:
+        root = write_coco(tmp_path)
+        path = str(root / 'train2017/000000000001.jpg')
+        results = LoadReadableImage()(dict(img_path=path, height=96, width=128))
+        assert np.array_equal(results['img'], cv2.imread(path))
