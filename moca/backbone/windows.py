@@ -75,10 +75,14 @@ class WindowAttention(Attention):
     def _attend(self, x: Tensor) -> Tensor:
         """Attention over each whole grid of ``[B, h, w, C]``."""
         tokens = x.flatten(1, 2)
-        bias = None if self.rel_pos_h is None else self._rel_pos_bias(x)
+        of_rows, of_columns = self.rel_pos_h, self.rel_pos_w
+        if of_rows is None or of_columns is None:
+            bias = None
+        else:
+            bias = self._rel_pos_bias(x, of_rows, of_columns)
         return super().forward(tokens, bias).view(*x.shape[:3], -1)
 
-    def _rel_pos_bias(self, x: Tensor) -> Tensor:
+    def _rel_pos_bias(self, x: Tensor, of_rows: Tensor, of_columns: Tensor) -> Tensor:
         """What relative positions add to the products of queries and keys: ``[B, n, N, N]``.
 
         The queries are projected once more for it, a third of a projection, so that timm's forward
@@ -88,8 +92,8 @@ class WindowAttention(Attention):
         bias = None if self.qkv.bias is None else self.qkv.bias[: self.attn_dim]
         query = F.linear(x, self.qkv.weight[: self.attn_dim], bias)
         query = self.q_norm(query.unflatten(-1, (self.num_heads, self.head_dim)))
-        of_rows = distances(self.rel_pos_h, rows).to(query.dtype)
-        of_columns = distances(self.rel_pos_w, columns).to(query.dtype)
+        of_rows = distances(of_rows, rows).to(query.dtype)
+        of_columns = distances(of_columns, columns).to(query.dtype)
         by_row = torch.einsum('bhwnc,hkc->bnhwk', query, of_rows)
         by_column = torch.einsum('bhwnc,wkc->bnhwk', query, of_columns)
         total = by_row[..., :, None] + by_column[..., None, :]
