@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ PANELS = (
     ('gradient norm', r'grad_norm', True),
     ('learning rate', r'lr', False),
     ('teacher momentum', r'momentum', False),
+    ('weight decay', r'weight_decay', False),
 )
 _STYLES = ('-', '--', ':', '-.')
 
@@ -92,7 +94,7 @@ def _epochs_per_step(run: dict[str, Curve]) -> float | None:
 def _draw(
     axis: Any, run: dict[str, Curve], names: Sequence[str], colour: str, place: Callable[..., Any]
 ) -> None:
-    for name, style in zip(names, _STYLES, strict=False):
+    for name, style in zip(names, cycle(_STYLES), strict=False):
         if name in run:
             steps, values = run[name]
             marker = '.' if len(steps) < 30 else None
@@ -115,7 +117,7 @@ def _dress(axis: Any, title: str, names: Sequence[str], log: bool) -> None:
     if len(names) > 1:
         handles = [
             plt.Line2D([], [], color='0.3', lw=1.2, ls=style)
-            for style, _ in zip(_STYLES, names, strict=False)
+            for style, _ in zip(cycle(_STYLES), names, strict=False)
         ]
         labels = [name.split('/')[-1] for name in names[: len(handles)]]
         axis.legend(handles, labels, fontsize=7, frameon=False, handlelength=1.8)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from moca.errors import UserError
 from moca.evaluation import pictures
 from moca.evaluation.feature_pictures import load_moment, moments_of
@@ -29,7 +31,14 @@ def progress_sheet(work_dir: Path, out: Path, count: int, columns: int = 8) -> N
             f'{work_dir}: no pictures of features in */vis_data/features. Name the work dir of a '
             'run with the FeaturePictures hook.'
         )
-    moments = [load_moment(paths[index]) for index in choose(len(paths), columns)]
+    last = load_moment(paths[-1])
+    # a run resumed with other pictures starts another sheet
+    same = [
+        moment
+        for moment in map(load_moment, paths)
+        if np.array_equal(moment.pictures, last.pictures)
+    ]
+    moments = [same[index] for index in choose(len(same), columns)]
     shown = [moment.colours() for moment in moments]
     rows: list[list[Any]] = [
         [moments[-1].pictures[number], *(colours[number] for colours in shown)]

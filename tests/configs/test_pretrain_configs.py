@@ -17,9 +17,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from moca.backbone import PlainViT, load_checkpoint, vit_dimensions
 from moca.backbone.positions import sincos_positions
+from moca.engine.amp import AutocastOptimWrapper
 from moca.engine.checkpoints import latest_checkpoint
 from moca.errors import UserError
 from tests.configs.helpers import REPOSITORY
+from tests.pretrain.tiny import tiny_moca
 from tools.pretrain import configure, main, parse_args
 
 CONFIGS = sorted(
@@ -204,6 +206,50 @@ def test_epochs_keep_the_share_of_the_warm_up(pictures: Path, tmp_path: Path) ->
     assert cfg.custom_hooks[0].warmup_epochs == 15
     with pytest.raises(UserError, match='--epochs 0'):
         configure(parse_args([config, '--data-root', folder, '--epochs', '0']))
+
+
+def test_what_no_step_could_be_made_of_is_refused_before_the_first(
+    pictures: Path, tmp_path: Path
+) -> None:
+    def refused(message: str, **changes: Any) -> None:
+        cfg = tiny('configs/pretrain/moca_v1p0.py', pictures, tmp_path)
+        cfg.merge_from_dict({name.replace('__', '.'): value for name, value in changes.items()})
+        runner = Runner.from_cfg(cfg)
+        runner.model.forward = None  # nobody gets so far
+        with pytest.raises(UserError, match=message):
+            runner.train()
+
+    refused('words_per_step=8 needs', model__words_per_step=8)
+    refused('views of 160 x 160 pixels', train_dataloader__dataset__views__size=160)
+    refused('max_norm=0 would make every', optim_wrapper__clip_grad__max_norm=0)
+    refused('warmup_epochs', custom_hooks=[dict(type='PretrainSchedule', warmup_epochs=2)])
+
+
+def test_compiling_without_a_compiler_is_refused(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setenv('PATH', str(tmp_path))
+    monkeypatch.delenv('CXX', raising=False)
+    cfg = tiny('configs/pretrain/moca_v1p0.py', pictures, tmp_path, '--compile')
+    with pytest.raises(UserError, match=r'--compile: .* no g\+\+'):
+        Runner.from_cfg(cfg).train()
+
+
+@pytest.mark.gpu
+def test_no_step_waits_for_a_gpu() -> None:
+    model = tiny_moca().cuda().train()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
+    wrapper = AutocastOptimWrapper(optimizer=optimizer)
+    views = torch.randn(2, 4, 3, 48, 48, device='cuda')
+    batch = dict(view1=views[0], view2=views[1])
+    model.train_step(batch, wrapper)  # the first one makes the optimiser's state
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        model.train_step(batch, wrapper)
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
 
 
 def test_no_step_reads_a_number_from_the_device(pictures: Path, tmp_path: Path) -> None:

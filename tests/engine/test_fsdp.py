@@ -69,6 +69,14 @@ def assert_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor], atol: float
         torch.testing.assert_close(ours[name], value, rtol=0, atol=atol, msg=name)
 
 
+def assert_close_to_scale(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    """Averages of small gradients and smaller squares, each held against its own largest value."""
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        error = (ours[name] - value).abs().max()
+        assert error <= 1e-3 * value.abs().max(), name
+
+
 @pytest.mark.parametrize(
     ('sharded', 'whole'), [('sharded', 'whole'), ('sharded, in parts', 'whole, in parts')]
 )
@@ -95,7 +103,7 @@ class TestSameRun:
         assert len(ours['param_groups']) == 6
         assert ours['state'].keys() == theirs['state'].keys()
         for number, state in theirs['state'].items():
-            assert_equal(ours['state'][number], state, atol=1e-7)
+            assert_close_to_scale(ours['state'][number], state)
 
     def test_codebook_on_every_process(self, runs: Path, sharded: str, whole: str) -> None:
         first, second, other = (
@@ -149,7 +157,10 @@ def test_resume(runs: Path, resumed: str, uninterrupted: str, atol: float) -> No
     ours, theirs = checkpoint(runs, resumed), checkpoint(runs, uninterrupted)
     assert_equal(ours['state_dict'], theirs['state_dict'], atol)
     for number, state in theirs['optimizer']['state'].items():
-        assert_equal(ours['optimizer']['state'][number], state, min(atol, 1e-7))
+        if atol == 0:
+            assert_equal(ours['optimizer']['state'][number], state, 0)
+        else:
+            assert_close_to_scale(ours['optimizer']['state'][number], state)
 
 
 def test_bfloat16_and_recomputed_blocks(runs: Path) -> None:

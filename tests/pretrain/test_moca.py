@@ -134,6 +134,14 @@ def test_fewer_images_than_words_is_an_error():
         (dict(early_layer=4), 'early_layer=4'),
         (dict(img_size=32, skip_offset=2), 'skip_offset=2 leaves no central token'),
         (dict(mask_ratio=(0.99, 0.75)), 'mask_ratio: round 1'),
+        (dict(mask_ratio=(0.55,)), r'mask_ratio=\(0\.55,\): MOCA has two rounds'),
+        (dict(mask_ratio=(float('nan'), 0.75)), 'mask_ratio=.*give shares from 0'),
+        (dict(decoder_mask_ratio=(-0.3, 0.55)), 'decoder_mask_ratio=.*give shares from 0'),
+        (dict(skip_offset=-1), 'skip_offset=-1'),
+        (dict(num_words=0), 'num_words=0'),
+        (dict(words_per_step=0), 'words_per_step=0'),
+        (dict(normaliser_decay=1.0), 'normaliser_decay=1.0'),
+        (dict(inv_delta=0.0), 'inv_delta=0.0'),
     ],
 )
 def test_impossible_settings_are_errors(changes, message):
