@@ -25,6 +25,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add_protocol_arguments(parser)
     parser.add_argument('checkpoint', metavar='RUN_CHECKPOINT', help='a file of tools/train.py')
+    parser.add_argument(
+        '--tta', action='store_true', help='also on other scales and flipped, by tta of CONFIG'
+    )
     add_common_arguments(parser, resume=False)
     return parser.parse_args(argv)
 

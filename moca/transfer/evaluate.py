@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
 from moca.backbone.read import read_file
@@ -18,6 +18,7 @@ from moca.transfer.data_check import check_data
 from moca.transfer.overrides import set_checkpoint
 from moca.transfer.record import percent_metrics
 from moca.transfer.run import protocol_config
+from moca.transfer.tta import set_tta
 
 
 def prepare_test(args: argparse.Namespace) -> Config:
@@ -36,6 +37,8 @@ def prepare_test(args: argparse.Namespace) -> Config:
     apply_common(cfg, args)
     set_checkpoint(cfg, None)  # all weights come from the run
     check_data(cfg, splits=('test',))
+    if args.tta:
+        set_tta(cfg)
     return cfg
 
 
@@ -52,6 +55,8 @@ def evaluate(cfg: Config, checkpoint: str | Path) -> dict[str, float | None]:
 
 def load_run(model: Any, checkpoint: str | Path) -> None:
     """Load a run's checkpoint into a whole model, every tensor or none."""
+    model = model.module if is_model_wrapper(model) else model
+    model = model.module if isinstance(model, BaseTTAModel) else model
     state = read_file(checkpoint)['state_dict']
     check_fit(model, state, str(checkpoint))
-    (model.module if is_model_wrapper(model) else model).load_state_dict(state)
+    model.load_state_dict(state)

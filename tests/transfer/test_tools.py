@@ -115,7 +115,13 @@ def test_probe_is_trained_resumed_and_tested(
     capsys.readouterr()
     run = str(tmp_path / 'iter_3.pth')
     assert test.main([str(PROBE), run, *common, *probe_options(3)]) == 0
-    assert f'{resumed["metrics"]["mIoU_present"]:.2f}' in capsys.readouterr().out
+    plain = capsys.readouterr().out
+    assert f'{resumed["metrics"]["mIoU_present"]:.2f}' in plain
+    augmented = [str(PROBE), run, '--tta', *common, *probe_options(3)]
+    assert test.main([*augmented, 'tta.ratios=[1.0]', 'tta.flip=False']) == 0
+    assert capsys.readouterr().out.splitlines()[-6:] == plain.splitlines()[-6:]  # the table
+    assert test.main(augmented) == 0
+    assert 'mIoU_present' in capsys.readouterr().out
     # Another architecture: nothing may be loaded halfway.
     assert test.main([str(PROBE), run, '--data-root', str(driving), *probe_options(3)]) == 2
     assert 'is of another model than the config' in capsys.readouterr().err

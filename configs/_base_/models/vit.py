@@ -4,6 +4,8 @@ The data set's crop size and number of classes are filled in by each protocol; `
 architecture and every width that follows from it.
 """
 
+_base_ = '../tta.py'
+
 model = dict(
     type='SlidingEncoderDecoder',
     data_preprocessor=dict(
