@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from moca.errors import UserError
-from moca.segmentation import SlidingEncoderDecoder, merging
+from moca.segmentation import LinearSegHead, SlidingEncoderDecoder, merging
 from tests.backbone.helpers import TINY, randomise
 
 CLASSES = 5
@@ -33,6 +33,14 @@ QUARTER: dict[str, Any] = dict(
 HEADS = [LINEAR, QUARTER]
 # more and fewer rows than windows have, not in steps of them, and less than a window
 SIZES = [(64, 112), (71, 97), (32, 48), (20, 100), (50, 31), (17, 23)]
+
+
+@MODELS.register_module()
+class SquaringHead(LinearSegHead):
+    """A head that squares its logits once they are enlarged."""
+
+    def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict[str, Any]]) -> Tensor:
+        return super().predict_by_feat(seg_logits, batch_img_metas).square()
 
 
 @pytest.fixture(autouse=True)
@@ -213,26 +221,20 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
+@torch.no_grad()
 def test_whole_pictures_and_special_heads_are_left_to_mmseg() -> None:
     theirs, ours = segmentors(mode='whole')
     compare(theirs, ours, pictures(1, 48, 80), [sample(50, 81, img_shape=(48, 80))])
+    # a head that does something of its own to its logits
+    theirs, ours = segmentors(dict(LINEAR, type='SquaringHead'))
+    compare(theirs, ours, pictures(1, 50, 81), [sample(50, 81)])
     # one channel for two classes: a threshold instead of the largest
     one_channel = dict(LINEAR, num_classes=2, out_channels=1, threshold=0.5)
     theirs, ours = segmentors(one_channel)
-    compare_labels(theirs, ours, pictures(1, 50, 81), [sample(50, 81)])
-
-
-@torch.no_grad()
-def compare_labels(
-    theirs: EncoderDecoder,
-    ours: SlidingEncoderDecoder,
-    inputs: Tensor,
-    samples: list[SegDataSample],
-) -> None:
-    (expected,) = theirs.predict(inputs, [sample.clone() for sample in samples])
-    (found,) = ours.predict(inputs, samples)
-    assert 0 < expected.pred_sem_seg.data.mean() < 1
-    assert torch.equal(found.pred_sem_seg.data, expected.pred_sem_seg.data)
+    inputs = pictures(1, 50, 81)
+    expected = theirs.predict(inputs, [sample(50, 81)])[0].pred_sem_seg.data
+    assert 0 < expected.mean() < 1
+    assert torch.equal(ours.predict(inputs, [sample(50, 81)])[0].pred_sem_seg.data, expected)
 
 
 @pytest.mark.parametrize(
