@@ -79,6 +79,13 @@ def add_common_arguments(parser: argparse.ArgumentParser, resume: bool = True) -
         help='mixed precision: bfloat16, or float16 with loss scaling on GPUs without bfloat16',
     )
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none')
+    add_cfg_options(parser)
+    # Read by torchrun-era launchers that still pass it; the environment is what counts.
+    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cfg-options`` to a parser."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -87,8 +94,6 @@ def add_common_arguments(parser: argparse.ArgumentParser, resume: bool = True) -
         metavar='KEY=VALUE',
         help='override config fields, e.g. train_cfg.max_iters=100 model.backbone.frozen=True',
     )
-    # Read by torchrun-era launchers that still pass it; the environment is what counts.
-    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
 
 
 def read_config(path: str | Path, cfg_options: dict[str, Any] | None = None) -> Config:
