@@ -3,8 +3,13 @@
 Importing the package registers every component in mmengine's root registries.
 """
 
-from moca import ops  # noqa: I001  (first: mmcv.ops must find its operators)
-from moca import backbone, detection, engine, evaluation, pretrain, segmentation
+import contextlib
+import io
+
+# mmseg and mmdet print, when imported, which optional package they do not find
+with contextlib.redirect_stdout(io.StringIO()):
+    from moca import ops  # noqa: I001  (first: mmcv.ops must find its operators)
+    from moca import backbone, detection, engine, evaluation, pretrain, segmentation
 
 __version__ = '0.1.0'
 

@@ -3,3 +3,11 @@
 Shared by segmentation and detection, whose own parts are in `moca.segmentation` and
 `moca.detection`.
 """
+
+import contextlib
+import io
+
+# both print, when imported, which optional package they do not find
+with contextlib.redirect_stdout(io.StringIO()):
+    import mmdet.datasets  # noqa: F401
+    import mmseg.datasets  # noqa: F401

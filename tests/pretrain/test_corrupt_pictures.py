@@ -125,8 +125,8 @@ def distributed_run(rank: int, rendezvous: Path, folder: Path, work_dir: Path) -
 def test_processes_count_together(folder: Path, tmp_path: Path, count: int) -> None:
     damaged = damage(folder, count)
     work_dir = tmp_path / 'run'
-    # Forked, as DataLoader workers are: a fresh interpreter takes seconds to import everything.
-    context = multiprocessing.get_context('fork')
+    # Not forked: autograd's threads, which another test may have started, do not survive that.
+    context = multiprocessing.get_context('spawn')
     processes = [
         context.Process(
             target=distributed_run, args=(rank, tmp_path / 'rendezvous', folder, work_dir)
