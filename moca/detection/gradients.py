@@ -14,12 +14,16 @@ from torch.nn.parallel import DistributedDataParallel
 class HalfPrecisionGradients(Hook):
     """Halves what DistributedDataParallel sends: gradients are averaged in fp16.
 
-    Does nothing in a run of one process. Source: detectron2's ``train.ddp.fp16_compression``, which
-    ViTDet's recipes turn on.
+    Source: detectron2's ``train.ddp.fp16_compression``, which ViTDet's recipes turn on. As there,
+    it goes with the scaled loss of float16; without a scale, in bfloat16 and in full precision,
+    small gradients would vanish in fp16, and this does nothing.
     """
 
     def before_train(self, runner: Any) -> None:
         """Register torch's hook of that."""
+        scaler = getattr(runner.optim_wrapper, 'scaler', None)
+        if scaler is None or not scaler.is_enabled():
+            return
         if isinstance(runner.model, DistributedDataParallel):
             runner.model.register_comm_hook(None, fp16_compress_hook)
             runner.logger.info('Gradients are shared in fp16.')

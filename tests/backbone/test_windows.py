@@ -183,11 +183,14 @@ class TestBackbone:
         for name in trained:
             torch.testing.assert_close(gradients[1][name], gradients[0][name], **CLOSE)
 
-    def test_bfloat16(self) -> None:
-        model = make_vit(window_size=3, global_blocks=(1,), rel_pos=True)
-        images = random_images(1, 3, 32, 32)
-        with torch.autocast('cpu', torch.bfloat16):
+    @pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=pytest.mark.gpu)])
+    def test_bfloat16(self, device: str) -> None:
+        model = make_vit(window_size=3, global_blocks=(1,), rel_pos=True).to(device)
+        images = random_images(1, 3, 32, 32).to(device)
+        with torch.autocast(device, torch.bfloat16):
             (low,) = model(images)
+        low.float().sum().backward()
+        assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
         (high,) = model(images)
         assert (low - high).abs().max() < 0.05 * high.abs().max()
 

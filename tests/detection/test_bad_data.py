@@ -53,7 +53,7 @@ def messy(content: dict[str, Any]) -> None:
     kept = [
         person,
         car,
-        dict(person, bbox=[8, 8, 0, 64], area=0),
+        dict(person, bbox=[8, 8, 0.5, 64], area=32),
         dict(person, bbox=[200, 8, 30, 30]),
         dict(person, category_id=999),
         dict(person, segmentation=[[8, 8, 20, 20]]),

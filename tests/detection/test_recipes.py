@@ -228,21 +228,38 @@ def picture(height: int, width: int) -> dict[str, Any]:
     )
 
 
-def test_gradients_are_compressed_where_there_is_something_to_share(tmp_path: Path) -> None:
-    logger = SimpleNamespace(info=lambda text: None)
+@pytest.mark.parametrize(
+    ('scaler', 'compressed'),
+    [
+        (torch.amp.GradScaler('cpu', enabled=True), True),
+        (torch.amp.GradScaler('cpu', enabled=False), False),  # bfloat16
+        (None, False),
+    ],
+)
+def test_gradients_are_compressed_where_the_loss_is_scaled(
+    tmp_path: Path, scaler: Any, compressed: bool
+) -> None:
+    def gradient(model: torch.nn.Module, weight: torch.Tensor) -> torch.Tensor:
+        wrapper = SimpleNamespace(scaler=scaler) if scaler else SimpleNamespace()
+        logger = SimpleNamespace(info=lambda text: None)
+        runner = SimpleNamespace(model=model, optim_wrapper=wrapper, logger=logger)
+        HalfPrecisionGradients().before_train(runner)
+        model(x).sum().backward()
+        assert weight.grad is not None
+        return weight.grad[0]
+
+    x = torch.randn(4, 3)
+    exact = x.sum(0)
     single = torch.nn.Linear(3, 2)
-    HalfPrecisionGradients().before_train(SimpleNamespace(model=single, logger=logger))
+    torch.testing.assert_close(gradient(single, single.weight), exact, rtol=1e-6, atol=0)
     torch.distributed.init_process_group(
         'gloo', init_method=f'file://{tmp_path / "store"}', rank=0, world_size=1
     )
     try:
-        shared = DistributedDataParallel(torch.nn.Linear(3, 2))
-        HalfPrecisionGradients().before_train(SimpleNamespace(model=shared, logger=logger))
-        x = torch.randn(4, 3)
-        shared(x).sum().backward()
-        exact = x.sum(0)
-        gradient = shared.module.weight.grad[0]
-        assert torch.equal(gradient, exact.half().float())
-        assert not torch.equal(gradient, exact)
+        shared = torch.nn.Linear(3, 2)
+        found = gradient(DistributedDataParallel(shared), shared.weight)
+        wanted = exact.half().float() if compressed else exact
+        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)
+        assert not torch.equal(exact.half().float(), exact)
     finally:
         torch.distributed.destroy_process_group()
