@@ -96,8 +96,11 @@ class Codebook(nn.Module):
         """Soft assignment ``softmax(inv_delta / d * cos)`` over the last dimension.
 
         The normaliser d is the one frozen at the last :meth:`update`.
+
+        Args:
+            similarities: ``[..., K]``; overwritten, since there is seldom room for both.
         """
-        return torch.softmax(similarities * (self.inv_delta / self.frozen_normaliser), dim=-1)
+        return torch.softmax(similarities.mul_(self.inv_delta / self.frozen_normaliser), dim=-1)
 
     @torch.no_grad()
     def track(self, spread: Tensor) -> None:

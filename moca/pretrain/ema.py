@@ -10,10 +10,8 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def ema_update(teacher: Iterable[Tensor], student: Iterable[Tensor], momentum: float) -> None:
-    """``teacher = momentum * teacher + (1 - momentum) * student``, all tensors in two kernels."""
-    targets, sources = list(teacher), [tensor.detach() for tensor in student]
-    torch._foreach_mul_(targets, momentum)
-    torch._foreach_add_(targets, sources, alpha=1 - momentum)
+    """``teacher = momentum * teacher + (1 - momentum) * student``, all tensors in one pass."""
+    torch._foreach_lerp_(list(teacher), [tensor.detach() for tensor in student], 1 - momentum)
 
 
 def teacher_of(student: nn.Module, teacher: nn.Module) -> None:

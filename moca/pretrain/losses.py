@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-# Bytes of one [rows, words] tensor in fp32 that exists at a time. CPU: what its caches hold, and
-# small beside a step of any size. Elsewhere: enough rows to keep the device busy.
-CHUNK_BYTES = {'cpu': 4 << 20}
+# Bytes of one [rows, words] tensor in fp32 of which a few exist at a time. CPU: what its caches
+# hold, and small beside a step of any size. Elsewhere: enough rows to keep the device busy.
+CHUNK_BYTES = {'cpu': 2 << 20}
 _CHUNK_BYTES_ELSEWHERE = 128 << 20
+
+# The number of a feature tensor, rows of it, and their targets [rows, K].
+Block = tuple[int, slice, Tensor]
 
 
 def rows_at_once(device: torch.device, words: int) -> int:
@@ -38,80 +41,84 @@ def tf32_under_autocast(device: torch.device) -> Iterator[None]:
 
 
 class _ChunkedKL(torch.autograd.Function):
-    """Weighted sum over rows of KL(target || softmax(scale * features @ prototypes^T)).
+    """Sum over feature tensors of mean KL(target || softmax(scale * features @ prototypes^T)).
 
-    The gradients are computed beside the loss, chunk by chunk, since everything that they need
+    The gradients are computed beside the loss, block by block, since everything that they need
     is at hand there; the backward pass only scales them.
     """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        features: Tensor,
-        prototypes: Tensor,
-        targets: Iterable[Tensor],
-        scale: float,
-        weights: Tensor,
+        ctx: Any, prototypes: Tensor, targets: Iterable[Block], scale: float, *features: Tensor
     ) -> tuple[Tensor, Tensor]:
-        loss = torch.zeros((), dtype=torch.float32, device=features.device)
+        loss = torch.zeros((), dtype=torch.float32, device=prototypes.device)
         entropy = torch.zeros_like(loss)
-        grad_features = torch.empty_like(features, dtype=torch.float32)
         grad_prototypes = torch.zeros_like(prototypes, dtype=torch.float32)
+        grad_features = [torch.empty_like(tensor, dtype=torch.float32) for tensor in features]
         full_prototypes = prototypes.float()
-        end = 0
-        for q in targets:
-            part = slice(end, end + len(q))
-            end += len(q)
-            chunk, weight = features[part].float(), weights[part]
-            buffer = (chunk @ full_prototypes.T).mul_(scale)
+        for number, rows, q in targets:
+            part, weight = features[number][rows].float(), 1 / len(features[number])
+            buffer = (part @ full_prototypes.T).mul_(scale)
             log_p = torch.log_softmax(buffer, dim=-1)
             # xlogy: a word of probability 0 adds 0, not NaN
-            negative_entropies = torch.xlogy(q, q, out=buffer).sum(-1)
-            entropy -= weight @ negative_entropies
-            loss += weight @ (negative_entropies - torch.mul(q, log_p, out=buffer).sum(-1))
+            negative_entropy = torch.xlogy(q, q, out=buffer).sum()
+            entropy.sub_(negative_entropy, alpha=weight)
+            cross = torch.mul(q, log_p, out=buffer).sum()
+            loss.add_(negative_entropy - cross, alpha=weight)
             # rows of q sum to one, so d KL / d logits = softmax - q
-            residual = log_p.exp_().sub_(q).mul_(scale * weight[:, None])
-            torch.mm(residual, full_prototypes, out=grad_features[part])
-            grad_prototypes.addmm_(residual.T, chunk)
-        ctx.save_for_backward(
-            grad_features.to(features.dtype), grad_prototypes.to(prototypes.dtype)
-        )
+            residual = log_p.exp_().sub_(q).mul_(scale * weight)
+            torch.mm(residual, full_prototypes, out=grad_features[number][rows])
+            grad_prototypes.addmm_(residual.T, part)
+            del q, buffer, log_p, residual  # before the next targets are made
+        ctx.grads = [
+            grad_prototypes.to(prototypes.dtype),
+            *(grad.to(tensor.dtype) for grad, tensor in zip(grad_features, features, strict=True)),
+        ]
         ctx.mark_non_differentiable(entropy)
         return loss, entropy
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None, None, None]:
-        grad_features, grad_prototypes = ctx.saved_tensors
-        return grads[0] * grad_features, grads[0] * grad_prototypes, None, None, None
+    def backward(ctx: Any, *upstream: Any) -> tuple[Tensor | None, ...]:
+        if ctx.grads is None:
+            raise RuntimeError('assignment_kl keeps no gradients for a second backward pass.')
+        grad_prototypes, *grad_features = (grad.mul_(upstream[0]) for grad in ctx.grads)
+        ctx.grads = None
+        return grad_prototypes, None, None, *grad_features
 
 
 def assignment_kl(
-    features: Tensor,
+    features: Tensor | Sequence[Tensor],
     prototypes: Tensor,
-    targets: Tensor | Iterable[Tensor],
+    targets: Tensor | Iterable[Block],
     scale: float,
-    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Mean KL divergence between target assignments and predicted ones.
 
     It keeps the target's entropy (it is no cross-entropy), so that values compare with the
-    released code's logs. Always computed in fp32; see :func:`tf32_under_autocast`.
+    released code's logs. Always computed in fp32; see :func:`tf32_under_autocast`. Its gradients
+    can be taken once.
 
     Args:
-        features: Student features, ``[N, D]``, not normalised.
+        features: Student features, ``[N, D]``, not normalised; or several such tensors, whose
+            means are added.
         prototypes: One per word, ``[K, D]``.
-        targets: Target assignments ``[N, K]`` whose rows sum to one, or an iterable that makes
-            the rows a few at a time in their order, so that they need not exist all at once.
+        targets: Target assignments ``[N, K]`` whose rows sum to one, or an iterable of blocks of
+            them, so that they need not exist all at once: the number of the feature tensor, its
+            rows, and their targets. Together they cover each row once.
         scale: kappa, by which the products are multiplied.
-        weights: Of the rows, ``[N]``, fp32; the same for all and 1 in sum when None.
 
     Returns:
-        The weighted sum over rows, a scalar, and that of the targets' entropies in nats, a
-        scalar without gradient.
+        The mean over rows, a scalar, and the mean entropy of the targets in nats, a scalar
+        without gradient; of several feature tensors the sums.
     """
-    if isinstance(targets, Tensor):
-        targets = targets.split(rows_at_once(targets.device, len(prototypes)))
-    if weights is None:
-        weights = features.new_full((len(features),), 1 / len(features), dtype=torch.float32)
-    with tf32_under_autocast(features.device):
-        return _ChunkedKL.apply(features, prototypes, targets, scale, weights)
+    tensors = [features] if isinstance(features, Tensor) else list(features)
+    blocks = _blocks(targets) if isinstance(targets, Tensor) else targets
+    with tf32_under_autocast(prototypes.device):
+        return _ChunkedKL.apply(prototypes, blocks, scale, *tensors)
+
+
+def _blocks(targets: Tensor) -> Iterator[Block]:
+    size = rows_at_once(targets.device, targets.shape[1])
+    for start in range(0, len(targets), size):
+        rows = slice(start, start + size)
+        yield 0, rows, targets[rows]

@@ -219,11 +219,10 @@ class MOCAPretrain(BaseModel):
         rounds = len(draws.rounds)
         targets = AssignmentTargets(self.codebook, teacher, self.central, draws.rounds)
         kl_dense, entropy = assignment_kl(
-            torch.cat(dense, dim=1).flatten(0, 1),
+            [features.flatten(0, 1) for features in dense],
             self.dense_prototypes(self.codebook.words),
             targets.dense(),
             self.kappa,
-            targets.weights,
         )
         image_target = targets.image()
         kl_image, _ = assignment_kl(

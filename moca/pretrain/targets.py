@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moca.pretrain.codebook import Codebook
-from moca.pretrain.losses import rows_at_once
+from moca.pretrain.losses import Block, rows_at_once
 from moca.pretrain.masking import MaskRound
 
 
@@ -35,33 +36,38 @@ class AssignmentTargets:
         rounds: Sequence[MaskRound],
     ) -> None:
         self._codebook, self._teacher, self._central = codebook, teacher, central
-        self._ids = torch.cat([mask.ids_decoded for mask in rounds], dim=1)
+        self._rounds = rounds
         self._bags: list[Tensor] = []
         self._spreads: list[Tensor] = []
-        # the mean over a round's rows, summed over rounds
-        images = len(teacher)
-        weights = [teacher.new_full((m.decoded,), 1 / (images * m.decoded)) for m in rounds]
-        self.weights = torch.cat(weights).float().repeat(images)
 
     @torch.no_grad()
-    def dense(self) -> Iterator[Tensor]:
-        """Assignments of the *same* view at the decoder's positions, a few images at a time.
+    def dense(self) -> Iterator[Block]:
+        """Assignments of the *same* view at the decoder's positions, a few rows at a time.
 
         Yields:
-            Rows ``[n, K]``, ``2B * decoded`` in all: image by image, of each image round by
-            round. Their weights ``[2B * decoded]`` are :attr:`weights`.
+            Number of the round, rows of its ``2B * decoded``, and their targets ``[rows, K]``.
         """
         tokens = self._teacher.shape[1]
-        words = len(self._codebook.words)
-        images = max(1, rows_at_once(self._teacher.device, words) // tokens)
-        for part, ids in zip(self._teacher.split(images), self._ids.split(images), strict=True):
-            cosine = self._codebook.similarities(part)
-            self._spreads.append((cosine.amax(-1) - cosine.mean(-1)).mean(1))
-            codes = self._codebook.assign(cosine)
-            del cosine
-            self._bags.append(codes[:, self._central].mean(1))
-            offsets = torch.arange(len(part), device=ids.device)[:, None] * tokens
-            yield codes.flatten(0, 1)[(ids + offsets).flatten()]
+        size = rows_at_once(self._teacher.device, len(self._codebook.words))
+        images = max(1, size // tokens)
+        for first in range(0, len(self._teacher), images):
+            codes = self._assign(self._teacher[first : first + images]).flatten(0, 1)
+            offsets = torch.arange(len(codes) // tokens, device=codes.device)[:, None] * tokens
+            for number, mask in enumerate(self._rounds):
+                ids = (mask.ids_decoded[first : first + images] + offsets).flatten()
+                start = first * mask.decoded
+                for chosen in ids.chunk(math.ceil(len(ids) / size)):
+                    yield number, slice(start, start + len(chosen)), codes[chosen]
+                    start += len(chosen)
+            del codes  # before there are new ones
+
+    def _assign(self, teacher: Tensor) -> Tensor:
+        """Assignments ``[B, L, K]`` of some images; notes what else is wanted of them."""
+        cosine = self._codebook.similarities(teacher)
+        self._spreads.append((cosine.amax(-1) - cosine.mean(-1)).mean(1))
+        codes = self._codebook.assign(cosine)
+        self._bags.append(codes[:, self._central].mean(1))
+        return codes
 
     @torch.no_grad()
     def image(self) -> Tensor:

@@ -13,6 +13,11 @@ def plain(features, prototypes, targets, scale):
     return F.kl_div(log_p, targets, reduction='batchmean')
 
 
+def blocks(targets, size):
+    for start in range(0, len(targets), size):
+        yield 0, slice(start, start + size), targets[start : start + size]
+
+
 @pytest.fixture
 def inputs():
     generator = torch.Generator().manual_seed(0)
@@ -29,7 +34,7 @@ def test_loss_and_gradients_equal_torch(inputs, monkeypatch, chunk, lazy):
     features, prototypes, targets = inputs
     expected = plain(features, prototypes, targets, 3.0)
     expected_grads = torch.autograd.grad(2 * expected, (features, prototypes))
-    given = iter(targets.split(chunk)) if lazy else targets
+    given = blocks(targets, chunk) if lazy else targets
     loss, entropy = assignment_kl(features, prototypes, given, 3.0)
     entropies = torch.distributions.Categorical(probs=targets).entropy()
     torch.testing.assert_close(entropy, entropies.mean(), rtol=1e-6, atol=1e-7)
@@ -40,20 +45,37 @@ def test_loss_and_gradients_equal_torch(inputs, monkeypatch, chunk, lazy):
         torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-7)
 
 
-def test_rows_count_by_their_weights(inputs):
+def test_means_of_several_tensors_are_added(inputs):
     features, prototypes, targets = inputs
-    weights = torch.rand(50, generator=torch.Generator().manual_seed(1)) / 25
-    log_p = F.log_softmax(3.0 * features @ prototypes.T, dim=-1)
-    expected = weights @ F.kl_div(log_p, targets, reduction='none').sum(1)
+    parts = [features[:20], features[20:]]
+    expected = sum(
+        plain(part, prototypes, target, 3.0)
+        for part, target in zip(parts, targets.split([20, 30]), strict=True)
+    )
     expected_grads = torch.autograd.grad(expected, (features, prototypes))
-    loss, entropy = assignment_kl(features, prototypes, iter(targets.split(9)), 3.0, weights)
+    # in any order, each row once
+    given = [
+        (1, slice(0, 25), targets[20:45]),
+        (0, slice(0, 20), targets[:20]),
+        (1, slice(25, 30), targets[45:]),
+    ]
+    loss, entropy = assignment_kl(parts, prototypes, given, 3.0)
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-7)
     entropies = torch.distributions.Categorical(probs=targets).entropy()
-    torch.testing.assert_close(entropy, weights @ entropies, rtol=1e-6, atol=1e-7)
-    for ours, reference in zip(
-        torch.autograd.grad(loss, (features, prototypes)), expected_grads, strict=True
-    ):
+    torch.testing.assert_close(
+        entropy, entropies[:20].mean() + entropies[20:].mean(), rtol=1e-6, atol=1e-7
+    )
+    grads = torch.autograd.grad(loss, (features, prototypes))
+    for ours, reference in zip(grads, expected_grads, strict=True):
         torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-7)
+
+
+def test_a_second_backward_pass_is_an_error(inputs):
+    features, prototypes, targets = inputs
+    loss, _ = assignment_kl(features, prototypes, targets, 3.0)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match='second backward pass'):
+        loss.backward()
 
 
 def test_equal_distributions_give_zero_and_one_hot_gives_log_k():
