@@ -3,6 +3,6 @@
 from moca.segmentation.linear_head import LinearSegHead
 from moca.segmentation.loading import LoadCheckedAnnotations
 from moca.segmentation.metrics import PresentIoUMetric
-from moca.segmentation.slide import SlidingEncoderDecoder
+from moca.segmentation.slide import LeanEncoderDecoder
 
-__all__ = ['LinearSegHead', 'LoadCheckedAnnotations', 'PresentIoUMetric', 'SlidingEncoderDecoder']
+__all__ = ['LeanEncoderDecoder', 'LinearSegHead', 'LoadCheckedAnnotations', 'PresentIoUMetric']

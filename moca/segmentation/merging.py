@@ -74,7 +74,7 @@ def merging_matrix(axis: Axis, cells: int, align_corners: bool, output: Output) 
     Returns:
         ``[output size, windows * cells]``, float32, on the CPU; each row is of sum 1.
     """
-    enlarged = _resize_rows(torch.eye(cells), axis.window, align_corners)
+    enlarged = resizing_matrix(cells, axis.window, align_corners)
     matrix = torch.zeros(axis.size, len(axis.starts), cells)
     count = torch.zeros(axis.size, 1)
     for number, start in enumerate(axis.starts):
@@ -85,6 +85,11 @@ def merging_matrix(axis: Axis, cells: int, align_corners: bool, output: Output) 
     if output.flip:
         matrix = matrix.flip(0)
     return matrix if output.size is None else _resize_rows(matrix, output.size, align_corners)
+
+
+def resizing_matrix(before: int, after: int, align_corners: bool) -> Tensor:
+    """How mmseg's bilinear resizing of one side makes each pixel: ``[after, before]``."""
+    return _resize_rows(torch.eye(before), after, align_corners)
 
 
 def _resize_rows(matrix: Tensor, size: int, align_corners: bool) -> Tensor:
@@ -110,15 +115,15 @@ def merged_rows(grid: Tensor, rows: Tensor, columns: Tensor) -> Iterator[tuple[s
     with torch.autocast(grid.device.type, enabled=False):
         wide = grid.new_empty(*grid.shape[:2], len(columns))
         for start in range(0, len(columns), _COLUMNS):
-            weights, used = _band(columns[start : start + _COLUMNS], grid.device)
+            weights, used = band(columns[start : start + _COLUMNS], grid.device)
             wide[..., start : start + _COLUMNS] = grid[..., used] @ weights.T
         step = max(_BLOCK_BYTES // (4 * len(grid) * len(columns)), 1)
         for start in range(0, len(rows), step):
-            weights, used = _band(rows[start : start + step], grid.device)
+            weights, used = band(rows[start : start + step], grid.device)
             yield slice(start, start + step), weights @ wide[:, used]
 
 
-def _band(weights: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The columns of ``[M, K]`` that are not all zero, and their numbers."""
+def band(weights: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The columns of ``[M, K]``, on the CPU, that are not all zero, and their numbers."""
     used = weights.any(0).nonzero()[:, 0]
     return weights[:, used].to(device), used.to(device)

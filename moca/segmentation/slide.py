@@ -29,7 +29,7 @@ _WINDOWS_ELSEWHERE = 8  # the smallest batch of the recipes: what trains one, ca
 
 @dataclass(frozen=True)
 class SlideSettings:
-    """``test_cfg`` of a `SlidingEncoderDecoder` in mode 'slide'.
+    """``test_cfg`` of a `LeanEncoderDecoder` in mode 'slide'.
 
     Attributes:
         mode: 'slide'.
@@ -64,7 +64,7 @@ class SlideSettings:
 
 
 @MODELS.register_module()
-class SlidingEncoderDecoder(EncoderDecoder):
+class LeanEncoderDecoder(EncoderDecoder):
     """mmseg's `EncoderDecoder`, faster where ``test_cfg.mode`` is 'slide'.
 
     Windows go through the network in batches, over pictures too, also of different sizes. Their

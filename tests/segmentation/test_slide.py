@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from moca.errors import UserError
-from moca.segmentation import LinearSegHead, SlidingEncoderDecoder, merging
+from moca.segmentation import LinearSegHead, LeanEncoderDecoder, merging
 from tests.backbone.helpers import TINY, randomise
 
 CLASSES = 5
@@ -52,7 +52,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def config(head: dict[str, Any], **test_cfg: Any) -> ConfigDict:
     cfg = ConfigDict(
-        type='SlidingEncoderDecoder',
+        type='LeanEncoderDecoder',
         data_preprocessor=dict(type='mmseg.SegDataPreProcessor', mean=[120.0] * 3, std=[60.0] * 3),
         backbone=dict(type='PlainViT', arch=dict(TINY)),
         decode_head=dict(head),
@@ -66,7 +66,7 @@ def config(head: dict[str, Any], **test_cfg: Any) -> ConfigDict:
 
 def segmentors(
     head: dict[str, Any] = LINEAR, at_a_time: int = 3, **test_cfg: Any
-) -> tuple[EncoderDecoder, SlidingEncoderDecoder]:
+) -> tuple[EncoderDecoder, LeanEncoderDecoder]:
     """mmseg's segmentor and ours, of the same weights."""
     theirs = MODELS.build(dict(config(head, **test_cfg), type='mmseg.EncoderDecoder'))
     ours = MODELS.build(config(head, windows=at_a_time, **test_cfg))
@@ -90,7 +90,7 @@ def sample(height: int, width: int, **about: Any) -> SegDataSample:
 @torch.no_grad()
 def compare(
     theirs: EncoderDecoder,
-    ours: SlidingEncoderDecoder,
+    ours: LeanEncoderDecoder,
     inputs: Tensor,
     samples: list[SegDataSample] | None,
 ) -> None:

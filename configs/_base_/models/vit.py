@@ -7,7 +7,7 @@ architecture and every width that follows from it.
 _base_ = '../tta.py'
 
 model = dict(
-    type='SlidingEncoderDecoder',
+    type='LeanEncoderDecoder',
     data_preprocessor=dict(
         type='SegDataPreProcessor',
         mean=[123.675, 116.28, 103.53],
