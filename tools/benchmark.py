@@ -2,6 +2,7 @@
 
 Example:
     python tools/benchmark.py views --data photos/
+    python tools/benchmark.py pretrain configs/pretrain/moca_v1p0.py --batch-size 8
 """
 
 from __future__ import annotations
@@ -10,7 +11,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from moca.engine.launch import main_guard
+import torch
+from mmengine.device import get_device
+
+import moca  # noqa: F401  (registers the components)
+from moca.engine.amp import gpu_has_bfloat16
+from moca.engine.launch import add_cfg_options, main_guard, merge_options, read_config
+from moca.pretrain.benchmark_step import DTYPES, measure_step
 from moca.pretrain.benchmark_views import measure_views
 
 
@@ -21,6 +28,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(title='what to measure', required=True)
     add_views(commands)
+    add_pretrain(commands)
     return parser.parse_args(argv)
 
 
@@ -44,6 +52,36 @@ def run_views(args: argparse.Namespace) -> None:
     print(f'  torchvision/PIL {speed.torchvision:8.1f}')
     print(f'  moca            {speed.ours:8.1f}')
     print(f'  ratio           {speed.ratio:8.2f}')
+
+
+def add_pretrain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``pretrain``."""
+    parser = commands.add_parser(
+        'pretrain',
+        help='speed, memory and FLOPs of a training step, for MOCA beside a straightforward one',
+    )
+    parser.add_argument('config', help='such as configs/pretrain/moca_v1p0.py')
+    parser.add_argument('--arch', help='timm name of the ViT, such as vit_small_patch16')
+    parser.add_argument('--batch-size', type=int, default=8, help='pictures a step [8]')
+    parser.add_argument('--steps', type=int, default=5, help='timed steps of each version [5]')
+    parser.add_argument(
+        '--dtype',
+        choices=DTYPES,
+        default='bfloat16' if gpu_has_bfloat16() else 'float32',
+        help='[bfloat16 on GPUs that have it, else float32, as tools/pretrain.py]',
+    )
+    parser.add_argument('--device', default=get_device(), help='[the first GPU, else cpu]')
+    add_cfg_options(parser)
+    parser.set_defaults(run=run_pretrain)
+
+
+def run_pretrain(args: argparse.Namespace) -> None:
+    """Print the figures of the versions and their ratios."""
+    cfg = read_config(args.config)
+    if args.arch:
+        cfg.model.backbone.arch = args.arch
+    merge_options(cfg, args.cfg_options)
+    print(measure_step(cfg, args.batch_size, args.steps, args.dtype, torch.device(args.device)))
 
 
 @main_guard

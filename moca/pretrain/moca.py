@@ -224,6 +224,7 @@ class MOCAPretrain(BaseModel):
             targets.dense(),
             self.kappa,
         )
+        del patches, dense  # for the sake of the peak
         image_target = targets.image()
         kl_image, _ = assignment_kl(
             torch.cat(summaries),
