@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from moca.errors import UserError
-from moca.segmentation import LinearSegHead, LeanEncoderDecoder, merging
+from moca.segmentation import LeanEncoderDecoder, LinearSegHead, merging
 from tests.backbone.helpers import TINY, randomise
 
 CLASSES = 5
