@@ -1,6 +1,6 @@
-"""mmseg's sliding-window inference in less time and memory: windows in batches, merged while small.
+"""A segmentor that slides windows in batches and enlarges logits in parts only.
 
-The result is mmseg's, up to the rounding of float32: see `moca.segmentation.merging`.
+The results are mmseg's, up to the rounding of float32: see `moca.segmentation.merging`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from mmengine.structures import PixelData
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.structures import SegDataSample
-from torch import Tensor
+from mmseg.utils import add_prefix
+from torch import Tensor, nn
 
 from moca.engine.config_check import check_arguments
 from moca.errors import UserError
 from moca.segmentation.merging import Axis, Output, merged_rows, merging_matrix
+from moca.segmentation.pixel_loss import can_be_in_parts, loss_in_parts
 
 WINDOWS_AT_A_TIME = {'cpu': 2}
 """Windows that go through the network together [choice], by kind of device. On CPUs more bring
@@ -65,11 +67,13 @@ class SlideSettings:
 
 @MODELS.register_module()
 class LeanEncoderDecoder(EncoderDecoder):
-    """mmseg's `EncoderDecoder`, faster where ``test_cfg.mode`` is 'slide'.
+    """mmseg's `EncoderDecoder` in less time and memory, which never has the classes of all pixels.
 
-    Windows go through the network in batches, over pictures too, also of different sizes. Their
-    logits are merged at the head's resolution, and reach that of the picture for some rows at a
-    time. In half precision they are merged in float32, where mmseg enlarges them in half precision.
+    In training, heads of plain cross-entropy get it in parts (`moca.segmentation.pixel_loss`). In
+    tests with ``test_cfg.mode`` 'slide', windows go through the network in batches, over pictures
+    too, also of different sizes. Their logits are merged at the head's resolution, and reach that
+    of the picture for some rows at a time. In half precision both are done in float32, where mmseg
+    enlarges logits in half precision.
 
     Fields of ``test_cfg``: see `SlideSettings`. Heads with a ``predict`` of their own, or of one
     channel, and the mode 'whole' are left to mmseg.
@@ -126,6 +130,31 @@ class LeanEncoderDecoder(EncoderDecoder):
             for part, logits in self._merged(grid, inputs.shape[2:], (Output(), Output())):
                 target[:, part] = logits
         return merged
+
+    def _decode_head_forward_train(
+        self, inputs: Sequence[Tensor], data_samples: list[SegDataSample]
+    ) -> dict[str, Tensor]:
+        losses = self._head_losses(self.decode_head, inputs, data_samples)
+        return add_prefix(losses, 'decode')
+
+    def _auxiliary_head_forward_train(
+        self, inputs: Sequence[Tensor], data_samples: list[SegDataSample]
+    ) -> dict[str, Tensor]:
+        several = isinstance(self.auxiliary_head, nn.ModuleList)
+        heads = self.auxiliary_head if several else [self.auxiliary_head]
+        losses: dict[str, Tensor] = {}
+        for number, head in enumerate(heads):
+            found = self._head_losses(head, inputs, data_samples)
+            losses |= add_prefix(found, f'aux_{number}' if several else 'aux')
+        return losses
+
+    def _head_losses(
+        self, head: Any, inputs: Sequence[Tensor], data_samples: list[SegDataSample]
+    ) -> dict[str, Tensor]:
+        if not can_be_in_parts(head):
+            return head.loss(inputs, data_samples, self.train_cfg)
+        labels = torch.cat([sample.gt_sem_seg.data for sample in data_samples])
+        return loss_in_parts(head, head.forward(inputs), labels)
 
     def _merges(self) -> bool:
         """Whether windows can be merged here: the head does no more than resize its logits."""

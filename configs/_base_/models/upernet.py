@@ -15,7 +15,7 @@ model = dict(
     backbone=dict(out_indices=(3, 5, 7, 11), final_norm=False, drop_path_rate=0.1),
     neck=dict(type='Feature2Pyramid', embed_dim=768, rescales=[4, 2, 1, 0.5], norm_cfg=norm_cfg),
     decode_head=dict(
-        type='UPerHead',
+        type='LeanUPerHead',
         in_channels=[768, 768, 768, 768],
         in_index=[0, 1, 2, 3],
         pool_scales=(1, 2, 3, 6),
