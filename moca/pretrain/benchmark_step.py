@@ -15,9 +15,9 @@ from torch import Tensor
 
 from moca.backbone import vit_dimensions
 from moca.engine.amp import enable_amp
+from moca.engine.measure import peak_bytes, peak_flops, step_flops, take_turns
 from moca.engine.memory import keep_freed_memory
 from moca.errors import UserError
-from moca.pretrain.benchmark_step_cost import peak_bytes, peak_flops, step_flops, take_turns
 from moca.pretrain.benchmark_step_kl import DenseKL, measure_dense_kl
 from moca.pretrain.benchmark_step_plain import StraightforwardMOCA, StraightforwardStep
 from moca.pretrain.moca import MOCAPretrain

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from moca.pretrain.benchmark_step_cost import peak_bytes, take_turns
+from moca.engine.measure import peak_bytes, take_turns
 from moca.pretrain.benchmark_step_plain import full_dense_kl
 from moca.pretrain.losses import assignment_kl
 from moca.pretrain.moca import MOCAPretrain

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from moca.engine.launch import read_config
+from moca.engine.measure import PeakBytes, known_peak, step_flops, take_turns
 from moca.pretrain.benchmark_step import measure_step
-from moca.pretrain.benchmark_step_cost import PeakBytes, known_peak, step_flops, take_turns
 from moca.pretrain.benchmark_step_plain import StraightforwardMOCA, StraightforwardStep
 from tests.pretrain.tiny import tiny_moca
 from tools import benchmark
