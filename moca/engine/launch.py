@@ -157,7 +157,8 @@ def apply_common(cfg: Config, args: argparse.Namespace) -> Config:
 
 
 def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
-    """Decorate a tool's ``main``: a `UserError` becomes one red line on stderr and exit code 2.
+    """Decorate a tool's ``main``: a `UserError` becomes one red line on stderr and exit code 2,
+    an interrupt (Ctrl-C) one line and exit code 130.
 
     Example:
         >>> @main_guard
@@ -175,6 +176,12 @@ def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
             message = str(error).rsplit('UserError: ', 1)[-1].strip()
             print(f'{red}error: {message}{plain}', file=sys.stderr)
             return 2
+        except KeyboardInterrupt:
+            print(
+                'Interrupted. A run goes on from its last checkpoint with --resume.',
+                file=sys.stderr,
+            )
+            return 130
         finally:
             # Left to the interpreter's exit, gloo's threads can outlive what they use and abort.
             if torch.distributed.is_initialized():

@@ -162,3 +162,12 @@ def test_guard_prints_one_line_and_returns_two(capsys: pytest.CaptureFixture[str
     assert main(False) == 0
     assert main(True) == 2
     assert capsys.readouterr().err == 'error: the file is missing: fetch it\n'
+
+
+def test_an_interrupt_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    @main_guard
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    assert main() == 130
+    assert capsys.readouterr().err.count('\n') == 1
