@@ -70,10 +70,8 @@ class _ChunkedKL(torch.autograd.Function):
             torch.mm(residual, full_prototypes, out=grad_features[number][rows])
             grad_prototypes.addmm_(residual.T, part)
             del q, buffer, log_p, residual  # before the next targets are made
-        ctx.grads = [
-            grad_prototypes.to(prototypes.dtype),
-            *(grad.to(tensor.dtype) for grad, tensor in zip(grad_features, features, strict=True)),
-        ]
+        ctx.grads = [grad_prototypes, *grad_features]
+        ctx.dtypes = [tensor.dtype for tensor in (prototypes, *features)]
         ctx.mark_non_differentiable(entropy)
         return loss, entropy
 
@@ -81,7 +79,11 @@ class _ChunkedKL(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Any) -> tuple[Tensor | None, ...]:
         if ctx.grads is None:
             raise RuntimeError('assignment_kl keeps no gradients for a second backward pass.')
-        grad_prototypes, *grad_features = (grad.mul_(upstream[0]) for grad in ctx.grads)
+        # in fp32 first: without the loss scale, float16 would lose them
+        grad_prototypes, *grad_features = (
+            grad.mul_(upstream[0]).to(dtype)
+            for grad, dtype in zip(ctx.grads, ctx.dtypes, strict=True)
+        )
         ctx.grads = None
         return grad_prototypes, None, None, *grad_features
 

@@ -99,3 +99,19 @@ def test_half_precision_features_are_compared_in_fp32(inputs):
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-7)
     loss.backward()
     assert half.grad.dtype == torch.bfloat16
+
+
+def test_float16_gradients_survive_by_the_loss_scale(inputs):
+    _, prototypes, targets = inputs
+    scale, rows = 2.0**16, 20000
+    features = torch.randn(rows, 8, generator=torch.Generator().manual_seed(2)).half()
+    features.requires_grad_()
+    exact = features.detach().float().requires_grad_()
+    targets = targets.repeat(rows // len(targets), 1)
+    loss, _ = assignment_kl(features, prototypes, targets, 0.01)
+    (loss * scale).backward()
+    plain(exact, prototypes, targets, 0.01).backward()
+    assert features.grad.dtype == torch.float16
+    # far below float16's smallest normal number, 6e-5
+    assert exact.grad.abs().max() < 1e-6
+    torch.testing.assert_close(features.grad.float() / scale, exact.grad, rtol=1e-2, atol=1e-10)
