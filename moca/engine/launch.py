@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -167,6 +168,17 @@ def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
     """
 
     @functools.wraps(fn)
+    def launched(*args: P.args, **kwargs: P.kwargs) -> int:
+        code = guarded(*args, **kwargs)
+        if 'TORCHELASTIC_RUN_ID' in os.environ:
+            # All is written. A thread of torch's that is still alive now and then aborts the
+            # process as the interpreter takes it down, and torchrun would report a failure.
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        return code
+
     def guarded(*args: P.args, **kwargs: P.kwargs) -> int:
         try:
             fn(*args, **kwargs)
@@ -188,7 +200,7 @@ def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
                 torch.distributed.destroy_process_group()
         return 0
 
-    return guarded
+    return launched
 
 
 def merge_options(cfg: Config, options: dict[str, Any]) -> None:
