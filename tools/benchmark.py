@@ -3,6 +3,8 @@
 Example:
     python tools/benchmark.py views --data photos/
     python tools/benchmark.py pretrain configs/pretrain/moca_v1p0.py --batch-size 8
+    python tools/benchmark.py slide configs/segmentation/ade20k/upernet.py --size 512 683
+    python tools/benchmark.py segmentor configs/segmentation/ade20k/upernet.py --batch-size 2
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ from moca.engine.amp import gpu_has_bfloat16
 from moca.engine.launch import add_cfg_options, main_guard, merge_options, read_config
 from moca.pretrain.benchmark_step import DTYPES, measure_step
 from moca.pretrain.benchmark_views import measure_views
+from moca.segmentation.benchmark_slide import Workload, measure_slide
+from moca.segmentation.benchmark_train import measure_training
+from moca.transfer.run import add_protocol_arguments, protocol_config
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -29,6 +34,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(title='what to measure', required=True)
     add_views(commands)
     add_pretrain(commands)
+    add_slide(commands)
+    add_segmentor(commands)
     return parser.parse_args(argv)
 
 
@@ -64,13 +71,7 @@ def add_pretrain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument('--arch', help='timm name of the ViT, such as vit_small_patch16')
     parser.add_argument('--batch-size', type=int, default=8, help='pictures a step [8]')
     parser.add_argument('--steps', type=int, default=5, help='timed steps of each version [5]')
-    parser.add_argument(
-        '--dtype',
-        choices=DTYPES,
-        default='bfloat16' if gpu_has_bfloat16() else 'float32',
-        help='[bfloat16 on GPUs that have it, else float32, as tools/pretrain.py]',
-    )
-    parser.add_argument('--device', default=get_device(), help='[the first GPU, else cpu]')
+    add_place(parser)
     add_cfg_options(parser)
     parser.set_defaults(run=run_pretrain)
 
@@ -82,6 +83,65 @@ def run_pretrain(args: argparse.Namespace) -> None:
         cfg.model.backbone.arch = args.arch
     merge_options(cfg, args.cfg_options)
     print(measure_step(cfg, args.batch_size, args.steps, args.dtype, torch.device(args.device)))
+
+
+def add_slide(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``slide``."""
+    parser = commands.add_parser(
+        'slide', help="speed and memory of sliding-window inference beside mmseg's own"
+    )
+    add_protocol_arguments(parser)
+    parser.add_argument('--checkpoint', metavar='RUN_CHECKPOINT', help='a file of tools/train.py')
+    parser.add_argument('--pictures', type=int, default=4, help='of the test set or made up [4]')
+    parser.add_argument(
+        '--size',
+        nargs=2,
+        type=int,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='make pictures up instead of taking those of the test set, whose mIoU is measured',
+    )
+    add_place(parser)
+    add_cfg_options(parser)
+    parser.set_defaults(run=run_slide)
+
+
+def run_slide(args: argparse.Namespace) -> None:
+    """Print the figures of the versions and their ratios."""
+    size = tuple(args.size) if args.size else None
+    work = Workload(args.pictures, size, args.dtype, torch.device(args.device))
+    print(measure_slide(protocol_config(args), work, args.checkpoint))
+
+
+def add_segmentor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``segmentor``."""
+    parser = commands.add_parser(
+        'segmentor', help="speed and memory of a segmentor's training step beside mmseg's own"
+    )
+    add_protocol_arguments(parser)
+    parser.add_argument('--batch-size', type=int, default=2, help='pictures a step [2]')
+    parser.add_argument('--steps', type=int, default=5, help='timed steps of each version [5]')
+    add_place(parser)
+    add_cfg_options(parser)
+    parser.set_defaults(run=run_segmentor)
+
+
+def run_segmentor(args: argparse.Namespace) -> None:
+    """Print the figures of the versions and their ratios; pictures are real with --data-root."""
+    cfg, device = protocol_config(args), torch.device(args.device)
+    print(
+        measure_training(cfg, args.batch_size, args.steps, args.dtype, device, bool(args.data_root))
+    )
+
+
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """Add ``--dtype`` and ``--device``."""
+    parser.add_argument(
+        '--dtype',
+        choices=DTYPES,
+        default='bfloat16' if gpu_has_bfloat16() else 'float32',
+        help='[bfloat16 on GPUs that have it, else float32, as tools/pretrain.py]',
+    )
+    parser.add_argument('--device', default=get_device(), help='[the first GPU, else cpu]')
 
 
 @main_guard
