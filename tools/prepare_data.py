@@ -1,9 +1,10 @@
-"""Make a download ready for training, or look through the data of any segmentation config.
+"""Make a download ready for training, or look through the data of any mmseg or mmdet config.
 
 Examples:
     python tools/prepare_data.py cityscapes data/cityscapes
     python tools/prepare_data.py ade20k data/ADEChallengeData2016
     python tools/prepare_data.py check configs/segmentation/driving/linear-bn.py --data-root DIR
+    python tools/prepare_data.py check configs/detection/coco/mask-rcnn_1x.py --data-root DIR
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from moca.engine.launch import main_guard, read_config
 from moca.errors import UserError
-from moca.evaluation import data_report
+from moca.evaluation import coco_report, data_report
+from moca.transfer.coco_survey import coco_datasets, coco_survey
 from moca.transfer.overrides import set_data_root
 from moca.transfer.prepare import Prepared, prepare_ade20k, prepare_cityscapes
-from moca.transfer.protocol_check import check_segmentation
+from moca.transfer.protocol_check import check_segmentation, segmentation_datasets
 from moca.transfer.survey import survey
 
 # A file or a pipe has no width; rich would take it for 80 characters.
@@ -42,8 +45,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument('root', type=Path, metavar='ROOT', help='where the archives unpack')
-    command = commands.add_parser('check', help='look at every picture and label map of a config')
-    command.add_argument('config', metavar='CONFIG', help='any config of mmseg')
+    command = commands.add_parser('check', help='look at every picture and label of a config')
+    command.add_argument(
+        'config',
+        metavar='CONFIG',
+        help="any config of mmseg, or of mmdet with data in COCO's format",
+    )
     command.add_argument('--data-root', help='folder of the data, laid out as CONFIG says')
     command.add_argument(
         '--out', type=Path, metavar='FILE', help='sheet of pictures [work_dirs/data/CONFIG.png]'
@@ -88,16 +95,31 @@ def check(args: argparse.Namespace) -> None:
     cfg = read_config(args.config)
     if args.data_root:
         set_data_root(cfg, args.data_root)
-    if cfg.get('model'):
+    out = args.out or Path('work_dirs', 'data', f'{Path(args.config).stem}.png')
+    faults, drawn = _check_coco(cfg, out, args.count) or _check_pairs(cfg, out, args.count)
+    if drawn:
+        CONSOLE.print(f'Written: {out}', soft_wrap=True)
+    if faults:
+        raise UserError(f'{len(faults)} faults, of which the first is {faults[0]}')
+
+
+def _check_coco(cfg: Config, out: Path, count: int) -> tuple[list[str], bool] | None:
+    """Return the faults, and whether a sheet was drawn; None if there are no data sets of COCO."""
+    if not any(coco_datasets(cfg)):
+        return None
+    surveys = coco_survey(cfg, watch)
+    coco_report.show(surveys, CONSOLE)
+    faults = [fault for found in surveys for fault in found.faults]
+    return faults, coco_report.sheet(surveys, out, count)
+
+
+def _check_pairs(cfg: Config, out: Path, count: int) -> tuple[list[str], bool]:
+    if any(segmentation_datasets(cfg)) and cfg.get('model'):
         check_segmentation(cfg)
     surveys = survey(cfg, watch)
     data_report.show(surveys, CONSOLE)
-    out = args.out or Path('work_dirs', 'data', f'{Path(args.config).stem}.png')
-    if data_report.sheet(surveys, out, args.count):
-        CONSOLE.print(f'Written: {out}', soft_wrap=True)
     faults = [fault for found in surveys for fault in found.faults]
-    if faults:
-        raise UserError(f'{len(faults)} faults, of which the first is {faults[0]}')
+    return faults, data_report.sheet(surveys, out, count)
 
 
 if __name__ == '__main__':

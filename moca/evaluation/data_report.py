@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from moca.transfer.pairs import Pairs, spread
 from moca.transfer.survey import Survey
 
 _SHOWN = 10  # files of a kind that are named
-_BAR = 20  # characters of the longest bar
-_CLASSES = 40  # in the table
+BAR = 20  # characters of the longest bar
+CLASSES = 40  # in the table
 _LEGEND = 24  # in the legend of the sheet, the most frequent ones
 
 
@@ -32,12 +33,17 @@ def show(surveys: Sequence[Survey], console: Console) -> None:
     if listed:
         console.print(_histogram(listed))
     for survey in surveys:
-        for text in _notes(survey, surveys[0]):
-            console.print(f'[yellow]{survey.name}: {escape(text)}', soft_wrap=True)
-        for fault in survey.faults[:_SHOWN]:
-            console.print(f'[red]{survey.name}: {escape(fault)}', soft_wrap=True)
-        if len(survey.faults) > _SHOWN:
-            console.print(f'[red]{survey.name}: and {len(survey.faults) - _SHOWN} more')
+        print_notes(survey.name, _notes(survey, surveys[0]), survey.faults, console)
+
+
+def print_notes(name: str, notes: Sequence[str], faults: Sequence[str], console: Console) -> None:
+    """Print what the owner of a data set should know, and the first of its faults."""
+    for text in notes:
+        console.print(f'[yellow]{name}: {escape(text)}', soft_wrap=True)
+    for fault in faults[:_SHOWN]:
+        console.print(f'[red]{name}: {escape(fault)}', soft_wrap=True)
+    if len(faults) > _SHOWN:
+        console.print(f'[red]{name}: and {len(faults) - _SHOWN} more')
 
 
 def _summary(surveys: Sequence[Survey]) -> Table:
@@ -49,7 +55,7 @@ def _summary(surveys: Sequence[Survey]) -> Table:
         table.add_row(
             survey.name,
             str(len(survey.pairs.images)) if survey.pairs else '-',
-            _sizes(survey),
+            size_range(survey.sizes),
             f'{(survey.pixels[: len(names)] > 0).sum()} of {len(names)}' if names else '-',
             share,
             f'[red]{len(survey.faults)}' if survey.faults else '0',
@@ -57,13 +63,14 @@ def _summary(surveys: Sequence[Survey]) -> Table:
     return table
 
 
-def _sizes(survey: Survey) -> str:
-    if not survey.sizes:
+def size_range(sizes: Counter[tuple[int, int]]) -> str:
+    """Say of which sizes (width, height) pictures are."""
+    if not sizes:
         return '-'
-    (width, height), count = survey.sizes.most_common(1)[0]
-    if len(survey.sizes) == 1:
+    (width, height), count = sizes.most_common(1)[0]
+    if len(sizes) == 1:
         return f'{width} x {height}'
-    widths, heights = zip(*survey.sizes, strict=True)
+    widths, heights = zip(*sizes, strict=True)
     return (
         f'{min(widths)} to {max(widths)} x {min(heights)} to {max(heights)}, '
         f'{count} of {width} x {height}'
@@ -80,10 +87,10 @@ def _histogram(surveys: Sequence[Survey]) -> Table:
     first = surveys[0]
     names = first.pairs.names if first.pairs else []
     order = list(range(len(names)))
-    if len(names) > _CLASSES:
+    if len(names) > CLASSES:
         frequent = np.argsort(-first.pixels[: len(names)], kind='stable')
-        order = sorted(frequent[:_CLASSES].tolist())
-        table.title = f'The {_CLASSES} most frequent of {len(names)} classes'
+        order = sorted(frequent[:CLASSES].tolist())
+        table.title = f'The {CLASSES} most frequent of {len(names)} classes'
     largest = max(first.pixels[: len(names)].max(), 1)
     for number in order:
         cells = []
@@ -91,7 +98,7 @@ def _histogram(surveys: Sequence[Survey]) -> Table:
             share = survey.pixels[number] / max(survey.pixels[:IGNORE].sum(), 1)
             pictures_with = int(survey.pictures[number])
             cells += [f'{share:.2%}' if pictures_with else '', str(pictures_with or '-')]
-        bar = '█' * round(_BAR * first.pixels[number] / largest)
+        bar = '█' * round(BAR * first.pixels[number] / largest)
         table.add_row(str(number), escape(names[number]), *cells, bar)
     return table
 
@@ -101,10 +108,10 @@ def _notes(survey: Survey, first: Survey) -> list[str]:
     notes = []
     if survey.ignored:
         notes.append(
-            f'{len(survey.ignored)} label maps have no labelled pixel: {_named(survey.ignored)}'
+            f'{len(survey.ignored)} label maps have no labelled pixel: {named(survey.ignored)}'
         )
     if survey.orphans:
-        notes.append(f'{len(survey.orphans)} label maps have no picture: {_named(survey.orphans)}')
+        notes.append(f'{len(survey.orphans)} label maps have no picture: {named(survey.orphans)}')
     if survey.pairs and survey.pairs.rule is None:
         notes.append('the label maps are read by a transform of your own: they were not looked at')
     if survey.pairs and survey is not first and first.pixels.any():
@@ -116,7 +123,8 @@ def _notes(survey: Survey, first: Survey) -> list[str]:
     return notes
 
 
-def _named(paths: Sequence[Path]) -> str:
+def named(paths: Sequence[Path | str]) -> str:
+    """The first three, and how many more."""
     more = f' and {len(paths) - 3} more' if len(paths) > 3 else ''
     return ', '.join(map(str, paths[:3])) + more
 

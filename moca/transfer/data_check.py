@@ -47,7 +47,7 @@ def check_data(cfg: Config, splits: Sequence[str] = ('train', 'val')) -> None:
 
 
 def _check_dataset(cfg: Config, dataset: dict[str, Any], field: str) -> None:
-    cls = dataset_class(dataset['type'], field)
+    cls = dataset_class(dataset['type'], field, cfg.get('default_scope'))
     if issubclass(cls, mmseg.datasets.BaseSegDataset):
         check_pairs(dataset, field)
     elif issubclass(cls, mmdet.datasets.CocoDataset):

@@ -143,21 +143,29 @@ def segmentation_datasets(cfg: Config) -> Iterator[tuple[str, dict[str, Any], ty
         loader = cfg.get(f'{split}_dataloader')
         for dataset in leaf_datasets(loader['dataset']) if loader else []:
             field = f'{split}_dataloader.dataset'
-            cls = dataset_class(dataset['type'], field)
+            cls = dataset_class(dataset['type'], field, cfg.get('default_scope'))
             if issubclass(cls, mmseg.datasets.BaseSegDataset):
                 yield field, dataset, cls
 
 
-def dataset_class(name: str | type, field: str) -> type:
+def dataset_class(name: str | type, field: str, scope: str | None = None) -> type:
     """Find the class of a data set.
+
+    Args:
+        name: of the class, perhaps behind its scope and a dot.
+        field: what to call it in messages.
+        scope: ``default_scope`` of the config: both libraries have a `CityscapesDataset`.
 
     Raises:
         UserError: if neither mmseg nor mmdet, nor anything imported, has it.
     """
     cls: Any = name
     if not isinstance(name, type):
-        bare = name.split('.')[-1]
-        cls = mmseg.registry.DATASETS.get(bare) or mmdet.registry.DATASETS.get(bare)
+        prefix, _, bare = name.rpartition('.')
+        libraries = [mmseg.registry.DATASETS, mmdet.registry.DATASETS]
+        if (prefix or scope) == 'mmdet':
+            libraries.reverse()
+        cls = libraries[0].get(bare) or libraries[1].get(bare)
     if cls is None:
         raise UserError(f'{field}: neither mmseg nor mmdet has a data set {name!r}.')
     return cls

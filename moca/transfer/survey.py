@@ -69,7 +69,9 @@ def survey(cfg: Config, watch: Watch) -> list[Survey]:
             seen.append(about)
             found.append(_survey(name, dataset, watch))
     if not found:
-        raise UserError(f'{cfg.filename}: no data set of mmseg to look at.')
+        raise UserError(
+            f"{cfg.filename}: no data set of mmseg, and none of COCO's format, to look at."
+        )
     return found
 
 
