@@ -74,30 +74,26 @@ class WindowAttention(Attention):
 
     def _attend(self, x: Tensor) -> Tensor:
         """Attention over each whole grid of ``[B, h, w, C]``."""
-        tokens = x.flatten(1, 2)
         of_rows, of_columns = self.rel_pos_h, self.rel_pos_w
         if of_rows is None or of_columns is None:
-            bias = None
-        else:
-            bias = self._rel_pos_bias(x, of_rows, of_columns)
-        return super().forward(tokens, bias).view(*x.shape[:3], -1)
+            return super().forward(x.flatten(1, 2)).view(*x.shape[:3], -1)
+        grid = (x.shape[1], x.shape[2])
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))
+        q, k, v = qkv.movedim(-2, 1).unbind(4)  # [B, n, h, w, c]
+        q, k = self.q_norm(q), self.k_norm(k)
+        q, k = with_rel_pos(q, k, self.scale, of_rows, of_columns)
+        x = self._scaled_products(q, k, v.flatten(2, 3)).transpose(1, 2)
+        return self.proj_drop(self.proj(self.norm(x.unflatten(1, grid).flatten(3))))
 
-    def _rel_pos_bias(self, x: Tensor, of_rows: Tensor, of_columns: Tensor) -> Tensor:
-        """What relative positions add to the products of queries and keys: ``[B, n, N, N]``.
-
-        The queries are projected once more for it, a third of a projection, so that timm's forward
-        stays in one piece.
-        """
-        batch, rows, columns, _ = x.shape
-        bias = None if self.qkv.bias is None else self.qkv.bias[: self.attn_dim]
-        query = F.linear(x, self.qkv.weight[: self.attn_dim], bias)
-        query = self.q_norm(query.unflatten(-1, (self.num_heads, self.head_dim)))
-        of_rows = distances(of_rows, rows).to(query.dtype)
-        of_columns = distances(of_columns, columns).to(query.dtype)
-        by_row = torch.einsum('bhwnc,hkc->bnhwk', query, of_rows)
-        by_column = torch.einsum('bhwnc,wkc->bnhwk', query, of_columns)
-        total = by_row[..., :, None] + by_column[..., None, :]
-        return total.reshape(batch, self.num_heads, rows * columns, rows * columns)
+    def _scaled_products(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """``softmax(q k^T) v`` of ``[B, n, N, d]``, ``[B, n, N, d]`` and ``[B, n, N, c]``."""
+        if not self.fused_attn:
+            return self.attn_drop((q @ k.transpose(-2, -1)).softmax(-1)) @ v
+        # kernels that keep no N x N map want equal widths
+        padded = F.pad(v, (0, q.shape[-1] - v.shape[-1]))
+        dropout = self.attn_drop.p if self.training else 0.0
+        out = F.scaled_dot_product_attention(q, k, padded, dropout_p=dropout, scale=1.0)
+        return out[..., : v.shape[-1]]
 
 
 def set_windows(
@@ -129,6 +125,38 @@ def set_windows(
         block.attn = WindowAttention.of(block.attn, size)
         if rel_pos:
             block.attn.add_rel_pos(grid if size is None else (size, size))
+
+
+def with_rel_pos(
+    q: Tensor, k: Tensor, scale: float, of_rows: Tensor, of_columns: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Put decomposed relative positions into queries and keys, so that attention needs no mask.
+
+    What they add to a query's product with a key depends on the key's row and column alone. So
+    the query gets that addend for each row and each column as further channels, and the key gets
+    the one-hot codes of its own row and column: their product is the sum, and no map of all pairs
+    (0.8 GB for each global block and picture of 1024 x 1024 in fp32) is made, kept or needed.
+
+    Args:
+        q: ``[B, n, h, w, c]``, before it is scaled.
+        k: Likewise.
+        scale: What products of queries and keys are multiplied with; relative positions are not.
+        of_rows: Table of relative positions along the rows, see :func:`distances`.
+        of_columns: Along the columns.
+
+    Returns:
+        Queries and keys ``[B, n, h * w, d]`` whose products are the logits; d is c + h + w and
+        zeros up to a multiple of 8, as attention kernels want it.
+    """
+    rows, columns, channels = q.shape[2:]
+    by_row = torch.einsum('bnhwc,hkc->bnhwk', q, distances(of_rows, rows).to(q.dtype))
+    by_column = torch.einsum('bnhwc,wkc->bnhwk', q, distances(of_columns, columns).to(q.dtype))
+    fill = q.new_zeros(()).expand(*q.shape[:-1], -(channels + rows + columns) % 8)
+    queries = torch.cat((q * scale, by_row, by_column, fill), dim=-1)
+    row_codes = torch.eye(rows, dtype=k.dtype, device=k.device)[:, None]
+    column_codes = torch.eye(columns, dtype=k.dtype, device=k.device)
+    codes = (c.expand(*k.shape[:4], -1) for c in (row_codes, column_codes))
+    return queries.flatten(2, 3), torch.cat((k, *codes, fill), dim=-1).flatten(2, 3)
 
 
 def split_windows(x: Tensor, size: int) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from moca.backbone import PlainViT, load_checkpoint
 from moca.backbone.windows import WindowAttention, distances
+from moca.engine.measure import PeakBytes
 from moca.errors import CheckpointMismatch, UserError
 from tests.backbone.helpers import TINY, random_images, randomise, save, timm_vit
 
@@ -72,18 +73,36 @@ class TestAttention:
         alone = plain(cut.flatten(1, 2)).view_as(cut)
         assert (out[:, 4:] - alone).abs().max() > 1e-2
 
-    @pytest.mark.parametrize('qk_norm', [False, True])
+    @pytest.mark.parametrize('norm', [False, True])
     @pytest.mark.parametrize('fused', [True, False])
     @pytest.mark.parametrize('window', [None, 3])
-    def test_relative_positions(self, window: int | None, fused: bool, qk_norm: bool) -> None:
-        options: dict[str, Any] = dict(qk_norm=qk_norm, norm_layer=torch.nn.LayerNorm)
+    def test_relative_positions(self, window: int | None, fused: bool, norm: bool) -> None:
+        options: dict[str, Any] = dict(qk_norm=norm, scale_norm=norm, norm_layer=torch.nn.LayerNorm)
         ours, _ = make_attention(window, **options)
         grid = (3, 3) if window else (3, 5)
         ours.add_rel_pos(grid)
         randomise(ours)
         ours.fused_attn = fused
-        x = random_images(2, *grid, WIDTH)
-        torch.testing.assert_close(ours(x), with_positions(ours, x), **CLOSE)
+        x = random_images(2, *grid, WIDTH).requires_grad_()
+        found, expected = ours(x), with_positions(ours, x)
+        torch.testing.assert_close(found, expected, **CLOSE)
+        weights = random_images(*found.shape)
+        inputs = (x, *ours.parameters())
+        gradients = [
+            torch.autograd.grad((out * weights).sum(), inputs) for out in (found, expected)
+        ]
+        torch.testing.assert_close(*gradients, **CLOSE)
+
+    def test_relative_positions_need_no_map_of_all_pairs(self) -> None:
+        side = 32
+        ours, _ = make_attention(None)
+        ours.add_rel_pos((side, side))
+        ours.fused_attn = True
+        x = random_images(1, side, side, WIDTH)
+        with PeakBytes() as memory:
+            ours(x).sum().backward()
+        one_map = 4 * HEADS * side**4
+        assert memory.peak < one_map
 
     def test_relative_positions_start_from_nothing(self) -> None:
         ours, plain = make_attention(2)
@@ -130,7 +149,7 @@ def with_positions(attention: WindowAttention, x: Tensor) -> Tensor:
                 )
                 values = torch.stack([v[item, y, x_, head] for y, x_ in places])
                 out[item, row, column, head] = scores.softmax(0) @ values
-    return attention.proj(out.flatten(-2))
+    return attention.proj(attention.norm(out.flatten(-2)))
 
 
 def make_vit(arch: Any = NO_PREFIX, **options: Any) -> PlainViT:
