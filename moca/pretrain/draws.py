@@ -86,7 +86,7 @@ def make_draws(
     check_words(available, words)
     device = central.device
     shared = torch.Generator().manual_seed(_mix(seed, step))
-    own = torch.Generator(device).manual_seed(_mix(seed, step, get_rank() + 1))
+    own = own_generator(seed, step, device)
     word_view = int(torch.randint(2, (1,), generator=shared))
     word_images = torch.randperm(available, generator=shared)[:words]
     choice = torch.randint(len(central), (words,), generator=shared)
@@ -96,6 +96,21 @@ def make_draws(
         word_images=word_images.to(device),
         word_tokens=central[choice.to(device)],
     )
+
+
+def own_generator(
+    seed: int, step: int, device: torch.device, stream: int | None = None
+) -> torch.Generator:
+    """Random numbers of this process for one step.
+
+    Args:
+        seed: Of the run.
+        step: Of the optimiser.
+        device: Of the numbers.
+        stream: Numbers of different streams of a step are independent of each other.
+    """
+    streams = () if stream is None else (stream,)
+    return torch.Generator(device).manual_seed(_mix(seed, step, get_rank() + 1, *streams))
 
 
 def _mix(*numbers: int) -> int:

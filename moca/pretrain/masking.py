@@ -12,8 +12,38 @@ from moca.errors import UserError
 
 
 def num_kept(tokens: int, mask_ratio: float) -> int:
-    """Tokens left at a mask ratio: ``int(tokens * (1 - mask_ratio))``, 88 of 196 at .55."""
+    """Tokens left at a mask ratio: ``int(tokens * (1 - mask_ratio))``, 88 of 196 at .55.
+
+    In floating point, as in the released code of MOCA and MAE: 9 of 100 at .9, not 10.
+    """
     return int(tokens * (1 - mask_ratio))
+
+
+def visible_tokens(tokens: int, mask_ratio: float, field: str = 'mask_ratio') -> int:
+    """How many tokens an encoder sees at a mask ratio that a user gave.
+
+    Args:
+        tokens: Of an image.
+        mask_ratio: Share that is hidden.
+        field: Where the ratio comes from, for the message.
+
+    Raises:
+        UserError: It is no share, or leaves fewer than one token.
+    """
+    if not 0 <= mask_ratio < 1:
+        raise UserError(f'{field}={mask_ratio}: give a share from 0 up to, but not, 1.')
+    visible = num_kept(tokens, mask_ratio)
+    if visible < 1:
+        raise UserError(
+            f'{field}={mask_ratio} leaves none of {tokens} tokens visible. Lower the ratio or use '
+            'larger pictures or smaller patches.'
+        )
+    return visible
+
+
+def take_tokens(tokens: Tensor, ids: Tensor) -> Tensor:
+    """The tokens ``[B, N, C]`` that ``ids``, ``[B, N]``, name among ``[B, L, C]``."""
+    return tokens.gather(1, ids[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
 @dataclass(frozen=True)
@@ -39,6 +69,11 @@ class MaskRound:
     def ids_decoded(self) -> Tensor:
         """``[B, decoded]``: the visible tokens, then the hidden ones."""
         return self.order[:, : self.decoded]
+
+    @property
+    def ids_hidden(self) -> Tensor:
+        """``[B, decoded - visible]``."""
+        return self.order[:, self.visible : self.decoded]
 
 
 def round_sizes(

@@ -7,34 +7,29 @@ field says which one it follows.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from moca.backbone import PlainViT
 from moca.engine.config_check import check_arguments
 from moca.errors import UserError
 from moca.pretrain.codebook import Codebook, perplexity
 from moca.pretrain.decoder import CondenserDecoder
 from moca.pretrain.draws import Draws, check_words, make_draws
-from moca.pretrain.ema import ema_update, teacher_of
+from moca.pretrain.ema import ema_update
 from moca.pretrain.losses import assignment_kl
 from moca.pretrain.masking import MaskRound, central_tokens, round_sizes
+from moca.pretrain.method import PretrainMethod, init_linears
 from moca.pretrain.prototypes import PrototypeGenerator
 from moca.pretrain.targets import AssignmentTargets
 
 
 @MODELS.register_module()
-class MOCAPretrain(BaseModel):
+class MOCAPretrain(PretrainMethod):
     """MOCA's networks and one training step.
-
-    Random draws depend on the run's seed, the step and the process alone, so a resumed run
-    continues as if it had not stopped.
 
     Args:
         backbone: Config of the student, a :class:`moca.backbone.PlainViT`.
@@ -75,11 +70,7 @@ class MOCAPretrain(BaseModel):
         skip_offset: int = 2,
         data_preprocessor: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(data_preprocessor)
-        # positions are fixed in pre-training, as in MAE
-        backbone = {'train_pos_embed': False, **backbone}
-        self.student: PlainViT = MODELS.build(backbone)
-        self.teacher: PlainViT = MODELS.build(backbone)
+        super().__init__(backbone, data_preprocessor, with_teacher=True)
         width, grid = self.student.embed_dims, self.student.grid
         self.early_index = self.student.num_layers - early_layer - 1
         if not 0 <= self.early_index < self.student.num_layers:
@@ -100,26 +91,12 @@ class MOCAPretrain(BaseModel):
         self.register_buffer(
             'central', central_tokens(grid, skip_offset, torch.device('cpu')), persistent=False
         )
-        # set by the PretrainSchedule hook: the seed of the run, and every step the other two
-        self.seed = 0
-        self.step = 0
-        self.momentum = 1.0
-        # set by the loop: which part of the step's batch comes next, and of how many
-        self.part = (0, 1)
-        teacher_of(self.student, self.teacher)
 
-    def init_weights(self) -> None:
+    def init_parts(self) -> None:
         """Initialise as the released code: Xavier-uniform linears, N(0, .02) tokens."""
-        for module in (self.decoder, self.image_prototypes, self.dense_prototypes):
-            for layer in module.modules():
-                if isinstance(layer, nn.Linear):
-                    nn.init.xavier_uniform_(layer.weight)
-                    if layer.bias is not None:
-                        nn.init.zeros_(layer.bias)
+        init_linears((self.decoder, self.image_prototypes, self.dense_prototypes))
         nn.init.normal_(self.decoder.mask_token, std=0.02)
         self.codebook.reset_parameters()
-        self.student.init_weights()
-        teacher_of(self.student, self.teacher)
 
     # ------------------------------------------------------------------ one step
 
@@ -141,7 +118,7 @@ class MOCAPretrain(BaseModel):
                 nothing and returns assignments and logits in full.
             about: What else the data set says of the pictures; hooks read it, this does not.
         """
-        self._check_size(*view1.shape[-2:])
+        self.check_size(*view1.shape[-2:])
         images = torch.cat([view1, view2])
         if mode == 'tensor':
             return self.outputs(images, draws or self.draw(len(view1), view1.device))
@@ -161,17 +138,7 @@ class MOCAPretrain(BaseModel):
                 the model was built for.
         """
         check_words(images, self.codebook.words_per_step)
-        if size is not None:
-            self._check_size(size, size)
-
-    def _check_size(self, height: int, width: int) -> None:
-        side = tuple(math.ceil(length / self.student.patch_size) for length in (height, width))
-        if side != self.student.grid:
-            raise UserError(
-                f'views of {height} x {width} pixels make {side} patches, the model was built for '
-                f'{self.student.grid}. Set model.backbone.img_size to the size of '
-                'train_dataloader.dataset.views.'
-            )
+        super().check_batch(images, size)
 
     def draw(self, batch: int, device: torch.device) -> Draws:
         """The random choices of the current step; see :func:`moca.pretrain.draws.make_draws`.

@@ -62,8 +62,9 @@ class PretrainSchedule(Hook):
             v1.0: .994. None for methods without a teacher.
 
     Raises:
-        UserError: ``momentum`` is outside [0, 1], ``stretch`` below 1, or the warm-up as long as
-            the training.
+        UserError: ``momentum`` is outside [0, 1], ``stretch`` below 1, the warm-up as long as the
+            training; the views are not as many as the method takes, or its ``check_batch`` refuses
+            the batch, by when ``part`` says in how many parts it comes.
     """
 
     # before the hook that logs the learning rate
@@ -104,6 +105,9 @@ class PretrainSchedule(Hook):
         per_epoch = loop.max_iters / loop.max_epochs
         batch = pictures_per_step(runner)
         views = getattr(runner.train_dataloader.dataset, 'views', None)
+        _check_views(method, views)
+        if hasattr(method, 'part'):
+            method.part = (0, getattr(loop, 'accumulate', 1))
         if hasattr(method, 'check_batch'):
             method.check_batch(batch, getattr(views, 'size', None))
         self.peak = self.base_lr * batch / 256
@@ -148,3 +152,14 @@ class PretrainSchedule(Hook):
     @staticmethod
     def _model(runner: Any) -> Any:
         return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _check_views(method: Any, views: Any) -> None:
+    """Refuse data of fewer or more views than the method takes."""
+    wanted = getattr(method, 'num_views', None)
+    recipes = getattr(views, 'recipes', None)
+    if wanted is not None and recipes is not None and len(recipes) != wanted:
+        raise UserError(
+            f'train_dataloader.dataset.views.views has {len(recipes)} views, '
+            f'{type(method).__name__} takes {wanted}.'
+        )
