@@ -94,7 +94,7 @@ def read_coco(cfg: Config, dataset: dict[str, Any], cls: Any, field: str) -> Coc
         annotations=annotations,
         categories=categories,
         classes=_classes(dataset, cls, list(categories.values()), path, field),
-        masks=any('mask_head' in node for node in nested_dicts(cfg.get('model'))),
+        masks=any(node.get('mask_head') for node in nested_dicts(cfg.get('model'))),
         evaluated=bool(dataset.get('test_mode')),
     )
 

@@ -20,6 +20,9 @@ from moca.errors import UserError
 
 RECORD = 'run.json'
 
+TEST_FOLDER = 'test'
+"""In a run's folder: the logs of tools/test.py, which are no run of their own."""
+
 
 class RunRecordHook(Hook):
     """Keeps the last validation's metrics and the time spent, and writes ``run.json``.
@@ -158,7 +161,8 @@ def percent_metrics(metrics: Mapping[str, Any], task: str) -> dict[str, float | 
     """Return metrics in percent under their bare names.
 
     mmseg gives percent. `CocoMetric` gives fractions under ``coco/``, -1 where no object is of the
-    size in question (None here), and *nothing at all* if the model detects nothing: AP is 0 then.
+    size in question and NaN where none is of a class (None here), and *nothing at all* if the
+    model detects nothing: AP is 0 then.
     """
     if task == 'detection':
         found = {
@@ -168,7 +172,7 @@ def percent_metrics(metrics: Mapping[str, Any], task: str) -> dict[str, float | 
         }
         values: dict[str, float | None] = {'bbox_mAP': 0.0, 'segm_mAP': 0.0}
         for name, value in found.items():
-            values[name] = None if value < 0 else round(100 * float(value), 2)
+            values[name] = round(100 * float(value), 2) if value >= 0 else None
         return values
     return {
         name: None if math.isnan(float(value)) else round(float(value), 2)

@@ -20,6 +20,7 @@ from tests.configs.helpers import (
     write_cityscapes,
     write_coco,
     write_coco_semantic,
+    write_own_coco,
 )
 
 CONFIGS = sorted(
@@ -37,6 +38,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         'detection': write_coco(root / 'coco'),
         'ade20k': write_ade20k(root / 'ade20k'),
         'coco-semantic': write_coco_semantic(root / 'coco-semantic'),
+        'own-coco': write_own_coco(root / 'own-coco'),
     }
 
 

@@ -219,11 +219,30 @@ def test_a_polygon_on_which_evaluation_would_fail(tmp_path: Path) -> None:
 
 
 def test_boxes_alone_suffice_without_a_mask_head(tmp_path: Path) -> None:
+    """What the message about a missing mask and docs/own_data.md say to write."""
     root = write_coco(tmp_path / 'coco')
     cfg = read(root)
-    edit(root / TRAIN, lambda c: [row.pop('segmentation') for row in c['annotations']])
-    del cfg.model.roi_head['mask_head']
+    for file in (TRAIN, VAL):
+        edit(root / file, lambda c: [row.pop('segmentation') for row in c['annotations']])
+    with pytest.raises(UserError, match='mask_head and mask_roi_extractor from the model'):
+        check_data(cfg)
+    cfg.merge_from_dict(
+        {
+            'model.roi_head.mask_head': None,
+            'model.roi_head.mask_roi_extractor': None,
+            'train_dataloader.dataset.pipeline.1.with_mask': False,
+            'val_evaluator.metric': ['bbox'],
+        }
+    )
     check_data(cfg)
+    cfg.work_dir = str(tmp_path / 'run')
+    runner = Runner.from_cfg(shrink(cfg))
+    wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
+    batch = next(iter(runner.build_dataloader(cfg.train_dataloader)))
+    losses = runner.model.train_step(batch, wrapper)
+    assert losses['loss_bbox'] > 0
+    assert 'loss_mask' not in losses
+    assert evaluate(runner, cfg)['coco/bbox_mAP'] > 0
 
 
 def test_heads_of_another_number_of_classes(tmp_path: Path) -> None:

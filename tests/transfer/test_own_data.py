@@ -14,10 +14,10 @@ import torch
 from mmengine.runner import Runner
 
 from moca.transfer.run import prepare_training
-from tests.configs.helpers import REPOSITORY, shrink, train_args
+from tests.configs.helpers import REPOSITORY, shrink, train_args, write_own_coco
 from tools.prepare_data import main as prepare_data
 
-CONFIG, CONVERSION = re.findall(
+CONFIG, CONVERSION, COCO_LINES = re.findall(
     r'```python\n(.*?)```', (REPOSITORY / 'docs/own_data.md').read_text(), re.DOTALL
 )
 
@@ -75,3 +75,36 @@ def test_conversion(tmp_path: Path) -> None:
     subprocess.run([sys.executable, '-c', CONVERSION], check=True, cwd=tmp_path)
     found = cv2.imread(str(tmp_path / 'labels/train/a.png'), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(found, np.where(labels == 3, 255, labels))
+
+
+OWN_COCO = REPOSITORY / 'configs/detection/own-coco/mask-rcnn_sfp.py'
+
+
+def test_lines_of_the_detection_config() -> None:
+    assert COCO_LINES in OWN_COCO.read_text()
+
+
+def test_classes_are_named_in_one_place(tmp_path: Path, capsys: Any) -> None:
+    """A copy with one class more, in the order of the files, whose ids are not in order."""
+    root = write_own_coco(tmp_path / 'own')
+    config = tmp_path / 'own.py'
+    text = OWN_COCO.read_text().replace("_base_ = '..", f"_base_ = '{OWN_COCO.parents[1]}")
+    config.write_text(text.replace("('person', 'car')", "('tree', 'person', 'car')"))
+    sheet = tmp_path / 'sheet.png'
+    arguments = ['check', str(config), '--data-root', str(root), '--out', str(sheet)]
+    assert prepare_data(arguments) == 0
+    assert 'train: 1 of 3 classes have no object: tree' in capsys.readouterr().out
+
+    arguments = ['--data-root', str(root), '--work-dir', str(tmp_path / 'run')]
+    cfg, _ = prepare_training(train_args(config, *arguments))
+    runner = Runner.from_cfg(shrink(cfg))
+    heads = runner.model.roi_head
+    assert (heads.bbox_head.num_classes, heads.mask_head.num_classes) == (3, 3)
+    dataset = runner.build_dataloader(cfg.val_dataloader).dataset
+    labels = {row['bbox_label'] for i in range(2) for row in dataset.get_data_info(i)['instances']}
+    found = {dataset.metainfo['classes'][label] for label in labels}
+    assert found == {'person', 'car'}
+
+    config.write_text(text.replace("('person', 'car')", "('car', 'person')"))
+    assert prepare_data(['check', str(config), '--data-root', str(root)]) == 2
+    assert "label 0 is category 'person' there, but 'car'" in capsys.readouterr().err

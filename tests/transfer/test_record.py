@@ -33,6 +33,12 @@ def test_detection_metrics_are_percent() -> None:
     }
 
 
+def test_a_class_without_objects_has_no_ap() -> None:
+    # CocoMetric(classwise=True); JSON has no NaN
+    found = percent_metrics({'coco/car_precision': float('nan')}, 'detection')
+    assert found['car_precision'] is None
+
+
 def test_a_detector_that_detects_nothing_has_ap_0() -> None:
     # CocoMetric logs an error and returns an empty dict.
     assert percent_metrics({}, 'detection') == {'bbox_mAP': 0.0, 'segm_mAP': 0.0}

@@ -1,8 +1,7 @@
-"""Mask R-CNN on pictures of your own in COCO's format: small ones, few of them, one CPU.
+"""Mask R-CNN on few and small pictures with COCO's 80 classes, on one CPU.
 
-A worked example of coco/mask-rcnn_sfp.py on another data set: 150 training and 75 validation
-pictures of COCO, at 336 pixels. For other classes, set metainfo=dict(classes=(...)) in both data
-sets and num_classes in both heads.
+A worked example of coco/mask-rcnn_sfp.py at 336 pixels: 150 training and 75 validation pictures of
+COCO. own-coco/mask-rcnn_sfp.py has other classes.
 
 Source: coco/mask-rcnn_sfp.py; sizes, numbers of regions and schedule are ours.
 Command: tools/train.py configs/detection/small-coco/mask-rcnn_sfp.py --data-root DIR \
