@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from moca.demo.stages import Stage, States
 from moca.engine.log_lines import last_iteration, losses, tail
+from moca.engine.processes import Launch, Process, start
 
 POLL = 0.25
 """Seconds between looks at the running processes."""
@@ -23,16 +22,6 @@ SHOWN_LINES = 15
 
 class StageFailed(Exception):
     """A stage's process ended with an error; the message has the end of its log and its name."""
-
-
-class Process(Protocol):
-    """What is used of `subprocess.Popen`."""
-
-    def poll(self) -> int | None: ...
-
-    def terminate(self) -> None: ...
-
-    def wait(self, timeout: float | None = None) -> int: ...
 
 
 class Display(Protocol):
@@ -49,18 +38,10 @@ class Display(Protocol):
     def left(self, seconds: float) -> None: ...
 
 
-Launch = Callable[[Sequence[str], Path], Process]
-
-
 def launch(command: Sequence[str], log: Path) -> Process:
-    """Start a tool with this interpreter; its output goes to `log`."""
+    """Start a tool with this interpreter, in one thread; its output goes to `log`."""
     threads = dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), '1')
-    environment = {**os.environ, **threads, 'PYTHONUNBUFFERED': '1'}
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open('w') as out:
-        return subprocess.Popen(
-            [sys.executable, *command], stdout=out, stderr=subprocess.STDOUT, env=environment
-        )
+    return start([sys.executable, *command], log, **threads)
 
 
 @dataclass
@@ -108,7 +89,7 @@ def execute(
                     spent[job.stage.name] = time.monotonic() - job.start
                     states.end(job.stage, spent[job.stage.name])
                     display.finished(job.stage, spent[job.stage.name], losses(job.log))
-            pace = _pace(states, spent)
+            pace = _pace(states, spent, running)
             left = {job.stage.name: _left(job, pace) for job in running}
             display.left(time_left(left, pending, done, jobs, pace))
     finally:
@@ -147,10 +128,13 @@ def _look(job: _Running, display: Display) -> bool:
     return True
 
 
-def _pace(states: States, spent: dict[str, float]) -> float:
-    """How much slower this machine is than expected, from the stages finished so far."""
+def _pace(states: States, spent: dict[str, float], running: Sequence[_Running] = ()) -> float:
+    """How much slower this machine is than expected, from what has been done so far."""
     usual = sum(states.stages[name].seconds for name in spent)
-    return sum(spent.values()) / usual if usual else 1.0
+    usual += sum(job.stage.seconds * job.share for job in running)
+    taken = sum(spent.values())
+    taken += sum(time.monotonic() - job.start for job in running if job.share)
+    return taken / usual if usual else 1.0
 
 
 def _left(job: _Running, pace: float) -> float:

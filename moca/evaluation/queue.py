@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from mmengine.config import Config
 from rich.console import Console
@@ -21,10 +19,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from moca.backbone.checkpoint import check_checkpoint
 from moca.engine.launch import read_config
 from moca.engine.log_lines import last_iteration, tail
+from moca.engine.processes import Launch, Process, start
 from moca.errors import UserError
-from moca.evaluation.records import RECORD
 from moca.transfer.labels import arch_label, checkpoint_label, random_label, run_folder
 from moca.transfer.overrides import set_arch
+from moca.transfer.record import RECORD
 
 RANDOM = 'random'
 """In the place of a checkpoint: random weights."""
@@ -179,19 +178,6 @@ def _job(task: str, cfg: Config, checkpoint: str, seed: int, subset: int | None,
     return Job(title, checkpoint, folder, (*arguments, '--work-dir', str(folder), *plan.options))
 
 
-class Process(Protocol):
-    """What is used of `subprocess.Popen`."""
-
-    def poll(self) -> int | None: ...
-
-    def terminate(self) -> None: ...
-
-    def wait(self, timeout: float | None = None) -> int: ...
-
-
-Launch = Callable[[Sequence[str], Path], Process]
-
-
 def launcher(kind: str, gpus: int) -> Launch:
     """How runs are started: by this interpreter, by torchrun or by srun, with output to a file."""
     command = {
@@ -204,15 +190,8 @@ def launcher(kind: str, gpus: int) -> Launch:
     }[kind]
     suffix = [] if kind == 'none' else ['--launcher', kind]
 
-    def launch(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open('w') as out:
-            return subprocess.Popen(
-                [*command, str(_TRAIN), *arguments, *suffix],
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env=os.environ | {'PYTHONUNBUFFERED': '1'},
-            )
+    def launch(arguments: Sequence[str], log: Path) -> Process:
+        return start([*command, str(_TRAIN), *arguments, *suffix], log)
 
     return launch
 

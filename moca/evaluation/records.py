@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from moca.errors import UserError
-
-RECORD = 'run.json'
+from moca.transfer.record import RECORD, TEST_FOLDER
 
 # mmengine logs every run into a subfolder named by the time of its start.
 _LOG_FOLDER = re.compile(r'\d{8}_\d{6}')
@@ -97,6 +96,7 @@ def _run_folders(root: Path) -> Iterator[Path]:
         logged = any(_LOG_FOLDER.fullmatch(f) for f in folders)
         folders[:] = sorted(f for f in folders if not _LOG_FOLDER.fullmatch(f))
         if RECORD in files or (logged and _is_downstream(folder, files)):
+            folders[:] = [f for f in folders if f != TEST_FOLDER]
             yield folder
 
 

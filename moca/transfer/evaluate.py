@@ -16,7 +16,7 @@ from moca.engine.launch import apply_common
 from moca.errors import UserError
 from moca.transfer.data_check import check_data
 from moca.transfer.overrides import set_checkpoint
-from moca.transfer.record import percent_metrics
+from moca.transfer.record import TEST_FOLDER, percent_metrics
 from moca.transfer.run import protocol_config
 from moca.transfer.tta import set_tta
 
@@ -33,7 +33,7 @@ def prepare_test(args: argparse.Namespace) -> Config:
             f'{args.checkpoint}: not a checkpoint of a run. tools/test.py takes what '
             'tools/train.py has written; to measure a pre-trained backbone, train with it first.'
         )
-    cfg.work_dir = str(Path(args.checkpoint).parent / 'test')
+    cfg.work_dir = str(Path(args.checkpoint).parent / TEST_FOLDER)
     apply_common(cfg, args)
     set_checkpoint(cfg, None)  # all weights come from the run
     check_data(cfg, splits=('test',))

@@ -180,6 +180,15 @@ def test_runs_that_cannot_be_counted_are_listed_with_the_reason(work_dirs):
         assert reason in tables.markdown(board)
 
 
+def test_logs_of_a_test_are_no_run(work_dirs):
+    for place in ('moca_0/test', 'moca_0/other'):
+        folder = work_dirs / place
+        (folder / '20250101_000000').mkdir(parents=True)
+        (folder / 'linear.py').write_text('protocol = dict(name="cityscapes_linear")')
+    _, omissions = read_runs([work_dirs])
+    assert [omission.folder.name for omission in omissions] == ['other']
+
+
 def test_a_run_found_under_two_roots_counts_once(work_dirs):
     runs, _ = read_runs([work_dirs, work_dirs / 'few'])
     assert len(runs) == len(read_runs([work_dirs])[0])
