@@ -94,7 +94,8 @@ def main(arguments: list[str] | None = None) -> None:
         console.print(done, soft_wrap=True, markup=False)
         return
     info = inspect_checkpoint(source, args.branch, args.trust)
-    table = Table(title=str(source), show_header=False)
+    console.print(str(source), soft_wrap=True, markup=False)
+    table = Table(show_header=False)
     for name, value in rows(info).items():
         table.add_row(name, value)
     console.print(table)
