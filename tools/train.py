@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from moca.engine.ema import MOMENTUM
 from moca.engine.launch import add_common_arguments, main_guard
 from moca.transfer.run import add_protocol_arguments, prepare_training, train
 
@@ -48,6 +49,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, help='of all random numbers [0]')
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help="scale lr by batch over the recipe's batch"
+    )
+    parser.add_argument(
+        '--ema',
+        nargs='?',
+        const=MOMENTUM,
+        type=float,
+        metavar='MOMENTUM',
+        help=f'validate and save a moving average of the weights [{MOMENTUM} where none is named]',
     )
     add_common_arguments(parser)
     return parser.parse_args(argv)

@@ -3,6 +3,7 @@
 from moca.engine.accumulate import AccumulatingIterLoop
 from moca.engine.amp import AutocastDtypeHook, AutocastOptimWrapper
 from moca.engine.checkpoints import AtomicCheckpointHook
+from moca.engine.ema import AveragedWeights, TrainedWeightsEMA
 from moca.engine.fsdp import ShardedStrategy
 from moca.engine.layer_decay import LayerDepthOptimWrapperConstructor
 from moca.engine.watch import WatchTraining
@@ -12,7 +13,9 @@ __all__ = [
     'AtomicCheckpointHook',
     'AutocastDtypeHook',
     'AutocastOptimWrapper',
+    'AveragedWeights',
     'LayerDepthOptimWrapperConstructor',
     'ShardedStrategy',
+    'TrainedWeightsEMA',
     'WatchTraining',
 ]

@@ -54,7 +54,7 @@ def mask_fault(file: CocoFile, annotation: dict[str, Any], image: dict[str, Any]
     return None
 
 
-def run_lengths(counts: list[int] | str | bytes) -> list[int] | None:
+def run_lengths(counts: Any) -> list[int] | None:
     """Read the run lengths of an RLE mask, compressed or not; None if they cannot be read.
 
     pycocotools does not look at their sum: of too few it decodes a mask with random ends.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import Runner
@@ -93,6 +95,42 @@ def set_epochs(cfg: Config, epochs: int) -> None:
         published=None,
         epochs=epochs,
     )
+
+
+def set_ema(cfg: Config, momentum: float) -> None:
+    """Apply ``--ema``: validate and save a moving average of the weights.
+
+    No published protocol here does so: the run is then of another one, named after it, without
+    published results.
+
+    Raises:
+        UserError: the momentum is not between 0 and 1, or the config averages weights already.
+    """
+    if not 0 < momentum < 1:
+        raise UserError(
+            f'--ema {momentum:g}: the share of the newest weights in their average is between 0 '
+            'and 1, and usually small, such as 0.0002.'
+        )
+    if ema_of(cfg) is not None:
+        raise UserError(
+            f'--ema: {cfg.filename} averages weights already (custom_hooks). Leave --ema out.'
+        )
+    hook = dict(type='AveragedWeights', momentum=momentum)
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
+    protocol = cfg.protocol
+    protocol.update(
+        name=f'{protocol.name}_ema',
+        title=f'{protocol.get("title", protocol.name)}, EMA',
+        published=None,
+    )
+
+
+def ema_of(cfg: Config) -> dict[str, Any] | None:
+    """The arguments of the hook that averages weights, None without one."""
+    for hook in cfg.get('custom_hooks') or []:
+        if hook.get('type') in ('AveragedWeights', 'EMAHook'):
+            return {key: value for key, value in hook.items() if key != 'type'}
+    return None
 
 
 def warn_of_batch(runner: Runner) -> None:

@@ -148,6 +148,7 @@ def _identity(record: dict[str, Any]) -> dict[tuple[str, str], Any]:
     checkpoint = record.get('checkpoint') or {}
     path = checkpoint.get('path')
     return {
+        ('ema', '--ema'): record.get('ema'),
         ('protocol', 'CONFIG'): record.get('protocol'),
         ('checkpoint.path', '--checkpoint'): path and str(Path(path).resolve()),
         ('checkpoint.branch', '--branch'): checkpoint.get('branch'),

@@ -24,7 +24,14 @@ from moca.transfer.labels import (
 )
 from moca.transfer.overrides import set_arch, set_checkpoint, set_data_root
 from moca.transfer.protocol_check import check_protocol
-from moca.transfer.recipe import check_scaling, set_epochs, warn_of_batch, warn_of_schedule
+from moca.transfer.recipe import (
+    check_scaling,
+    ema_of,
+    set_ema,
+    set_epochs,
+    warn_of_batch,
+    warn_of_schedule,
+)
 from moca.transfer.record import RunRecordHook, check_earlier_run
 from moca.transfer.subset import set_subset
 
@@ -84,6 +91,9 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
     epochs = getattr(args, 'epochs', None)
     if epochs is not None:
         set_epochs(cfg, epochs)
+    momentum = getattr(args, 'ema', None)
+    if momentum is not None:
+        set_ema(cfg, momentum)
     checkpoint = _prepare_checkpoint(cfg, args)
     arch = arch_label(cfg.model.backbone.arch)
     seed = (cfg.get('randomness') or {}).get('seed')
@@ -113,6 +123,7 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
         'checkpoint': checkpoint,
         'arch': arch,
         'subset': subset,
+        'ema': ema_of(cfg),
         'config': Path(cfg.filename).name,
     }
 

@@ -75,6 +75,7 @@ CHANGES = [
     (lambda r: r['checkpoint'].update(name='mine'), r"name 'moca/epoch_9'.*'mine'"),
     (lambda r: r['checkpoint'].update(path=None), r'checkpoint\.path .*None'),
     (lambda r: r.update(subset=dict(images=100, fold=2)), r"subset None.*'fold': 2"),
+    (lambda r: r.update(ema=dict(momentum=0.1)), r"ema None.*'momentum': 0\.1"),
     (lambda r: r.update(arch='vit_base_patch16'), r"arch 'vit_tiny_patch16'.*'vit_base_patch16'"),
 ]
 

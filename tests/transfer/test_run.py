@@ -120,6 +120,27 @@ def test_random_weights_with_layer_scale_are_named(driving: Path, tmp_path: Path
     assert 'random-init-LayerScale-1e-05' in cfg.work_dir
 
 
+def test_averaged_weights_are_another_protocol(driving: Path, tiny_probe: Path) -> None:
+    cfg, record = prepare(tiny_probe, driving, '--ema')
+    assert dict(type='AveragedWeights', momentum=2e-4) in cfg.custom_hooks
+    assert (record['protocol'], record['published']) == ('driving_linear_bn_ema', None)
+    assert record['title'].endswith(', EMA')
+    assert record['ema'] == dict(momentum=2e-4)
+    assert 'work_dirs/driving_linear_bn_ema/' in cfg.work_dir
+    assert prepare(tiny_probe, driving, '--ema', '0.01')[1]['ema'] == dict(momentum=0.01)
+    assert prepare(tiny_probe, driving)[1]['ema'] is None
+    with pytest.raises(UserError, match=r'--ema 1: .* between 0 and 1'):
+        prepare(tiny_probe, driving, '--ema', '1')
+
+
+def test_a_config_that_averages_weights_itself(driving: Path, tmp_path: Path) -> None:
+    text = "custom_hooks = [dict(type='EMAHook', momentum=0.1)]\n"
+    config = write_config(tmp_path / 'a.py', text)
+    assert prepare(config, driving)[1]['ema'] == dict(momentum=0.1)
+    with pytest.raises(UserError, match='averages weights already'):
+        prepare(config, driving, '--ema')
+
+
 def test_rate_is_not_scaled_while_gradients_accumulate(driving: Path, tiny_probe: Path) -> None:
     options = ('--cfg-options', 'optim_wrapper.accumulative_counts=4')
     prepare(tiny_probe, driving, *options)
