@@ -1,10 +1,14 @@
-"""Draw what runs predict, how they went, and what patch features look like.
+"""Draw what runs predict, how they went, and what backbones see.
 
 Examples:
     python tools/visualize.py segmentation work_dirs/a work_dirs/b --out predictions.png
+    python tools/visualize.py segmentation work_dirs/a --pictures DIR --out predictions.png
     python tools/visualize.py detection work_dirs/a work_dirs/b --out objects.png
-    python tools/visualize.py features configs/segmentation/cityscapes/linear-bn.py \\
-        --checkpoint moca.pth --out features.png
+    python tools/visualize.py detection work_dirs/a --errors --out errors.png
+    python tools/visualize.py features --checkpoint moca.pth mae.pth random \\
+        --arch vit_base_patch16 --pictures DIR --out features.png
+    python tools/visualize.py attention --checkpoint moca.pth --arch vit_base_patch16 \\
+        --pictures DIR --out attention.png
     python tools/visualize.py curves work_dirs/a work_dirs/b --out curves.png
     python tools/visualize.py progress work_dirs/a --out progress.png
 """
@@ -15,13 +19,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from moca.engine.launch import add_common_arguments, main_guard
+from moca.engine.launch import main_guard
 from moca.errors import UserError
+from moca.evaluation.backbone_sheets import attention_sheet, features_sheet
+from moca.evaluation.backbones import load_backbones
 from moca.evaluation.curves import curves_sheet
+from moca.evaluation.folder import some_pictures
+from moca.evaluation.pictures import FORMATS
 from moca.evaluation.progress import progress_sheet
-from moca.evaluation.sheets import detection_sheet, features_sheet, segmentation_sheet
-from moca.transfer.run import add_protocol_arguments
+from moca.evaluation.sheets import detection_sheet, segmentation_sheet
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -31,27 +39,40 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest='command', required=True)
     for name, text in (
-        ('segmentation', 'predicted label maps beside the truth'),
-        ('detection', 'predicted boxes and masks beside the truth'),
+        ('segmentation', 'predicted label maps beside the truth, and the IoU of each class'),
+        ('detection', 'predicted boxes and masks beside the truth, or a breakdown of errors'),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument(
             'runs', nargs='+', type=Path, metavar='WORK_DIR', help='of finished runs, side by side'
         )
-        if name == 'detection':
+        command.add_argument(
+            '--pictures', type=Path, metavar='DIR', help='predict these, without labels'
+        )
+        if name == 'segmentation':
+            command.add_argument(
+                '--iou',
+                action=argparse.BooleanOptionalAction,
+                default=True,
+                help='IoU of each class, for which all validation pictures are predicted [yes]',
+            )
+        else:
             command.add_argument('--score', type=float, default=0.3, help='draw from there on [.3]')
+            command.add_argument(
+                '--errors',
+                action='store_true',
+                help='instead of pictures: AP by size and class, and which errors it is lost to',
+            )
         _add_output(command)
-    command = commands.add_parser(
-        'features', help='principal components of patch features, beside random weights'
-    )
-    add_protocol_arguments(command)
-    command.add_argument('--checkpoint', metavar='CKPT', required=True)
-    command.add_argument('--branch', choices=['teacher', 'student'])
-    command.add_argument('--name', metavar='LABEL', help="CKPT's name in the title")
-    command.add_argument('--trust', action='store_true', help='read CKPT with plain pickle')
-    command.set_defaults(seed=None, auto_scale_lr=False)
-    add_common_arguments(command, resume=False)
-    _add_output(command)
+    for name, text in (
+        ('features', 'principal components of patch features'),
+        ('attention', "the class token's attention to patches, on average and of each head"),
+    ):
+        command = commands.add_parser(name, help=text)
+        _add_backbones(command)
+        if name == 'attention':
+            command.add_argument('--block', type=int, default=-1, help='counted from 0 [the last]')
+        _add_output(command)
     command = commands.add_parser('curves', help='losses, codebook, k-NN of pre-training runs')
     command.add_argument('runs', nargs='+', type=Path, metavar='WORK_DIR', help='over each other')
     _add_output(command, pictures=False)
@@ -63,8 +84,48 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _add_backbones(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        *('--checkpoint', '-c'),
+        nargs='+',
+        required=True,
+        metavar='CKPT',
+        help='files of any family, side by side; random for random weights',
+    )
+    parser.add_argument(
+        '--arch',
+        nargs='+',
+        required=True,
+        metavar='NAME',
+        help='timm name, or a config (.py) to take model.backbone.arch of; one, or one for each',
+    )
+    parser.add_argument('--branch', choices=['teacher', 'student'])
+    parser.add_argument('--name', nargs='+', default=[], metavar='LABEL', help='one for each CKPT')
+    parser.add_argument(
+        '--grid',
+        nargs=2,
+        type=int,
+        metavar=('ROWS', 'COLUMNS'),
+        help="of the file's positions, if they are not square",
+    )
+    parser.add_argument('--trust', action='store_true', help='read CKPT with plain pickle')
+    parser.add_argument(
+        '--pictures', type=Path, required=True, metavar='DIR', help='any folder, searched deeply'
+    )
+    parser.add_argument(
+        '--size',
+        nargs='+',
+        type=int,
+        default=[448],
+        metavar='PIXELS',
+        help='of the shorter side; or height and width; rounded to whole patches [448]',
+    )
+
+
 def _add_output(parser: argparse.ArgumentParser, pictures: bool = True) -> None:
-    parser.add_argument('--out', type=Path, required=True, metavar='FILE', help='.png, .pdf, .svg')
+    parser.add_argument(
+        '--out', type=Path, required=True, metavar='FILE', help='.png, .pdf, .svg or .html'
+    )
     if pictures:
         parser.add_argument('--count', type=int, default=4, help='how many pictures [4]')
 
@@ -73,21 +134,50 @@ def _add_output(parser: argparse.ArgumentParser, pictures: bool = True) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw one sheet."""
     args = parse_args(argv)
-    if args.out.suffix not in ('.png', '.pdf', '.svg'):
-        raise UserError(f'--out {args.out}: the name must end in .png, .pdf or .svg.')
+    if args.out.suffix not in FORMATS:
+        raise UserError(f'--out {args.out}: the name must end in {", ".join(FORMATS)}.')
     if args.command != 'curves' and args.count < 1:
         raise UserError(f'--count {args.count}: at least one picture.')
     if args.command == 'segmentation':
-        segmentation_sheet(args.runs, args.out, args.count)
+        segmentation_sheet(args.runs, args.out, args.count, args.pictures, args.iou)
     elif args.command == 'detection':
-        detection_sheet(args.runs, args.out, args.count, args.score)
+        _detection(args)
     elif args.command == 'curves':
         curves_sheet(args.runs, args.out)
     elif args.command == 'progress':
         progress_sheet(args.run, args.out, args.count)
     else:
-        features_sheet(args, args.out, args.count)
+        _backbones(args)
     print(f'Written: {args.out}')
+
+
+def _detection(args: Any) -> None:
+    if args.errors and args.pictures:
+        raise UserError('--errors needs truth, which --pictures has not: give one of the two.')
+    if args.errors:
+        # here: mmdet's metrics take a second to import, and warn of what they do not find
+        from moca.evaluation.error_sheet import error_sheet
+
+        error_sheet(args.runs, args.out)
+    else:
+        detection_sheet(args.runs, args.out, args.count, args.score, args.pictures)
+
+
+def _backbones(args: Any) -> None:
+    if len(args.size) > 2 or min(args.size) < 1:
+        raise UserError(f'--size {args.size}: give the shorter side, or height and width.')
+    paths = some_pictures(args.pictures, args.count)
+    backbones = load_backbones(
+        args.checkpoint,
+        args.arch,
+        args.name,
+        branch=args.branch,
+        block=getattr(args, 'block', -1),
+        grid=None if args.grid is None else tuple(args.grid),
+        trust=args.trust,
+    )
+    draw = attention_sheet if args.command == 'attention' else features_sheet
+    draw(backbones, paths, args.size, args.out)
 
 
 if __name__ == '__main__':

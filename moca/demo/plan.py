@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from moca.demo.stages import Stage
 from moca.demo.write import DataSettings
+from moca.evaluation.leaderboard import RANDOM_INIT
 
 CONFIGS = Path('configs/demo')
 
@@ -155,17 +156,19 @@ def _predictions(plan: Plan, kind: str, runs: list[Stage]) -> Stage:
 
 def _features(plan: Plan) -> Stage:
     output = plan.folder / 'pictures' / 'features.png'
-    config = str(CONFIGS / 'linear-bn.py')
+    config = CONFIGS / 'linear-bn.py'
+    weights = ('--checkpoint', str(plan.checkpoint), 'random', '--branch', 'teacher')
     return Stage(
         name='pictures-features',
         title='pictures of patch features',
         command=(
-            *('tools/visualize.py', 'features', config),
-            *('--data-root', str(plan.folder / 'data' / 'streets')),
-            *('--checkpoint', str(plan.checkpoint), '--branch', 'teacher', '--name', MOCA_ROW),
+            *('tools/visualize.py', 'features', '--arch', str(config), *weights),
+            *('--name', MOCA_ROW, RANDOM_INIT, '--size', '128'),
+            *('--pictures', str(plan.folder / 'data' / 'streets' / 'leftImg8bit' / 'val')),
             *('--count', '3', '--out', str(output)),
         ),
         output=output,
         seconds=12.0,
         needs=('pretrain',),
+        config=config,
     )

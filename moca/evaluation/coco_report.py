@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,6 @@ from moca.transfer.pairs import spread
 
 _SIZES = ('small', 'medium', 'large')
 _NAMED = 12  # classes without an object that are named
-_GOLDEN = 0.618034  # turns between two hues, so that neighbours differ
 
 
 def show(surveys: Sequence[CocoSurvey], console: Console) -> None:
@@ -122,7 +120,7 @@ def sheet(surveys: Sequence[CocoSurvey], out: Path, count: int) -> bool:
         for column, (_, instances) in enumerate(row):
             file = drawn[column].file
             assert file is not None
-            colours = _colours(len(file.classes))
+            colours = pictures.distinct_colours(len(file.classes))
             axis = figure.axes[line * len(drawn) + column]
             pictures.draw_instances(axis, instances, file.classes, colours)
     pictures.save_figure(figure, out)
@@ -150,11 +148,3 @@ def _draw(file: CocoFile, place: int) -> tuple[pictures.Image, dict[str, Any]]:
         for row in found
     ]
     return picture, dict(boxes=boxes, labels=labels, masks=masks)
-
-
-def _colours(count: int) -> list[tuple[float, ...]]:
-    """RGB in 0..255, of hues that differ between neighbours."""
-    return [
-        tuple(255 * value for value in colorsys.hsv_to_rgb(number * _GOLDEN % 1, 0.85, 0.9))
-        for number in range(count)
-    ]

@@ -158,13 +158,13 @@ def sheet(surveys: Sequence[Survey], out: Path, count: int) -> bool:
     seen[IGNORE] = 0
     frequent = np.argsort(-seen, kind='stable')[: min(_LEGEND, np.count_nonzero(seen))]
     classes = sorted(frequent.tolist())
-    rows = list(itertools.zip_longest(*columns, fillvalue=np.full((2, 2, 3), 255, np.uint8)))
+    rows = list(itertools.zip_longest(*columns))
     per_line = 3 * len(surveys)
     heading = 'Pictures and labels; what is ignored is black'
-    figure = pictures.sheet(rows, titles, heading, legend=-(-len(classes) // per_line))
-    pictures.class_legend(
-        figure, [names[i] for i in classes], [palette[i] for i in classes], per_line
-    )
+    shown = [names[i] for i in classes]
+    room = pictures.legend_inches(shown, per_line)
+    figure = pictures.sheet(rows, titles, heading, room)
+    pictures.class_legend(figure, shown, [palette[i] for i in classes], per_line)
     pictures.save_figure(figure, out)
     return True
 

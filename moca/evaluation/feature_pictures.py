@@ -16,7 +16,6 @@ from mmengine.dist import master_only
 from mmengine.registry import HOOKS
 from mmengine.visualization import LocalVisBackend
 from numpy.typing import NDArray
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
@@ -30,6 +29,7 @@ from moca.evaluation.encoder import (
     picture_size,
     precision_of,
 )
+from moca.evaluation.folder import choose, list_pictures
 from moca.evaluation.labelled import centre, normalise, read_picture
 from moca.evaluation.pieces import pieces_of
 
@@ -135,7 +135,9 @@ class FeaturePictures(EncoderMonitor):
         if count < 1:
             raise UserError(f'FeaturePictures.count is {count!r}; give 1 or more.')
         self.count = count
-        self.paths = None if pictures is None else _list_folder(Path(pictures))
+        self.paths = (
+            None if pictures is None else list_pictures(Path(pictures), 'FeaturePictures.pictures')
+        )
 
     @master_only
     def before_train(self, runner: Any) -> None:
@@ -180,22 +182,12 @@ class FeaturePictures(EncoderMonitor):
         return torch.from_numpy(load_moment(past[-1]).scores).flatten(0, 2) if past else None
 
 
-def _list_folder(folder: Path) -> list[Path]:
-    paths = sorted(p for p in folder.rglob('*') if p.suffix.lower() in IMG_EXTENSIONS)
-    if not paths:
-        raise UserError(
-            f'FeaturePictures.pictures {folder}: no picture in there (looked for '
-            f'{folder.absolute()}). Give a folder of pictures.'
-        )
-    return paths
-
-
 def _read_some(
     count: int, total: int, path: Callable[[int], Path], size: tuple[int, int]
 ) -> Sequence[Any]:
     """Cut pictures evenly spaced over a list; one that cannot be decoded gives way to the next."""
     images = []
-    for index in np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist():
+    for index in choose(total, count):
         for step in range(_REPLACEMENTS):
             try:
                 images.append(centre(read_picture(path((index + step) % total)), size))

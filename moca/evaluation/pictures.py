@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import colorsys
+import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,10 +25,19 @@ Image = NDArray[np.uint8]
 
 UNLABELLED = (0, 0, 0)
 DPI = 110
+_GOLDEN = 0.618034  # turns between two hues, so that neighbours differ
+
+
+def distinct_colours(count: int) -> list[tuple[float, ...]]:
+    """RGB in 0..255, of hues that differ between neighbours."""
+    return [
+        tuple(255 * value for value in colorsys.hsv_to_rgb(number * _GOLDEN % 1, 0.85, 0.9))
+        for number in range(count)
+    ]
 
 
 def colour_labels(
-    labels: NDArray[Any], palette: Sequence[Sequence[int]], ignore: int = 255
+    labels: NDArray[Any], palette: Sequence[Sequence[float]], ignore: int = 255
 ) -> Image:
     """Colour a label map `[H, W]` by a palette; ignored pixels are black."""
     table = np.zeros((256, 3), np.uint8)
@@ -40,40 +52,61 @@ def blend(image: Image, colours: Image, share: float = 0.62) -> Image:
     return ((1 - share) * grey + share * colours).astype(np.uint8)
 
 
+FORMATS = ('.png', '.pdf', '.svg', '.html')
+"""Suffixes of what `save_figure` writes."""
+
+
 def save_figure(figure: Any, path: Path) -> None:
-    """Save a figure so that the file appears whole or not at all; the suffix names the format."""
+    """Save a figure so that the file appears whole or not at all; the suffix names the format.
+
+    An ``.html`` page has the picture within itself.
+    """
+    page = path.suffix == '.html'
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix[1:], dpi=DPI, facecolor='white')
+    kind = 'png' if page else path.suffix[1:]
+    figure.savefig(buffer, format=kind, dpi=DPI, facecolor='white')
+    content = buffer.getvalue()
+    if page:
+        picture = base64.b64encode(content).decode()
+        content = (
+            '<!DOCTYPE html><meta charset="utf-8">'
+            f'<title>{html.escape(figure.get_suptitle())}</title>'
+            f'<img style="max-width:100%" src="data:image/png;base64,{picture}">\n'
+        ).encode()
     plt.close(figure)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, content)
 
 
 def sheet(
     rows: Sequence[Sequence[Any]],
     titles: Sequence[str],
     heading: str,
-    legend: int = 0,
+    below: float = 0.0,
     indent: bool = False,
 ) -> Any:
     """A figure with a row per picture and a titled column per way of looking at it.
 
     Args:
-        rows: Pictures `[H, W, 3]`; they are shown at the size of the first.
+        rows: Pictures `[H, W]` or `[H, W, 3]`, None for an empty place. Columns are equally wide
+            and rows as high as their pictures; but where each column has pictures of one shape,
+            rows are equally high and columns as wide as their pictures.
         titles: One a column.
         heading: Above all.
-        legend: Lines to be kept free below for a legend.
+        below: Inches to be kept free below, for a legend or a chart.
         indent: Keep room on the left for :func:`row_title`.
     """
-    height, width = np.shape(rows[0][0])[:2]
-    wide = 2.9 if width > 1.5 * height else 1.6
-    left = 0.42 if indent else 0.03  # inches, as all of these
+    widths, heights = _cells(rows)
+    left = 0.42 if indent else 0.03
     above = 0.52 if any(titles) else 0.32
-    below = 0.24 * legend + 0.03
-    inches = (
-        wide * len(rows[0]) + left + 0.03,
-        wide * height / width * len(rows) + above + below,
+    below += 0.03
+    inches = (sum(widths) + left + 0.03, sum(heights) + above + below)
+    figure, axes = plt.subplots(
+        len(rows),
+        len(widths),
+        figsize=inches,
+        squeeze=False,
+        gridspec_kw=dict(height_ratios=heights, width_ratios=widths),
     )
-    figure, axes = plt.subplots(len(rows), len(rows[0]), figsize=inches, squeeze=False)
     figure.subplots_adjust(
         *(left / inches[0], below / inches[1], 1 - 0.03 / inches[0], 1 - above / inches[1]),
         wspace=0.02,
@@ -81,12 +114,28 @@ def sheet(
     )
     for line, row in zip(axes, rows, strict=True):
         for axis, image in zip(line, row, strict=True):
-            axis.imshow(image, interpolation='nearest')
+            if image is not None:
+                axis.imshow(image, interpolation='nearest')
             axis.set_axis_off()
-    for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title, fontsize=9, pad=3)
+    for axis, title, wide in zip(axes[0], titles, widths, strict=True):
+        fitting = 72 * wide / (0.6 * max(len(title), 1))  # a letter is .6 of its size wide
+        axis.set_title(title, fontsize=min(9, fitting), pad=3)
     figure.suptitle(heading, fontsize=10, fontweight='bold', y=1 - 0.08 / inches[1], va='top')
     return figure
+
+
+def _cells(rows: Sequence[Sequence[Any]]) -> tuple[list[float], list[float]]:
+    """Widths of the columns and heights of the rows of a sheet, in inches."""
+    shapes = [[None if image is None else np.shape(image)[:2] for image in row] for row in rows]
+    wide = min(max(11 / len(rows[0]), 1.6), 2.9)
+    columns = [[w / h for h, w in filter(None, column)] for column in zip(*shapes, strict=True)]
+    if all(max(column) < 1.02 * min(column) for column in columns):
+        aspects = [column[0] for column in columns]
+        high = wide * len(aspects) / sum(aspects)
+        return [high * aspect for aspect in aspects], [high] * len(rows)
+    return [wide] * len(columns), [
+        wide * max(h / w for h, w in filter(None, row)) for row in shapes
+    ]
 
 
 def row_title(axis: Any, title: str) -> None:
@@ -103,10 +152,23 @@ def row_title(axis: Any, title: str) -> None:
     )
 
 
+LEGEND_LINE = 0.24
+"""Inches of a line of `class_legend`."""
+
+
+def legend_inches(names: Sequence[str], per_line: int = 6) -> float:
+    """Height of :func:`class_legend`."""
+    return LEGEND_LINE * -(-len(names) // per_line)
+
+
 def class_legend(
-    figure: Any, names: Sequence[str], colours: Sequence[Sequence[int]], per_line: int = 6
+    figure: Any,
+    names: Sequence[str],
+    colours: Sequence[Sequence[float]],
+    per_line: int = 6,
+    above: float = 0.0,
 ) -> None:
-    """A legend of coloured boxes along the bottom of a sheet."""
+    """A legend of coloured boxes along the bottom of a sheet, so many inches above its edge."""
     handles = [
         patches.Patch(color=np.asarray(colour) / 255, label=name)
         for name, colour in zip(names, colours, strict=True)
@@ -114,6 +176,7 @@ def class_legend(
     figure.legend(
         handles=handles,
         loc='lower center',
+        bbox_to_anchor=(0.5, above / figure.get_figheight()),
         ncols=min(per_line, len(handles)),
         fontsize=8,
         frameon=False,

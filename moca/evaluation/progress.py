@@ -10,7 +10,7 @@ import numpy as np
 from moca.errors import UserError
 from moca.evaluation import pictures
 from moca.evaluation.feature_pictures import load_moment, moments_of
-from moca.evaluation.finished import choose
+from moca.evaluation.folder import choose
 
 
 def progress_sheet(work_dir: Path, out: Path, count: int, columns: int = 8) -> None:

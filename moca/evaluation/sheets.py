@@ -1,4 +1,4 @@
-"""The three sheets of tools/visualize.py: segmentation, detection, patch features."""
+"""The sheets of tools/visualize.py that show what finished runs predict."""
 
 from __future__ import annotations
 
@@ -7,39 +7,64 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmseg.evaluation import IoUMetric
 
 from moca.errors import UserError
 from moca.evaluation import pictures
-from moca.evaluation.components import principal_colours
-from moca.evaluation.finished import FinishedRun, choose, load_finished, predict, read_picture
-from moca.transfer.run import prepare_training
+from moca.evaluation.charts import bars_inches, class_bars
+from moca.evaluation.finished import FinishedRun, load_finished, predict
+from moca.evaluation.folder import choose, some_pictures
+from moca.evaluation.validation import class_ious, validated
 
 
-def segmentation_sheet(folders: Sequence[Path], out: Path, count: int) -> None:
-    """Pictures, truth and the predictions of several runs on the same validation set."""
-    runs = [load_finished(folder, 'segmentation') for folder in folders]
-    indices = _shared_pictures(runs, count)
-    palette = runs[0].dataset.metainfo['palette']
-    names = runs[0].dataset.metainfo['classes']
+def segmentation_sheet(
+    folders: Sequence[Path],
+    out: Path,
+    count: int,
+    folder: Path | None = None,
+    per_class: bool = True,
+) -> None:
+    """Pictures, truth and the predictions of several runs, and the IoU of each class below.
+
+    Args:
+        folders: Work dirs of runs with the same classes.
+        out: Picture to write.
+        count: How many pictures.
+        folder: Of pictures without labels, instead of the validation set; then there is neither
+            truth nor IoU.
+        per_class: Predict the whole validation set for the IoU of the classes that it contains.
+
+    Raises:
+        UserError: Runs cannot be read or compared, or pictures not be found.
+    """
+    runs = [load_finished(path, 'segmentation') for path in folders]
+    sources = _sources(runs, count, folder)
+    palette, names = runs[0].palette, runs[0].classes
     rows: list[list[Any]] = []
     seen: set[int] = set()
     for number, finished in enumerate(runs):
-        for place, (sample, result) in enumerate(predict(finished, indices)):
-            image = read_picture(sample)
+        for place, (image, result) in enumerate(predict(finished, sources)):
             if number == 0:
-                truth = sample['data_samples'].gt_sem_seg.data[0].numpy()
-                seen |= set(np.unique(truth).tolist()) - {255}
-                rows.append([image, _over(image, truth, palette)])
+                rows.append([image])
+                if folder is None:
+                    truth = result.gt_sem_seg.data[0].cpu().numpy()
+                    seen |= set(np.unique(truth).tolist()) - {255}
+                    rows[place].append(_over(image, truth, palette))
             found = result.pred_sem_seg.data[0].cpu().numpy()
             seen |= set(np.unique(found).tolist())
             rows[place].append(_over(image, found, palette))
-    titles = ['picture', 'truth', *(_title(finished, 'mIoU_present') for finished in runs)]
+    ious = []
+    if folder is None and per_class:
+        ious = [class_ious(validated(finished, IoUMetric).results) for finished in runs]
+    titles = ['picture', *['truth'] * (folder is None)]
+    titles += [_title(finished, 'mIoU_present', folder) for finished in runs]
     classes = sorted(seen)
-    lines = -(-len(classes) // 6)
-    figure = pictures.sheet(rows, titles, _heading(runs), legend=lines)
-    pictures.class_legend(figure, [names[i] for i in classes], [palette[i] for i in classes])
+    shown = [names[i] for i in classes]
+    room = bars_inches(ious) if ious else 0.0
+    figure = pictures.sheet(rows, titles, _heading(runs), room + pictures.legend_inches(shown))
+    pictures.class_legend(figure, shown, [palette[i] for i in classes], above=room)
+    if ious:
+        class_bars(figure, names, ious, [finished.label for finished in runs], 'IoU, %')
     pictures.save_figure(figure, out)
 
 
@@ -51,25 +76,39 @@ def _over(image: pictures.Image, labels: Any, palette: Any) -> pictures.Image:
     return pictures.blend(image, pictures.colour_labels(labels, palette))
 
 
-def detection_sheet(folders: Sequence[Path], out: Path, count: int, score: float) -> None:
-    """Pictures with the true objects, and those of `score` or more that several runs find."""
-    runs = [load_finished(folder, 'detection') for folder in folders]
-    indices = _shared_pictures(runs, count)
-    names, colours = runs[0].dataset.metainfo['classes'], runs[0].dataset.metainfo['palette']
-    found: list[list[dict[str, Any]]] = [[] for _ in indices]
+def detection_sheet(
+    folders: Sequence[Path], out: Path, count: int, score: float, folder: Path | None = None
+) -> None:
+    """Pictures with the true objects, and those of `score` or more that several runs find.
+
+    Args:
+        folders: Work dirs of runs with the same classes.
+        out: Picture to write.
+        count: How many pictures.
+        score: In 0..1.
+        folder: Of pictures without labels, instead of the validation set; then there is no truth.
+
+    Raises:
+        UserError: Runs cannot be read or compared, or pictures not be found.
+    """
+    runs = [load_finished(path, 'detection') for path in folders]
+    sources = _sources(runs, count, folder)
+    names, colours = runs[0].classes, runs[0].palette
+    found: list[list[dict[str, Any]]] = [[] for _ in sources]
     images = []
     for number, finished in enumerate(runs):
-        for place, (sample, result) in enumerate(predict(finished, indices)):
+        for place, (image, result) in enumerate(predict(finished, sources)):
             if number == 0:
-                images.append(read_picture(sample))
-                found[place].append(_true_instances(finished, indices[place], images[place]))
+                images.append(image)
+                if folder is None:
+                    found[place].append(_true_instances(finished, sources[place], image))
             found[place].append(_found_instances(result, score))
-    titles = ['truth', *(_title(finished, 'bbox_mAP') for finished in runs)]
+    titles = ['truth'] * (folder is None)
+    titles += [_title(finished, 'bbox_mAP', folder) for finished in runs]
     # Transposed: pictures of objects are square, and many fit beside each other.
     heading = f'{_heading(runs)}; objects of score {100 * score:.0f} % and more'
-    columns = len(indices)
-    rows = [[images[place] for place in range(columns)] for _ in titles]
-    figure = pictures.sheet(rows, [''] * columns, heading, indent=True)
+    columns = len(sources)
+    figure = pictures.sheet([images for _ in titles], [''] * columns, heading, indent=True)
     for line, title in enumerate(titles):
         for place in range(columns):
             axis = figure.axes[line * columns + place]
@@ -78,7 +117,7 @@ def detection_sheet(folders: Sequence[Path], out: Path, count: int, score: float
     pictures.save_figure(figure, out)
 
 
-def _true_instances(finished: FinishedRun, index: int, image: pictures.Image) -> dict[str, Any]:
+def _true_instances(finished: FinishedRun, index: Any, image: pictures.Image) -> dict[str, Any]:
     """The annotations of a picture, crowds left out, as `draw_instances` takes them."""
     from pycocotools import mask as mask_utils
 
@@ -105,19 +144,22 @@ def _found_instances(result: Any, score: float) -> dict[str, Any]:
     )
 
 
-def _shared_pictures(runs: Sequence[FinishedRun], count: int) -> list[int]:
-    """Indices of some pictures; all runs must have been validated on the same ones."""
+def _sources(runs: Sequence[FinishedRun], count: int, folder: Path | None) -> list[Any]:
+    """Pictures for all runs, files of a folder or indices into the validation set they share."""
+    folders = ', '.join(str(finished.run.folder) for finished in runs)
+    if len({tuple(finished.classes) for finished in runs}) > 1:
+        raise UserError(f'{folders}: these runs have different classes.')
+    if folder is not None:
+        return some_pictures(folder, count)
     lengths = {len(finished.dataset) for finished in runs}
     roots = {str(finished.dataset.data_root) for finished in runs}
     if len(lengths) > 1 or len(roots) > 1:
-        folders = ', '.join(str(finished.run.folder) for finished in runs)
         raise UserError(f'{folders}: these runs were validated on different pictures.')
     return choose(lengths.pop(), count)
 
 
-def _title(finished: FinishedRun, metric: str) -> str:
-    run = finished.run
-    value = run.metrics.get(metric)
+def _title(finished: FinishedRun, metric: str, folder: Path | None) -> str:
+    value = None if folder else finished.run.metrics.get(metric)
     score = '' if value is None else f': {metric} {value:.1f}'
     return f'{finished.label}{score}'
 
@@ -125,41 +167,3 @@ def _title(finished: FinishedRun, metric: str) -> str:
 def _heading(runs: Sequence[FinishedRun]) -> str:
     run = runs[0].run
     return f'{run.title}: {run.arch}, {run.iterations} steps on {run.train_images} pictures'
-
-
-@torch.no_grad()
-def features_sheet(args: Any, out: Path, count: int) -> None:
-    """Principal components of the patch features of a checkpoint beside those of random weights.
-
-    Args:
-        args: Arguments of tools/train.py, which say which backbone, weights and pictures.
-        out: File to write.
-        count: How many pictures.
-    """
-    cfg, record = prepare_training(args)
-    if not args.checkpoint:
-        raise UserError('--checkpoint is missing: whose features are to be drawn?')
-    init_default_scope(cfg.default_scope)
-    dataset = DATASETS.build(cfg.val_dataloader.dataset)
-    preprocessor = MODELS.build(cfg.model.data_preprocessor)
-    samples = [dataset[index] for index in choose(len(dataset), count)]
-    rows: list[list[Any]] = [[read_picture(sample)] for sample in samples]
-    weights = cfg.model.backbone.pop('init_cfg')
-    for init in (weights, None):
-        torch.manual_seed(0)
-        backbone = MODELS.build({**cfg.model.backbone, 'init_cfg': init})
-        backbone.init_weights()
-        backbone.eval()
-        maps = [_features(backbone, preprocessor, sample) for sample in samples]
-        for row, colours in zip(rows, principal_colours(maps), strict=True):
-            row.append(colours)
-    titles = ['picture', record['checkpoint']['name'], 'random init']
-    heading = 'Patch features: first three principal components as red, green, blue'
-    pictures.save_figure(pictures.sheet(rows, titles, heading), out)
-
-
-def _features(backbone: Any, preprocessor: Any, sample: Any) -> torch.Tensor:
-    data = preprocessor(
-        dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']]), False
-    )
-    return backbone(data['inputs'])[-1][0]

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mmdet.evaluation import CocoMetric
 from PIL import Image
 
 from moca.demo.write import DataSettings, write_data
+from moca.errors import UserError
+from moca.evaluation.error_sheet import breakdowns
+from moca.evaluation.finished import load_finished
+from moca.evaluation.validation import class_ious, validated
 from tools.train import main as train
 from tools.visualize import main as visualize
 
@@ -76,9 +82,67 @@ def test_detection_sheet(runs, tmp_path):
     assert Image.open(out).size[0] > 200
 
 
+def test_sheets_of_pictures_without_labels(runs, data, tmp_path):
+    wide, tall = tmp_path / 'in' / 'a.png', tmp_path / 'in' / 'b.jpg'
+    wide.parent.mkdir()
+    source = Image.open(next((data / 'streets' / 'leftImg8bit' / 'val').rglob('*.png')))
+    source.save(wide)
+    source.convert('RGB').crop((0, 0, 64, 128)).save(tall)
+    for command, run in (('segmentation', 'linear-bn'), ('detection', 'mask-rcnn')):
+        out = tmp_path / f'{command}.html'
+        pictures = ('--pictures', str(wide.parent), '--out', str(out))
+        assert visualize([command, str(runs[run]), *pictures]) == 0
+        assert out.read_bytes().startswith(b'<!DOCTYPE html>')
+
+
+def test_the_data_set_of_a_run_is_not_needed_for_other_pictures(runs, data, tmp_path):
+    folder = tmp_path / 'run'
+    shutil.copytree(runs['linear-bn'], folder)
+    config = folder / 'linear-bn.py'
+    config.write_text(config.read_text().replace(str(data), '/nowhere'))
+    (tmp_path / 'in').mkdir()
+    Image.new('RGB', (64, 48)).save(tmp_path / 'in' / 'a.png')
+    out = tmp_path / 'a.png'
+    command = ['segmentation', str(folder), '--out', str(out)]
+    assert visualize([*command, '--pictures', str(tmp_path / 'in')]) == 0
+
+
+def test_ious_of_classes_agree_with_the_runs_own_mean(runs):
+    from mmseg.evaluation import IoUMetric
+
+    finished = load_finished(runs['linear-bn'], 'segmentation')
+    ious = class_ious(validated(finished, IoUMetric).results)
+    recorded = finished.run.metrics['mIoU_present']
+    assert np.nanmean(ious) == pytest.approx(recorded, abs=0.02)
+    with pytest.raises(UserError, match='PresentIoUMetric; CocoMetric is needed'):
+        validated(finished, CocoMetric)
+
+
+def test_errors_agree_with_the_runs_own_ap(runs, tmp_path):
+    finished = load_finished(runs['mask-rcnn'], 'detection')
+    found = breakdowns(finished)
+    assert list(found) == ['bbox', 'segm']
+    for kind, breakdown in found.items():
+        recorded = finished.run.metrics[f'{kind}_mAP']
+        # recorded with three digits of a fraction
+        assert breakdown.mean(breakdown.ap)[0] == pytest.approx(recorded, abs=0.06)
+    out = tmp_path / 'errors.png'
+    folders = [str(runs['mask-rcnn'])] * 2
+    assert visualize(['detection', *folders, '--errors', '--out', str(out)]) == 0
+    assert Image.open(out).size[0] > 1000
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
+        (
+            ['detection', 'mask-rcnn', '--errors', '--pictures', '.', '--out', 'a.png'],
+            '--errors needs truth',
+        ),
+        (
+            ['segmentation', 'linear-bn', '--pictures', 'nowhere', '--out', 'a.png'],
+            'nowhere: no such folder',
+        ),
         (['segmentation', 'linear-bn', '--out', 'a.txt'], 'must end in'),
         (['segmentation', 'linear-bn', '--out', 'a.png', '--count', '0'], 'at least one'),
         (['detection', 'linear-bn', '--out', 'a.png'], 'a run of segmentation, not of detection'),

@@ -155,7 +155,7 @@ def test_a_folder_of_ones_own_and_a_broken_picture(pictures: Path, tmp_path: Pat
 
 
 def test_bad_input_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r'FeaturePictures.pictures .*nowhere: no picture in there'):
+    with pytest.raises(UserError, match=r'FeaturePictures.pictures .*nowhere: no such folder'):
         FeaturePictures(str(tmp_path / 'nowhere'))
     with pytest.raises(UserError, match=r'FeaturePictures.count is 0'):
         FeaturePictures(count=0)

@@ -1,0 +1,155 @@
+"""Backbones by checkpoint and architecture alone, and pictures as they take them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.device import get_device
+from numpy.typing import NDArray
+from PIL import Image
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as transforms
+
+from moca.backbone import PlainViT
+from moca.backbone.arch import ArchSpec, vit_dimensions
+from moca.backbone.checkpoint import inspect_checkpoint, load_checkpoint
+from moca.engine.launch import read_config
+from moca.errors import UserError
+from moca.evaluation.labelled import normalise, read_picture
+from moca.transfer.labels import checkpoint_label, random_label
+
+RANDOM = 'random'
+"""What to write instead of a checkpoint for random weights."""
+
+
+@dataclass(frozen=True)
+class NamedBackbone:
+    """A backbone in eval mode, on the GPU if there is one, and its name for titles."""
+
+    name: str
+    model: PlainViT
+
+
+def read_arch(text: str) -> ArchSpec:
+    """A timm name as it is, or ``model.backbone.arch`` of a config file (``.py``).
+
+    Raises:
+        UserError: The config cannot be read, or has no such field.
+    """
+    if not text.endswith('.py'):
+        return text
+    arch = ((read_config(text).get('model') or {}).get('backbone') or {}).get('arch')
+    if arch is None:
+        raise UserError(f'--arch {text}: the config has no model.backbone.arch. Give a timm name.')
+    return arch if isinstance(arch, str) else arch.to_dict()
+
+
+def load_backbones(
+    checkpoints: Sequence[str],
+    archs: Sequence[str],
+    names: Sequence[str] = (),
+    *,
+    branch: str | None = None,
+    block: int = -1,
+    grid: tuple[int, int] | None = None,
+    trust: bool = False,
+) -> list[NamedBackbone]:
+    """Load checkpoints of any family, each as :func:`moca.backbone.checkpoint.load_checkpoint`.
+
+    Positions stay as they are in the file: they are resampled once, to the grid of each picture.
+
+    Args:
+        checkpoints: Files, or ``random``.
+        archs: As for :func:`read_arch`, one for all or one for each.
+        names: For titles, one for each; the files' own by default.
+        branch: ``teacher`` or ``student``, of files that have both.
+        block: The last one to be run; negative counts from the end.
+        grid: Rows and columns of the files' positions, where they are not square.
+        trust: Read with plain pickle.
+
+    Raises:
+        UserError: A checkpoint or an architecture does not exist, they do not fit, or their
+            numbers differ.
+    """
+    for values, field in ((archs, 'architectures (--arch)'), (names, 'names (--name)')):
+        if len(values) not in {len(checkpoints), 1 if values is archs else 0}:
+            raise UserError(
+                f'{len(values)} {field} for {len(checkpoints)} checkpoints: give one for each'
+                + (', or one for all.' if values is archs else '.')
+            )
+    if len(archs) == 1:
+        archs = [archs[0]] * len(checkpoints)
+    found = []
+    for number, (checkpoint, text) in enumerate(zip(checkpoints, archs, strict=True)):
+        arch = read_arch(text)
+        depth = vit_dimensions(arch).depth
+        if not -depth <= block < depth:
+            raise UserError(f'--block {block}: {text} has blocks 0 to {depth - 1}.')
+        settings: dict[str, Any] = dict(out_indices=(block,), frozen=True)
+        torch.manual_seed(0)  # the same random weights whatever was built before
+        if checkpoint == RANDOM:
+            model, name = PlainViT(arch, **settings), random_label(arch)
+            model.reset_parameters()
+        else:
+            size = _own_size(checkpoint, arch, branch, grid, trust)
+            model, name = PlainViT(arch, img_size=size, **settings), checkpoint_label(checkpoint)
+            load_checkpoint(model, checkpoint, branch, grid=grid, trust=trust)
+        name = names[number] if names else name
+        found.append(NamedBackbone(name, model.to(get_device()).eval()))
+    return found
+
+
+def _own_size(
+    checkpoint: str,
+    arch: ArchSpec,
+    branch: str | None,
+    grid: tuple[int, int] | None,
+    trust: bool,
+) -> tuple[int, int] | None:
+    """Height and width in pixels for which a file's positions were made; None if unknown."""
+    with torch.device('meta'):
+        model = PlainViT(arch)
+    if grid is None:
+        prefix = 0 if model.no_embed_class else model.num_prefix_tokens
+        count = inspect_checkpoint(checkpoint, branch, trust).num_positions - prefix
+        side = math.isqrt(max(count, 0))
+        if side == 0 or side * side != count:
+            return None
+        grid = (side, side)
+    return grid[0] * model.patch_size, grid[1] * model.patch_size
+
+
+def read_input(
+    path: Path, size: Sequence[int], model: PlainViT
+) -> tuple[NDArray[np.uint8], Tensor]:
+    """A picture at a size of whole patches.
+
+    Args:
+        path: Of the picture.
+        size: The shorter side in pixels, the other one keeping the shape; or height and width.
+            Rounded to whole patches, at least one.
+        model: The backbone.
+
+    Returns:
+        RGB `[H, W, 3]`, and the same normalised with ImageNet's statistics `[1, 3, H, W]`, on the
+        backbone's device.
+
+    Raises:
+        UserError: The file cannot be decoded.
+    """
+    image = read_picture(path)
+    scale = size[0] / min(image.size)
+    sides = size if len(size) == 2 else (image.height * scale, image.width * scale)
+    patch = model.patch_size
+    whole = [max(round(side / patch), 1) * patch for side in sides]
+    resized: Image.Image = transforms.resize(image, whole, InterpolationMode.BICUBIC)
+    tensor = normalise(resized, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    return np.asarray(resized), tensor[None].to(next(model.parameters()).device)
