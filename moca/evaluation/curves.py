@@ -17,7 +17,7 @@ from moca.evaluation.pieces import Curve, read_curves
 
 # Title, names in the log (a regular expression), whether the axis is logarithmic.
 PANELS = (
-    ('losses', r'kl_\w+|loss_\w+', False),
+    ('losses', r'(kl|loss|alignment)_\w+|contrastive|reconstruction\w*|denoising', False),
     ('words of the codebook', r'words_in_use|words_per_image', False),
     ('assignment entropy', r'assignment_entropy', False),
     ('k-NN top-1, %', r'knn/.*', False),
@@ -27,7 +27,20 @@ PANELS = (
     ('teacher momentum', r'momentum', False),
     ('weight decay', r'weight_decay', False),
 )
-_STYLES = ('-', '--', ':', '-.')
+_STYLES: tuple[Any, ...] = (
+    *('-', '--', ':', '-.'),
+    *((0, (6, 1)), (0, (4, 1, 1, 1, 1, 1)), (0, (1, 4)), (0, (8, 3, 2, 3))),
+)
+# Names that share a panel, in the order of `_STYLES`: a curve looks the same in every sheet,
+# whatever else was logged, and when. Others take the styles that are left, by their names.
+_FIXED = (
+    (
+        *('kl_image', 'kl_dense', 'contrastive', 'reconstruction', 'denoising'),
+        *('reconstruction_strong', 'reconstruction_weak'),
+    ),
+    ('words_in_use', 'words_per_image'),
+    ('knn/top1_k10', 'knn/top1_k20'),
+)
 
 
 def curves_sheet(folders: Sequence[Path], out: Path) -> None:
@@ -81,9 +94,24 @@ def curves_sheet(folders: Sequence[Path], out: Path) -> None:
 
 
 def _names(runs: Sequence[dict[str, Curve]], pattern: str) -> list[str]:
-    """Names of curves that match, in the order of the log, k-NN by the number of neighbours."""
-    found = dict.fromkeys(name for run in runs for name in run if re.fullmatch(pattern, name))
-    return sorted(found, key=lambda name: int((re.findall(r'knn/.*?(\d+)$', name) or [0])[0]))
+    """Names of curves that match, as `_FIXED` has them; others by name, numbers by size."""
+    order = [name for group in _FIXED for name in group]
+
+    def place(name: str) -> tuple[int, str, int]:
+        stem = name.rstrip('0123456789')
+        known = order.index(name) if name in order and stem == name else len(order)
+        return known, stem, int(name[len(stem) :] or 0)
+
+    found = {name for run in runs for name in run if re.fullmatch(pattern, name)}
+    return sorted(found, key=place)
+
+
+def _styles(names: Sequence[str]) -> dict[str, Any]:
+    """The style of each curve of a panel; see `_FIXED`."""
+    fixed = {name: style for group in _FIXED for name, style in zip(group, _STYLES, strict=False)}
+    styles = {name: fixed[name] for name in names if name in fixed}
+    free = cycle([style for style in _STYLES if style not in styles.values()])
+    return {name: styles.get(name) or next(free) for name in names}
 
 
 def _epochs_per_step(run: dict[str, Curve]) -> float | None:
@@ -94,11 +122,11 @@ def _epochs_per_step(run: dict[str, Curve]) -> float | None:
 def _draw(
     axis: Any, run: dict[str, Curve], names: Sequence[str], colour: str, place: Callable[..., Any]
 ) -> None:
-    for name, style in zip(names, cycle(_STYLES), strict=False):
+    for name, style in _styles(names).items():
         if name in run:
             steps, values = run[name]
             marker = '.' if len(steps) < 30 else None
-            axis.plot(place(steps), values, style, color=colour, lw=1.2, marker=marker, ms=4)
+            axis.plot(place(steps), values, ls=style, color=colour, lw=1.2, marker=marker, ms=4)
 
 
 def _dress(axis: Any, title: str, names: Sequence[str], log: bool) -> None:
@@ -116,10 +144,9 @@ def _dress(axis: Any, title: str, names: Sequence[str], log: bool) -> None:
         axis.yaxis.get_offset_text().set_fontsize(7)
     if len(names) > 1:
         handles = [
-            plt.Line2D([], [], color='0.3', lw=1.2, ls=style)
-            for style, _ in zip(cycle(_STYLES), names, strict=False)
+            plt.Line2D([], [], color='0.3', lw=1.2, ls=style) for style in _styles(names).values()
         ]
-        labels = [name.split('/')[-1] for name in names[: len(handles)]]
+        labels = [name.split('/')[-1] for name in names]
         axis.legend(handles, labels, fontsize=7, frameon=False, handlelength=1.8)
 
 

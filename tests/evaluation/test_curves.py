@@ -131,6 +131,35 @@ def test_runs_lie_over_each_other_by_epoch(tmp_path: Path, figures: list[Any]) -
     assert [text.get_text() for text in figures[0].legends[0].get_texts()] == ['a/run', 'b/run']
 
 
+def test_a_curve_looks_the_same_whatever_was_logged_and_when(
+    tmp_path: Path, figures: list[Any]
+) -> None:
+    sheets = [
+        ['kl_image', 'kl_dense', 'contrastive', 'loss_b', 'loss_a'],
+        ['loss_a', 'loss_b', 'contrastive', 'kl_dense', 'kl_image'],
+        ['contrastive', 'kl_dense', 'loss_a', 'loss_b'],
+        ['kl_dense'],
+    ]
+    values = dict(kl_image=1.0, kl_dense=2.0, contrastive=3.0, loss_a=4.0, loss_b=5.0)
+    looks = []
+    for number, names in enumerate(sheets):
+        content = [dict({name: values[name] for name in names}, step=step) for step in (10, 20)]
+        piece(tmp_path / str(number), '20260101_000000', content)
+        curves_sheet([tmp_path / str(number)], tmp_path / 'curves.png')
+        lines = figures[number].axes[0].get_lines()
+        legend = figures[number].axes[0].get_legend()
+        if legend is not None:
+            handles = [line._unscaled_dash_pattern for line in legend.get_lines()]
+            assert handles == [line._unscaled_dash_pattern for line in lines]
+        looks.append({line.get_ydata()[0]: line._unscaled_dash_pattern for line in lines})
+    first = looks[0]
+    assert len({str(style) for style in first.values()}) == 5
+    assert looks[1] == first
+    for name in ('kl_dense', 'contrastive'):  # losses that a sheet knows
+        assert looks[2][values[name]] == first[values[name]]
+    assert looks[3] == {2.0: first[2.0]}
+
+
 def test_without_knn_the_axis_counts_steps(tmp_path: Path, figures: list[Any]) -> None:
     values = dict(loss=3.0, grad_norm=2.0, lr=1e-3, momentum=0.99, assignment_entropy=4.0)
     piece(tmp_path, '20260101_000000', rows(10, 30, **values))
