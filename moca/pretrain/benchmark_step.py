@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
 from torch import Tensor
 
 from moca.backbone import vit_dimensions
-from moca.engine.amp import enable_amp
+from moca.engine.benchmark import OURS, training_wrapper
 from moca.engine.measure import peak_bytes, peak_flops, step_flops, take_turns
 from moca.engine.memory import keep_freed_memory
 from moca.errors import UserError
@@ -23,7 +23,7 @@ from moca.pretrain.benchmark_step_plain import StraightforwardMOCA, Straightforw
 from moca.pretrain.moca import MOCAPretrain
 from moca.pretrain.optim import parameter_groups
 
-OURS, PLAIN = 'moca', 'straightforward'
+PLAIN = 'straightforward'
 DTYPES = ('float32', 'bfloat16', 'float16')
 
 
@@ -157,14 +157,6 @@ def _size_and_number_of_views(cfg: Config) -> tuple[int, int]:
 
 def _build(cfg: Config, dtype: str, device: torch.device) -> tuple[Any, OptimWrapper]:
     """The method and its optimiser, as a run has them after their first weights are made."""
-    wrapper = cfg.optim_wrapper
-    wrapper.pop('accumulative_counts', None)
-    wrapper.pop('dtype', None)
-    if dtype == 'float32':
-        wrapper.type = 'OptimWrapper'
-    else:
-        wrapper.dtype = dtype
-        enable_amp(cfg)
     vit_dimensions(cfg.model.backbone.arch)  # an unknown name is an error here and now
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
@@ -172,10 +164,7 @@ def _build(cfg: Config, dtype: str, device: torch.device) -> tuple[Any, OptimWra
     model = model.to(device).train()
     if hasattr(model, 'momentum'):
         model.momentum = 0.99
-    built = build_optim_wrapper(model, wrapper)
-    if hasattr(built, 'device_type'):
-        built.device_type = device.type  # it guesses
-    return model, built
+    return model, training_wrapper(model, cfg, dtype, device)
 
 
 def _ours(model: Any, wrapper: OptimWrapper, views: list[Tensor]) -> Callable[[int], object]:

@@ -17,12 +17,12 @@ from mmengine.runner import Runner
 from mmseg.structures import SegDataSample
 
 from moca.backbone.read import read_file
+from moca.engine.benchmark import OURS, Table, Version, quiet
 from moca.engine.checkpoints import check_fit
 from moca.engine.measure import peak_bytes, take_turns
 from moca.engine.memory import keep_freed_memory
 from moca.errors import UserError
 from moca.segmentation.benchmark_models import mmseg_segmentor, what_mmseg_lacks
-from moca.segmentation.benchmark_table import OURS, Table, Version, quiet
 
 THEIRS, THEIR_SLIDE = 'mmseg', 'mmseg, our ViT'
 

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from moca.engine.amp import enable_amp
-from moca.engine.measure import peak_bytes, take_turns
+from moca.engine.benchmark import (
+    OURS,
+    Table,
+    measure_versions,
+    quiet,
+    training_step,
+    training_wrapper,
+)
 from moca.engine.memory import keep_freed_memory
 from moca.errors import UserError
 from moca.segmentation.benchmark_models import mmseg_segmentor, what_mmseg_lacks
-from moca.segmentation.benchmark_table import OURS, Table, Version, quiet
 
 THEIRS = 'mmseg'
 
@@ -70,11 +73,8 @@ def measure_training(
     calls = {}
     for name, (model, settings) in built.items():
         model = model.to(device).train()
-        calls[name] = _step(model, _wrapper(model, settings, dtype, device), data)
-    seconds = take_turns(calls, steps, device)
-    versions = {
-        name: Version(seconds[name], peak_bytes(call, device)) for name, call in calls.items()
-    }
+        calls[name] = training_step(model, training_wrapper(model, settings, dtype, device), data)
+    versions = measure_versions(calls, steps, device)
     height, width = data['inputs'][0].shape[1:]
     title = (
         f'{Path(cfg.filename).stem}, {cfg.model.backbone.arch}, {dtype}, {device}: training steps '
@@ -100,17 +100,6 @@ def _their_optimizer(cfg: Config) -> Config:
     return cfg
 
 
-def _wrapper(model: Any, cfg: Config, dtype: str, device: torch.device) -> OptimWrapper:
-    cfg = copy.deepcopy(cfg)
-    if dtype != 'float32':
-        cfg.optim_wrapper.dtype = dtype
-        enable_amp(cfg)
-    built = build_optim_wrapper(model, cfg.optim_wrapper)
-    if hasattr(built, 'device_type'):
-        built.device_type = device.type  # it guesses
-    return built
-
-
 def _batch(cfg: Config, batch: int, real: bool) -> dict[str, Any]:
     if real:
         loader = dict(cfg.train_dataloader, batch_size=batch)
@@ -129,11 +118,3 @@ def _batch(cfg: Config, batch: int, real: bool) -> dict[str, Any]:
         made['inputs'].append(picture)
         made['data_samples'].append(SegDataSample(gt_sem_seg=PixelData(data=labels[None])))
     return made
-
-
-def _step(model: Any, wrapper: OptimWrapper, data: dict[str, Any]) -> Callable[[int], object]:
-    def step(_: int) -> object:
-        samples = [sample.clone() for sample in data['data_samples']]  # padded in place
-        return model.train_step(dict(inputs=list(data['inputs']), data_samples=samples), wrapper)
-
-    return step

@@ -15,11 +15,11 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor
 
 from moca.backbone import PlainViT
+from moca.engine.benchmark import OURS, Table, Version
 from moca.errors import UserError
 from moca.segmentation import benchmark_train
 from moca.segmentation.benchmark_models import mmseg_segmentor, what_mmseg_lacks
 from moca.segmentation.benchmark_slide import THEIR_SLIDE, THEIRS, Workload, measure_slide
-from moca.segmentation.benchmark_table import OURS, Table, Version
 from moca.segmentation.benchmark_train import measure_training
 from tests.backbone.helpers import randomise
 from tests.configs.helpers import REPOSITORY, TINY_ARCH, shrink, write_cityscapes
@@ -113,7 +113,7 @@ class TestTraining:
         cfg.model.backbone.drop_path_rate = 0.0
         cfg.model.decode_head.dropout_ratio = cfg.model.auxiliary_head.dropout_ratio = 0.0
         first: list[Tensor] = []
-        whole_step = benchmark_train._step
+        whole_step = benchmark_train.training_step
 
         def watched(*args: Any) -> Callable[[int], object]:
             step = whole_step(*args)
@@ -126,7 +126,7 @@ class TestTraining:
 
             return call
 
-        monkeypatch.setattr(benchmark_train, '_step', watched)
+        monkeypatch.setattr(benchmark_train, 'training_step', watched)
         table = measure_training(cfg, 2, 2, 'float32', CPU, real=False)
         theirs, ours, frozen = first[:3]
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=0)

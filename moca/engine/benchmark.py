@@ -1,12 +1,22 @@
-"""What the benchmarks of segmentation print: versions below each other, and ours as ratios."""
+"""What benchmarks share: a table of versions with ratios to ours, and training steps to time."""
 
 from __future__ import annotations
 
+import copy
+import gc
 import logging
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+
+from moca.engine.amp import enable_amp
+from moca.engine.measure import peak_bytes, take_turns
 
 OURS = 'moca'
 
@@ -78,3 +88,50 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
+
+
+def measure_versions(
+    calls: Mapping[str, Callable[[int], object]], turns: int, device: torch.device
+) -> dict[str, Version]:
+    """Time calls in turn, as `take_turns` has it, and then see what memory each needs."""
+    seconds = take_turns(calls, turns, device)
+    return {name: Version(seconds[name], peak_bytes(call, device)) for name, call in calls.items()}
+
+
+def fits_gpu(call: Callable[[int], object]) -> bool:
+    """Whether ``call(0)`` ends without running out of a GPU's memory, which is free again then."""
+    try:
+        call(0)
+        return True
+    except torch.OutOfMemoryError:
+        pass
+    # now that the exception, which holds on to the call's variables, is gone
+    gc.collect()
+    torch.cuda.empty_cache()
+    return False
+
+
+def training_wrapper(model: Any, cfg: Config, dtype: str, device: torch.device) -> OptimWrapper:
+    """The optimiser of a config for a model, with autocast to `dtype` unless that is float32."""
+    cfg = copy.deepcopy(cfg)
+    for field in ('accumulative_counts', 'dtype'):
+        cfg.optim_wrapper.pop(field, None)
+    if dtype == 'float32':
+        cfg.optim_wrapper.type = 'OptimWrapper'
+    else:
+        cfg.optim_wrapper.dtype = dtype
+        enable_amp(cfg)
+    built = build_optim_wrapper(model, cfg.optim_wrapper)
+    if hasattr(built, 'device_type'):
+        built.device_type = device.type  # it guesses
+    return built
+
+
+def training_step(model: Any, wrapper: OptimWrapper, data: dict[str, Any]) -> Callable[[int], Any]:
+    """A call that takes a step on the same batch each time, and returns its losses."""
+
+    def step(_: int) -> Any:
+        samples = [sample.clone() for sample in data['data_samples']]  # padded in place
+        return model.train_step(dict(inputs=list(data['inputs']), data_samples=samples), wrapper)
+
+    return step
