@@ -6,14 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from mmcv.transforms import Compose
-from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from torch.nn.parallel import DistributedDataParallel
 
 from moca.detection import HalfPrecisionGradients
@@ -180,52 +177,6 @@ def test_without_sync_bn(name: str) -> None:
     stages = 3 if 'cascade' in name else 1
     assert replace_sync_bn(cfg) == 1 + stages
     assert not any(node.get('type') == 'SyncBN' for node in nested_dicts(cfg.model))
-
-
-def test_multi_scale_and_crop() -> None:
-    """Short sides of 480 to 800; crops of 384 to 600 pixels before that for about half of them."""
-    init_default_scope('mmdet')
-    steps = [dict(step) for step in read('mask-rcnn_1x').train_pipeline[2:-1]]
-    augment = Compose([TRANSFORMS.build(step) for step in steps])
-    np.random.seed(0)
-    sides, shapes = set(), set()
-    for _ in range(60):
-        results = augment(picture(480, 640))
-        height, width = results['img_shape']
-        sides.add(min(height, width))
-        assert max(height, width) <= 1333
-        assert results['gt_masks'].masks.shape[1:] == (height, width)
-        shapes.add(round(width / height, 2))
-    allowed = set(range(480, 801, 32))
-    assert len(sides & allowed) > 6
-    assert {s for s in sides if min(abs(s - a) for a in allowed) > 1} == set()
-    assert len(shapes) > 10  # 4 : 3 unless cropped
-
-
-def test_large_scale_jitter() -> None:
-    init_default_scope('mmdet')
-    steps = [dict(step) for step in read('vitdet_mask-rcnn').train_pipeline[2:-1]]
-    jitter = Compose([TRANSFORMS.build(step) for step in steps])
-    np.random.seed(0)
-    longest = [max(jitter(picture(96, 128))['img_shape']) for _ in range(60)]
-    assert max(longest) == 1024  # cropped; smaller ones are padded by the preprocessor
-    assert min(longest) < 300
-    assert read('vitdet_mask-rcnn').model.data_preprocessor.pad_size_divisor == 1024
-
-
-def picture(height: int, width: int) -> dict[str, Any]:
-    """What mmdet's loading gives: a picture with one box and mask over most of it."""
-    from mmdet.structures.bbox import HorizontalBoxes
-
-    masks = np.ones((1, height, width), np.uint8)
-    return dict(
-        img=np.zeros((height, width, 3), np.uint8),
-        img_shape=(height, width),
-        gt_bboxes=HorizontalBoxes(torch.tensor([[4.0, 4.0, width - 4.0, height - 4.0]])),
-        gt_bboxes_labels=np.zeros(1, np.int64),
-        gt_ignore_flags=np.zeros(1, bool),
-        gt_masks=BitmapMasks(masks, height, width),
-    )
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ Layout: as coco_lsj.py.
 Source: bytedance/ibot, evaluation/object_detection/configs/cascade_rcnn/
 vit_base_giou_4conv1f_coco_3x.py, the same in CAE's code: flip; then, with equal chances, one resize
 to a short side of 480 to 800, or a coarse resize, a crop of 384 to 600 pixels on either side and
-that resize. As there, images without objects are not trained on.
+that resize. As there, images without objects are not trained on. A choice of ours: wide and high
+pictures share a batch, and mmdet 2 grouped them, which takes less padding; but mmengine would have
+to load all pictures again on resuming.
 """
 
 _base_ = './coco_lsj.py'
