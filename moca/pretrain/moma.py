@@ -59,11 +59,8 @@ class FrozenTeacher(PlainViT):
         checkpoint: str | None = None,
         branch: str | None = None,
     ) -> None:
-        if checkpoint is not None and not Path(checkpoint).is_file():
-            raise UserError(
-                f'{field}.checkpoint: {checkpoint} is no file. Give the checkpoint of a teacher: '
-                f'--cfg-options {field}.checkpoint=FILE'
-            )
+        if checkpoint is not None:
+            _check_file(checkpoint, f'{field}.checkpoint')
         file = dict(type='ViTCheckpoint', checkpoint=checkpoint, branch=branch)
         init_cfg = None if checkpoint is None else file
         super().__init__(arch, img_size=img_size, frozen=True, init_cfg=init_cfg)
@@ -114,6 +111,8 @@ class MOMAPretrain(PretrainMethod):
         normalise_student: bool = False,
         data_preprocessor: dict[str, Any] | None = None,
     ) -> None:
+        if start := (backbone.get('init_cfg') or {}).get('checkpoint'):
+            _check_file(start, 'model.backbone.init_cfg.checkpoint')
         super().__init__(backbone, data_preprocessor)
         if not teachers:
             raise UserError('model.teachers is empty: give one or two, by any name.')
@@ -207,6 +206,11 @@ class MOMAPretrain(PretrainMethod):
             loss=torch.stack([self.weights[name] * part for name, part in parts.items()]).sum(),
             **{f'alignment_{name}': part.detach() for name, part in parts.items()},
         )
+
+
+def _check_file(path: str, field: str) -> None:
+    if not Path(path).is_file():
+        raise UserError(f'{field}: {path} is no file. Give one: --cfg-options {field}=FILE')
 
 
 def _aligned(tokens: Tokens, other: Tokens) -> Tensor:

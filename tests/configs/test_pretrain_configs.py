@@ -6,8 +6,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -15,13 +13,14 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from moca.backbone import PlainViT, load_checkpoint, vit_dimensions
+from moca.backbone import PlainViT, load_checkpoint
 from moca.backbone.positions import sincos_positions
 from moca.engine.amp import AutocastOptimWrapper
 from moca.engine.checkpoints import latest_checkpoint
 from moca.errors import UserError
 from tests.configs.helpers import REPOSITORY
-from tests.pretrain.tiny import tiny_moca
+from tests.configs.pretraining import tiny
+from tests.pretrain.tiny import METHODS, tiny_moca
 from tools.pretrain import configure, main, parse_args
 
 CONFIGS = sorted(
@@ -31,36 +30,14 @@ CONFIGS = sorted(
 )
 
 
-@pytest.fixture(scope='module')
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp('pictures')
-    random = np.random.default_rng(0)
-    for number in range(10):
-        picture = random.integers(0, 256, (72, 96, 3), dtype=np.uint8)
-        cv2.imwrite(str(folder / f'{number}.png'), picture)
-    return folder
-
-
-def tiny(config: Path | str, pictures: Path, work_dir: Path, *options: str) -> Config:
-    """The config of a command line, with its real masks and views but a narrow network."""
-    arguments = [str(REPOSITORY / config), '--data-root', str(pictures)]
-    cfg = configure(parse_args([*arguments, '--work-dir', str(work_dir), *options]))
-    patch = vit_dimensions(cfg.model.backbone.arch).patch_size
-    cfg.model.backbone.arch = dict(patch_size=patch, embed_dim=32, depth=6, num_heads=2)
-    cfg.model.decoder = dict(dim=32, depth=1, num_heads=2)
-    cfg.model.num_words, cfg.model.words_per_step = 64, 4  # of a batch of 4
-    cfg.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False)
-    cfg.train_cfg.max_epochs = 2
-    cfg.custom_hooks[0].warmup_epochs = 1
-    return cfg
-
-
 def test_there_are_configs() -> None:
-    assert len(CONFIGS) >= 4
+    methods = {Config.fromfile(str(REPOSITORY / path)).model.type for path in CONFIGS}
+    assert methods == {*METHODS}
+    assert len(CONFIGS) >= 22
 
 
 @pytest.mark.parametrize('config', CONFIGS, ids=str)
-def test_config_trains_and_its_teacher_loads(config: Path, pictures: Path, tmp_path: Path) -> None:
+def test_config_trains_and_its_encoder_loads(config: Path, pictures: Path, tmp_path: Path) -> None:
     cfg = tiny(config, pictures, tmp_path, '--amp')
     runner = Runner.from_cfg(cfg)
     before = {name: p.clone() for name, p in runner.model.named_parameters()}
@@ -70,19 +47,32 @@ def test_config_trains_and_its_teacher_loads(config: Path, pictures: Path, tmp_p
     assert any(n.startswith('student.blocks.5') for n in moved)
     student = runner.model.student
     assert torch.equal(student.pos_embed, sincos_positions(student.grid, 32))
+    assert len(cfg.train_dataloader.dataset.views.views) == runner.model.num_views
     backbone = PlainViT(cfg.model.backbone.arch, img_size=cfg.model.backbone.img_size)
-    info = load_checkpoint(backbone, latest_checkpoint(tmp_path), 'teacher')
+    # without a branch it is the one that the run is judged by
+    info = load_checkpoint(backbone, latest_checkpoint(tmp_path))
     assert info.family == 'moca run'
-    for name, value in runner.model.teacher.state_dict().items():
+    assert info.branch == ('teacher' if hasattr(runner.model, 'teacher') else 'student')
+    for name, value in getattr(runner.model, info.branch).state_dict().items():
         assert torch.equal(backbone.state_dict()[name], value), name
 
 
-@pytest.mark.parametrize('accumulate', ['1', '2'])
+@pytest.mark.parametrize(
+    ('name', 'accumulate'),
+    [
+        ('moca_v1p0', '1'),
+        ('moca_v1p0', '2'),
+        ('mae_tiny-imagenet', '2'),
+        ('can_tiny-imagenet', '1'),
+        ('macrl_tiny-imagenet', '1'),
+        ('moma_tiny-imagenet', '2'),
+    ],
+)
 def test_a_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
-    pictures: Path, tmp_path: Path, accumulate: str
+    pictures: Path, tmp_path: Path, name: str, accumulate: str
 ) -> None:
     def settings(folder: str, *options: str) -> Config:
-        config = 'configs/pretrain/moca_v1p0.py'
+        config = f'configs/pretrain/{name}.py'
         cfg = tiny(config, pictures, tmp_path / folder, '--accumulate', accumulate, *options)
         cfg.train_dataloader.batch_size = 4 // int(accumulate)
         return cfg

@@ -14,7 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from moca.engine.config_check import check_config
-from tests.configs.test_pretrain_configs import tiny
+from tests.configs.pretraining import tiny
 
 CONFIG = 'configs/pretrain/moca_tiny-imagenet.py'
 _NUMBER = itertools.count()

@@ -17,7 +17,7 @@ from torch import Tensor
 from moca.errors import UserError
 from moca.evaluation import knn
 from moca.evaluation.knn import KNNMonitor, Neighbours, monitor_knn, vote
-from tests.configs.test_pretrain_configs import tiny
+from tests.configs.pretraining import tiny
 from tests.evaluation.monitored import Log, measure, process, write_classes
 from tests.evaluation.short_run import CONFIG, train
 from tests.pretrain.tiny import tiny_moca

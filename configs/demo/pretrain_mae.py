@@ -1,0 +1,33 @@
+"""MAE on the demo's generated scenes at 64 px: minutes of two CPU cores.
+
+Source: pretrain/mae_tiny-imagenet.py with the choices of demo/pretrain_moca.py.
+Command: tools/pretrain.py configs/demo/pretrain_mae.py --data-root DATA/pictures/train --amp
+Published: nothing.
+Cost: 592 steps of 32 pictures.
+"""
+
+_base_ = ['../pretrain/mae_tiny-imagenet.py', './_base_/vit.py']
+
+model = dict(
+    backbone=dict(arch={{_base_.demo_arch}}),
+    # by the encoder's size it would be 2 blocks x 64
+    decoder=dict(dim=128, depth=2, num_heads=4),
+)
+train_dataloader = dict(
+    num_workers=0,
+    persistent_workers=False,
+    pin_memory=False,
+    dataset=dict(data_root='work_dirs/demo/data/pictures/train'),
+)
+train_cfg = dict(max_epochs=16)
+custom_hooks = [
+    dict(
+        type='PretrainSchedule',
+        base_lr=6e-3,  # choice: x 32 / 256 = 7.5e-4
+        warmup_epochs=2,
+        stretch=1.0,
+        momentum=None,
+    ),
+    dict(type='CorruptPictures', max_share=0.01),
+]
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=5))

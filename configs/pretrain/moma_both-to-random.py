@@ -1,0 +1,53 @@
+"""MOMA, MoCo-v3 and MAE into a random student, ViT-B/16 on ImageNet-1k, 100 epochs.
+
+Source: arXiv 2302.02089 (mode "both to random"), of which the abstract alone is public here: the
+numbers below are choices of ours (moca/pretrain/moma.py lists them).
+Command (8 GPUs; on fewer add --accumulate auto), with any files that hold such teachers:
+    torchrun --nproc_per_node=8 tools/pretrain.py configs/pretrain/moma_both-to-random.py \\
+        --data-root data/imagenet/train --amp --launcher pytorch --cfg-options \\
+        model.teachers.moco.checkpoint=FILE model.teachers.mae.checkpoint=FILE
+--arch vit_small_patch16 or vit_tiny_patch16 for a smaller student of the same teachers.
+Published: nothing readable here.
+Cost: not measured.
+"""
+
+_base_ = ['./_base_/imagenet.py']
+
+model = dict(
+    type='MOMAPretrain',
+    backbone=dict(type='PlainViT', arch='vit_base_patch16', img_size=224),
+    teachers=dict(
+        # MoCo-v3's ViT-S has 12 heads: arch=dict(patch_size=16, embed_dim=384, depth=12,
+        # num_heads=12). The file's student is the encoder that its authors evaluate.
+        moco=dict(arch='vit_base_patch16', checkpoint='checkpoints/moco_v3_vit-b-300ep.pth.tar'),
+        mae=dict(arch='vit_base_patch16', checkpoint='checkpoints/mae_pretrain_vit_base.pth'),
+    ),
+    mask_ratio=0.9,  # 19 of 196 tokens are seen
+    beta=2.0,
+)
+train_dataloader = dict(
+    dataset=dict(
+        views=dict(
+            views=[
+                dict(
+                    crop_scale=(0.2, 1.0),
+                    interpolation='bicubic',
+                    jitter_p=0.0,
+                    grey_p=0.0,
+                    flip_p=0.5,
+                )
+            ]
+        )
+    )
+)
+train_cfg = dict(max_epochs=100)
+custom_hooks = [
+    dict(
+        type='PretrainSchedule',
+        base_lr=1.5e-4,  # x 4096 / 256 = 2.4e-3
+        warmup_epochs=10,
+        stretch=1.0,
+        momentum=None,
+    ),
+    dict(type='CorruptPictures', max_share=0.01),
+]

@@ -1,0 +1,43 @@
+"""MOMA on 64-pixel pictures such as Tiny-ImageNet, ViT-Tiny/8 (8 x 8 patches).
+
+Source: pretrain/moma_both-to-random.py with choices of ours, marked below; no published score.
+Command:
+    python tools/pretrain.py configs/pretrain/moma_tiny-imagenet.py --amp \\
+        --data-root data/tiny-imagenet-200/train --knn data/tiny-imagenet-200/train \\
+        --cfg-options model.teachers.moco.checkpoint=FILE model.teachers.mae.checkpoint=FILE
+Cost: 100 epochs of N pictures are 3 N steps of 32, as moca_tiny-imagenet.py; made for a few
+thousand pictures.
+"""
+
+_base_ = ['./moma_both-to-random.py']
+
+# choice: small steps, but many of them
+batch_size = 32
+
+model = dict(
+    backbone=dict(arch='vit_tiny_patch8', img_size=64),
+    # any two runs at this size, such as of moca_ or macrl_ and of mae_tiny-imagenet.py
+    teachers=dict(
+        moco=dict(arch='vit_tiny_patch8', checkpoint='work_dirs/macrl_tiny-imagenet/epoch_100.pth'),
+        mae=dict(arch='vit_tiny_patch8', checkpoint='work_dirs/mae_tiny-imagenet/epoch_100.pth'),
+    ),
+    mask_ratio=0.75,  # choice: 16 of 64 tokens; .9 would leave 6
+)
+train_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=2,
+    dataset=dict(data_root='data/tiny-imagenet-200/train', views=dict(size=64)),
+)
+train_cfg = dict(max_epochs=100)
+auto_scale_lr = dict(base_batch_size=batch_size)
+custom_hooks = [
+    dict(
+        type='PretrainSchedule',
+        base_lr=6e-3,  # choice: x 32 / 256 = 7.5e-4, as MOCA's at this size
+        warmup_epochs=10,
+        stretch=1.0,
+        momentum=None,
+    ),
+    dict(type='CorruptPictures', max_share=0.01),
+]
+default_hooks = dict(logger=dict(interval=10))

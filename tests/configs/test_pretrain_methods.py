@@ -1,0 +1,107 @@
+"""The siblings of MOCA through the parts that all methods share, and what they refuse."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from mmengine.runner import Runner
+
+from moca.engine.checkpoints import latest_checkpoint
+from moca.errors import UserError
+from moca.evaluation.curves import curves_sheet
+from moca.pretrain.export import export
+from tests.configs.pretraining import tiny
+
+
+@pytest.mark.parametrize('name', ['mae', 'can', 'macrl', 'moma'])
+def test_a_method_is_watched_exported_and_drawn_like_moca(
+    name: str, pictures: Path, tmp_path: Path
+) -> None:
+    folders = [tmp_path / 'bank', tmp_path / 'queries']  # the same pictures
+    for number, path in enumerate(sorted(pictures.iterdir())):
+        for folder in folders:
+            target = folder / str(number % 2) / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+    run = tmp_path / 'run'
+    options = ('--amp', '--knn', str(folders[0]), '--knn-val', str(folders[1]), '--features')
+    cfg = tiny(f'configs/demo/pretrain_{name}.py', pictures, run, *options)
+    next(hook for hook in cfg.custom_hooks if hook.type == 'KNNMonitor').k = (1, 3)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    branch = 'teacher' if name == 'macrl' else 'student'
+    log = next(run.glob('*/*.log')).read_text()
+    assert f'k-NN of the {branch} after 2 epochs: knn/top1_k1 100.00 %' in log
+    assert next(run.glob('*/vis_data/features/epoch_0002.png')).stat().st_size
+    curves_sheet([run], tmp_path / 'curves.png')
+    assert (tmp_path / 'curves.png').stat().st_size
+
+    saved, out = latest_checkpoint(run), tmp_path / 'encoder.safetensors'
+    export(run, saved, out)
+    dimensions = dict(cfg.model.backbone.arch, img_size=64, num_classes=0)
+    vit = timm.create_model('vit_tiny_patch16_224', checkpoint_path=str(out), **dimensions)
+    for key, value in getattr(runner.model, branch).state_dict().items():
+        assert torch.equal(vit.state_dict()[key], value), key
+    with pytest.raises(UserError, match='Only a run of MOCAPretrain'):
+        export(run, saved, tmp_path / 'whole.pth', to='moca')
+
+
+@pytest.mark.parametrize(
+    ('name', 'changes', 'message'),
+    [
+        ('can_tiny-imagenet', {'train_dataloader.batch_size': 1}, 'batch_size: a contrastive loss'),
+        ('can_tiny-imagenet', {'optim_wrapper.accumulative_counts': 2}, r'\(--accumulate\)'),
+        ('macrl_tiny-imagenet', {'optim_wrapper.accumulative_counts': 2}, r'\(--accumulate\)'),
+        ('macrl_tiny-imagenet', {'model.bank_size': 18}, r'model\.bank_size=18'),
+        ('mae_tiny-imagenet', {'train_dataloader.dataset.views.size': 32}, 'views of 32 x 32'),
+        ('mae_tiny-imagenet', {'model.mask_ratio': 0.99}, r'model\.mask_ratio=0\.99 leaves none'),
+        (
+            'moma_tiny-imagenet',
+            {'model.teachers.mae.checkpoint': 'absent.pth'},
+            r'model\.teachers\.mae\.checkpoint: absent\.pth is no file',
+        ),
+        (
+            'moma_moco-to-mae',
+            {'model.backbone.init_cfg.checkpoint': 'absent.pth'},
+            r'model\.backbone\.init_cfg\.checkpoint: absent\.pth is no file',
+        ),
+        (
+            'moma_tiny-imagenet',
+            {'model.teachers.mae.arch.patch_size': 16},
+            r'model\.teachers\.mae: its patches of 16 pixels',
+        ),
+        (
+            'moma_tiny-imagenet',
+            {'model.teachers.mae.arch.embed_dim': 64},
+            r'model\.teachers\.mae\.arch: .* does not fit',
+        ),
+    ],
+)
+def test_what_a_method_cannot_use_is_refused_before_the_first_step(
+    name: str, changes: dict[str, Any], message: str, pictures: Path, tmp_path: Path
+) -> None:
+    cfg = tiny(f'configs/pretrain/{name}.py', pictures, tmp_path)
+    cfg.merge_from_dict(changes)
+
+    def build_and_train() -> None:
+        runner = Runner.from_cfg(cfg)
+        runner.model.forward = None  # nobody gets so far
+        runner.train()
+
+    with pytest.raises(UserError, match=message):
+        build_and_train()
+
+
+@pytest.mark.parametrize(('name', 'views'), [('mae_tiny-imagenet', 2), ('can_tiny-imagenet', 1)])
+def test_views_that_the_method_does_not_take_are_refused(
+    name: str, views: int, pictures: Path, tmp_path: Path
+) -> None:
+    cfg = tiny(f'configs/pretrain/{name}.py', pictures, tmp_path)
+    cfg.train_dataloader.dataset.views.views = [{}] * views
+    with pytest.raises(UserError, match=rf'views\.views has {views} views'):
+        Runner.from_cfg(cfg).train()
