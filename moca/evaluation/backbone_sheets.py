@@ -80,7 +80,7 @@ def attention_sheet(
     figure = pictures.sheet(rows, titles, heading, indent=many)
     for line in range(len(rows) if many else 0):
         name = backbones[line % len(backbones)].name
-        pictures.row_title(figure.axes[line * most + 1], name)
+        pictures.row_title(figure.axes[line * most], name)
     pictures.save_figure(figure, out)
 
 

@@ -145,6 +145,8 @@ def test_attention_has_a_row_for_each_checkpoint(folder: Path, figures: list[Any
     assert titles == ['picture', 'mean of heads', 'head 0', 'head 1', 'head 2']
     there = [image is not None for image in shown(figure)]
     assert there == [*[True] * 5, False, *[True] * 3, False] * 2
+    names = [text.get_text() for axis in figure.axes[::5] for text in axis.texts]
+    assert names == ['run', 'random init'] * 2
 
 
 @pytest.mark.parametrize('suffix', ['png', 'html'])

@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+from torch.utils.data import Dataset
 
+from moca.evaluation.finished import FinishedRun
 from moca.evaluation.folder import choose
-from moca.evaluation.pictures import blend, colour_labels, plt, sheet
+from moca.evaluation.pictures import blend, colour_labels, distinct_colours, plt, sheet
 
 
 def test_labels_take_their_colours_and_ignored_pixels_are_black():
@@ -66,3 +70,25 @@ def test_room_below_stays_free():
         heights[below] = figure.get_figheight()
         plt.close(figure)
     assert heights[1.5] - heights[0.0] == pytest.approx(1.5)
+
+
+def test_colours_of_many_classes_are_colours_and_differ():
+    colours = np.array(distinct_colours(60))
+    assert colours.min() >= 0
+    assert colours.max() <= 255
+    assert len(np.unique(colours.round(), axis=0)) == 60
+    assert np.abs(np.diff(colours, axis=0)).max(axis=1).min() > 60
+
+
+@pytest.mark.parametrize(('given', 'own'), [([[1, 2, 3]] * 3, True), ([[1, 2, 3]], False)])
+def test_a_run_has_colours_for_all_classes(given, own, monkeypatch):
+    class Lazy(Dataset):
+        def __init__(self, lazy_init=False):
+            assert lazy_init
+            self.metainfo = dict(classes=('a', 'b', 'c'), palette=given)
+
+    monkeypatch.setitem(DATASETS._module_dict, 'Lazy', Lazy)
+    cfg = Config(dict(val_dataloader=dict(dataset=dict(type='Lazy'))))
+    palette = FinishedRun(None, cfg, None).palette
+    assert len(palette) == 3
+    assert (palette == given) == own
