@@ -158,6 +158,10 @@ def _size_and_number_of_views(cfg: Config) -> tuple[int, int]:
 def _build(cfg: Config, dtype: str, device: torch.device) -> tuple[Any, OptimWrapper]:
     """The method and its optimiser, as a run has them after their first weights are made."""
     vit_dimensions(cfg.model.backbone.arch)  # an unknown name is an error here and now
+    # random ones cost as much, and need no file
+    cfg.model.backbone.pop('init_cfg', None)
+    for teacher in cfg.model.get('teachers', {}).values():
+        teacher.checkpoint = None
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     model.init_weights()
