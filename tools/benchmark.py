@@ -5,6 +5,7 @@ Example:
     python tools/benchmark.py pretrain configs/pretrain/moca_v1p0.py --batch-size 8
     python tools/benchmark.py slide configs/segmentation/ade20k/upernet.py --size 512 683
     python tools/benchmark.py segmentor configs/segmentation/ade20k/upernet.py --batch-size 2
+    python tools/benchmark.py detector configs/detection/coco/vitdet_mask-rcnn.py --size 1024
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from mmengine.device import get_device
 
 import moca  # noqa: F401  (registers the components)
+from moca.detection.benchmark_train import measure_detector
 from moca.engine.amp import gpu_has_bfloat16
 from moca.engine.launch import add_cfg_options, main_guard, merge_options, read_config
 from moca.pretrain.benchmark_step import DTYPES, measure_step
@@ -36,6 +38,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_pretrain(commands)
     add_slide(commands)
     add_segmentor(commands)
+    add_detector(commands)
     return parser.parse_args(argv)
 
 
@@ -131,6 +134,26 @@ def run_segmentor(args: argparse.Namespace) -> None:
     print(
         measure_training(cfg, args.batch_size, args.steps, args.dtype, device, bool(args.data_root))
     )
+
+
+def add_detector(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``detector``."""
+    parser = commands.add_parser(
+        'detector', help="speed and memory of a detector's training step beside a plain version"
+    )
+    add_protocol_arguments(parser)
+    parser.add_argument('--size', type=int, default=1024, help='sides of the pictures [1024]')
+    parser.add_argument('--batch-size', type=int, default=1, help='pictures a step [1]')
+    parser.add_argument('--steps', type=int, default=5, help='timed steps of each version [5]')
+    add_place(parser)
+    add_cfg_options(parser)
+    parser.set_defaults(run=run_detector)
+
+
+def run_detector(args: argparse.Namespace) -> None:
+    """Print the figures of the versions and their ratios; pictures are real with --data-root."""
+    cfg, device, real = protocol_config(args), torch.device(args.device), bool(args.data_root)
+    print(measure_detector(cfg, args.size, args.batch_size, args.steps, args.dtype, device, real))
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:
