@@ -57,8 +57,9 @@ def test_positions_are_resampled_once_from_the_file_to_the_picture(folder: Path)
     path = folder / 'pictures/deep/0.PNG'
     image, tensor = read_input(path, [40], found.model)
     assert np.array_equal(image, np.asarray(Image.open(path)))
+    direct.to(tensor.device)
     with torch.no_grad():
-        assert torch.allclose(found.model(tensor)[0], direct(tensor)[0], atol=1e-5)
+        assert torch.allclose(found.model(tensor)[0], direct(tensor)[0], atol=1e-4)
         (other,) = load(folder, str(folder / 'run.pth'))  # the teacher
         assert not torch.allclose(other.model(tensor)[0], direct(tensor)[0], atol=1e-2)
 
@@ -68,7 +69,7 @@ def test_positions_of_a_grid_that_is_not_square(folder: Path) -> None:
     model.reset_parameters()
     torch.save(model.state_dict(), folder / 'wide.pth')
     (found,) = load(folder, str(folder / 'wide.pth'), grid=(5, 8))
-    assert torch.equal(found.model.pos_embed, model.pos_embed)
+    assert torch.equal(found.model.pos_embed.cpu(), model.pos_embed)
     with pytest.raises(UserError, match='--grid ROWS COLUMNS'):
         load(folder, str(folder / 'wide.pth'))
 
@@ -127,9 +128,10 @@ def test_features_of_several_checkpoints(folder: Path, figures: list[Any]) -> No
     maps = []
     for path in paths:
         with torch.no_grad():
-            maps.append(backbones[0].model(read_input(path, [40], backbones[0].model)[1])[0][0])
+            tensor = read_input(path, [40], backbones[0].model)[1]
+            maps.append(backbones[0].model(tensor)[0][0].cpu())
     for image, expected in zip(drawn[1::3], principal_colours(maps), strict=True):
-        assert np.allclose(image, expected)
+        assert np.allclose(image, expected, atol=1e-4)
 
 
 def test_attention_has_a_row_for_each_checkpoint(folder: Path, figures: list[Any]) -> None:
