@@ -81,8 +81,6 @@ class _Forgiving(COCOeval):
             for annotation in self.cocoGt.imgToAnns[picture]:
                 if annotation['category_id'] in self.forgiven:
                     other = {**annotation, 'category_id': category, 'ignore': 1}
-                    if self.params.iouType == 'segm':
-                        other['segmentation'] = self.cocoGt.annToRLE(annotation)
                     self._gts[picture, category].append(other)
 
 
@@ -90,11 +88,15 @@ def break_down(truth: COCO, detections: Sequence[dict[str, Any]], kind: str) -> 
     """Analyse detections.
 
     Args:
-        truth: The annotations. Classes without a ``supercategory`` have no similar ones.
+        truth: The annotations, whose masks become run lengths, as COCOeval leaves them. Classes
+            without a ``supercategory`` have no similar ones.
         detections: In COCO's format of results.
         kind: ``bbox`` or ``segm``.
     """
     found = _results(truth, detections)
+    if kind == 'segm':  # once for all: an object is looked at again for each other class
+        for annotation in truth.dataset['annotations']:
+            annotation['segmentation'] = truth.annToRLE(annotation)
     categories = [truth.cats[category] for category in sorted(truth.getCatIds())]
     rows = [_class_breakdown(truth, found, kind, category, categories) for category in categories]
     ap, steps = (np.stack(part) for part in zip(*rows, strict=True))
