@@ -1,25 +1,15 @@
-"""Find misspelt arguments of our classes in a config before anything is built."""
+"""Find misspelt arguments in a config before anything is built."""
 
 from __future__ import annotations
 
 import difflib
-import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
-import mmengine.registry
 from mmengine.config import Config
-from mmengine.registry import Registry
 
+from moca.engine.config_classes import CONSUMED, arguments_of, candidates, is_known, root_registries
 from moca.errors import UserError
-
-# Keys which mmengine takes out of a dict before it calls the class.
-_CONSUMED = {
-    'HOOKS': {'priority'},
-    'OPTIM_WRAPPERS': {'constructor', 'paramwise_cfg'},
-    'PARAM_SCHEDULERS': {'convert_to_iter_based', 'build_iter_from_epoch'},
-    'MODELS': {'init_cfg'},
-}
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -41,9 +31,10 @@ def check_arguments(cls: type, given: Iterable[str], field: str) -> None:
 
 
 def check_config(cfg: Config, source: str = 'config') -> None:
-    """Check every dict of a config whose ``type`` is a class of this package.
+    """Check every dict of a config whose class is known, and of which it is known what it takes.
 
-    Classes of mmengine, mmseg and mmdet are theirs to check: many take ``**kwargs``.
+    That is of this package's classes, and of mmengine's, mmseg's and mmdet's and torch's loaders as
+    far as `moca.engine.config_classes.candidates` knows.
 
     Args:
         cfg: the whole config.
@@ -53,8 +44,9 @@ def check_config(cfg: Config, source: str = 'config') -> None:
         UserError: naming the field, the class, the unknown argument and the nearest known one;
             or a class that exists nowhere but under a similar name here.
     """
-    ours = _our_classes()
+    ours, scope = _our_classes(), cfg.get('default_scope') or 'mmengine'
     for field, node in _walk(cfg.to_dict(), ''):
+        _check_foreign(field, node, ours, scope, source)
         for key in ('type', 'constructor'):
             name = node.get(key)
             name = getattr(name, '__name__', name)
@@ -66,7 +58,7 @@ def check_config(cfg: Config, source: str = 'config') -> None:
             known = _arguments(cls, key)
             if known is None:
                 continue
-            known |= _CONSUMED.get(registry, set())
+            known = known | CONSUMED.get(registry, set())
             for argument in given:
                 if argument not in known | {'type', '_scope_'}:
                     raise UserError(
@@ -75,30 +67,40 @@ def check_config(cfg: Config, source: str = 'config') -> None:
                     )
 
 
+def _check_foreign(
+    field: str, node: dict[str, Any], ours: Mapping[str, Any], scope: str, source: str
+) -> None:
+    """Raise if none of the classes of other libraries that a dict may be for takes it."""
+    name = node.get('type')
+    if getattr(name, '__name__', name) in ours:
+        return
+    given = [key for key in node if key not in ('type', '_scope_')]
+    found = list(candidates(field, node, scope))
+    if not found or any(known is None or known.issuperset(given) for _, known in found):
+        return
+    # of several classes of one name, the one that fits best was meant
+    name, known = min(found, key=lambda entry: len(set(given) - (entry[1] or set())))
+    known = known or frozenset()
+    unknown = next(key for key in given if key not in known)
+    raise UserError(
+        f'{source}: {field}: {name} has no argument {unknown!r}.{nearest(unknown, known)} '
+        f'It has: {", ".join(sorted(known))}.'
+    )
+
+
 def _check_spelling(name: Any, ours: Iterable[str], where: str) -> None:
     """Raise if a name is nobody's and nearly one of ours."""
     if not isinstance(name, str):
         return
     near = difflib.get_close_matches(name, list(ours), n=1, cutoff=0.85)
-    if near and not any(_knows(registry, name) for registry in _root_registries().values()):
+    if near and not is_known(name):
         raise UserError(f'{where}: there is no {name!r}. Did you mean {near[0]!r}?')
-
-
-def _knows(registry: Registry, name: str) -> bool:
-    return name in registry.module_dict or any(
-        _knows(child, name) for child in registry.children.values()
-    )
-
-
-def _root_registries() -> dict[str, Registry]:
-    found = vars(mmengine.registry).items()
-    return {name: value for name, value in found if isinstance(value, Registry)}
 
 
 def _our_classes() -> dict[str, tuple[Any, str]]:
     """Return {registered name: (class, name of its root registry)} of this package's classes."""
     found = {}
-    for registry_name, registry in _root_registries().items():
+    for registry_name, registry in root_registries().items():
         for name, cls in registry.module_dict.items():
             if cls.__module__.split('.')[0] == 'moca':
                 found[name] = (cls, registry_name)
@@ -116,24 +118,13 @@ def _walk(node: Any, field: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _walk(value, f'{field}.{index}')
 
 
-def _arguments(cls: Any, key: str) -> set[str] | None:
+def _arguments(cls: Any, key: str) -> Set[str] | None:
     """Return the names that a class can be called with, or None if it takes any.
 
     An optimiser wrapper's constructor says what its ``paramwise_cfg`` may hold in the class
-    attribute ``paramwise_keys``. ``**kwargs`` is taken to be passed on to the next class.
+    attribute ``paramwise_keys``.
     """
     if key == 'constructor':
         keys = getattr(cls, 'paramwise_keys', None)
-        return None if keys is None else set(keys)
-    # A function or a method has no **kwargs of its own to pass on.
-    chain = cls.__mro__ if inspect.isclass(cls) else (cls,)
-    names: set[str] = set()
-    for owner in chain:
-        call = vars(owner).get('__init__') if inspect.isclass(owner) else owner
-        if call is None:
-            continue
-        parameters = inspect.signature(call).parameters.values()
-        names |= {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return names - {'self'}
-    return None
+        return None if keys is None else frozenset(keys)
+    return arguments_of(cls)
