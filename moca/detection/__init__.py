@@ -1,5 +1,6 @@
 """What mmdet lacks: pyramids of a plain ViT, predictors in full precision, careful loading."""
 
+from moca.detection.coco_metric import QuickCocoMetric
 from moca.detection.gradients import HalfPrecisionGradients
 from moca.detection.loading import LoadReadableImage
 from moca.detection.precision import Fp32Conv2d, Fp32Linear, Fp32RPNHead
@@ -12,6 +13,7 @@ __all__ = [
     'Fp32RPNHead',
     'HalfPrecisionGradients',
     'LoadReadableImage',
+    'QuickCocoMetric',
     'RescaledFPN',
     'SimpleFeaturePyramid',
 ]

@@ -27,7 +27,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadReadableImage'),
     dict(type='Resize', scale=(1024, 1024), keep_ratio=True),
-    # mmdet's preprocessor needs no labels; CocoMetric reads them from the annotation file.
+    # mmdet's preprocessor needs no labels; the metric reads them from the annotation file.
     dict(
         type='PackDetInputs',
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
@@ -65,7 +65,7 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    type='CocoMetric',
+    type='QuickCocoMetric',
     ann_file=f'{data_root}/annotations/instances_val2017.json',
     metric=['bbox', 'segm'],
 )
