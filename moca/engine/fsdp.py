@@ -26,6 +26,8 @@ from moca.errors import UserError
 
 # Hooks of moca.evaluation that run the encoder by itself.
 _WATCHING = ('KNNMonitor', 'FeaturePictures')
+# What a moving average reads and writes, beside the blocks.
+_AVERAGED = ('student.', 'teacher.', 'projector.', 'teacher_projector.')
 
 
 def runner_of(cfg: Config) -> Any:
@@ -63,8 +65,8 @@ class ShardedStrategy(FSDPStrategy):
     shard's own norm, lets the constructor of the optimiser see flattened shards (whose single
     dimension would exempt them from weight decay), needs a GPU, and does not write atomically.
 
-    Every process keeps what the student and the teacher have beside their blocks: the moving
-    average is taken shard by shard, which takes equal shards of equal parts.
+    Every process keeps what the student and the teacher have beside their blocks, and their
+    projectors: the moving average is taken shard by shard, which takes equal shards of equal parts.
 
     Args:
         kwargs: Those of mmengine's ``BaseStrategy``.
@@ -176,7 +178,7 @@ def _whole_parameters(model: nn.Module) -> list[nn.Parameter]:
     return [
         parameter
         for name, parameter in model.named_parameters()
-        if name.startswith(('student.', 'teacher.')) and id(parameter) not in blocks
+        if name.startswith(_AVERAGED) and id(parameter) not in blocks
     ]
 
 
