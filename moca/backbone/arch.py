@@ -23,6 +23,11 @@ ArchSpec = str | Mapping[str, Any]
 _TOKENS_ONLY: dict[str, Any] = dict(num_classes=0, global_pool='', dynamic_img_size=True)
 
 
+# Patches, in pixels, of names that timm does not list [our choice]: those of published ViTs, and 2
+# and 4 for pictures of 32 and 64 pixels. Any other can be given as a dict of dimensions.
+_PATCHES = (2, 4, 8, 14, 16, 32)
+
+
 @dataclass(frozen=True)
 class ViTDimensions:
     """The widths that heads, necks and decoders derive their own from."""
@@ -39,9 +44,10 @@ def build_vit(arch: ArchSpec, **overrides: Any) -> VisionTransformer:
 
     Args:
         arch: A timm model name, whose size suffix may be omitted (``vit_base_patch16`` is
-            ``vit_base_patch16_224``) and whose patch size may be one that timm does not list
-            (``vit_tiny_patch8``); or a dict of ``timm.models.VisionTransformer`` arguments, such
-            as ``dict(patch_size=8, embed_dim=192, depth=12, num_heads=3)``.
+            ``vit_base_patch16_224``) and whose patch size may be one of 2, 4, 8, 14, 16 and 32
+            that timm does not list (``vit_tiny_patch8``); or a dict of
+            ``timm.models.VisionTransformer`` arguments, such as
+            ``dict(patch_size=8, embed_dim=192, depth=12, num_heads=3)``.
         overrides: Further arguments of ``VisionTransformer``.
 
     Raises:
@@ -97,7 +103,13 @@ def _timm_name(arch: str) -> tuple[str, int | None]:
             return name, None
     match = re.fullmatch(r'(vit_[a-z0-9]+)_patch(\d+)', arch)
     if match and timm.is_model(f'{match[1]}_patch16_224'):
-        return f'{match[1]}_patch16_224', int(match[2])
+        if int(match[2]) in _PATCHES:
+            return f'{match[1]}_patch16_224', int(match[2])
+        raise UserError(
+            f'arch={arch!r}: patches of {match[2]} pixels; {match[1]}_patchN takes N of '
+            f'{", ".join(map(str, _PATCHES))}. For others give the dimensions as a dict, with '
+            f'arch.patch_size={match[2]}.'
+        )
     near = difflib.get_close_matches(arch, timm.list_models(['vit_*', 'deit*']), n=3, cutoff=0.5)
     raise UserError(
         f'arch={arch!r} is no timm ViT. '

@@ -54,7 +54,7 @@ def read_folder(root: str | Path, field: str) -> Labelled:
         field: What to call it in messages.
 
     Raises:
-        UserError: It is no such folder, or a class has no picture.
+        UserError: It is no such folder, a class has no picture, or one is a folder of classes.
     """
     where = f'{field} {root}'
     if not Path(root).is_dir():
@@ -71,8 +71,29 @@ def read_folder(root: str | Path, field: str) -> Labelled:
             'folder: sort it first.)'
         ) from error
     paths, labels = zip(*folder.samples, strict=True)
+    _check_depth(folder, where)
     encoded = np.array([os.fsencode(path) for path in paths])
     return Labelled(encoded, np.array(labels), tuple(folder.classes))
+
+
+def _check_depth(folder: ImageFolder, where: str) -> None:
+    """Refuse a folder above the classes: torchvision would take train and val for two of them.
+
+    One folder in between, as the ``images`` of Tiny-ImageNet's classes, is none of these.
+    """
+    inner: dict[str, set[str]] = {}
+    for path, label in folder.samples:
+        name = folder.classes[label]
+        parts = Path(path).relative_to(Path(folder.root, name)).parts
+        inner.setdefault(name, set()).add(parts[0] if len(parts) > 1 else '')
+    for name, folders in inner.items():
+        if '' not in folders and len(folders) > 1:
+            shown = ', '.join(sorted(folders)[:3])
+            raise UserError(
+                f'{where}: its folder {name} holds no pictures but {len(folders)} folders of them '
+                f'({shown} ...), so it is no class. Give a folder whose subfolders are the '
+                f'classes, such as {Path(folder.root, name)}.'
+            )
 
 
 def hold_out(pictures: Labelled, share: float) -> tuple[Labelled, Labelled]:

@@ -20,10 +20,21 @@ def test_dimensions() -> None:
         assert model.patch_size == dimensions.patch_size == model.patch_embed.proj.kernel_size[0]
 
 
+@pytest.mark.parametrize('patch', [2, 4, 8, 14, 16, 32])
+def test_patch_sizes_that_timm_has_no_name_for(patch: int) -> None:
+    dimensions = vit_dimensions(f'vit_tiny_patch{patch}')
+    assert (dimensions.patch_size, dimensions.embed_dim, dimensions.num_heads) == (patch, 192, 3)
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         (dict(arch='vit_smal_patch16'), 'vit_smal_patch16.*vit_small_patch16'),
+        (
+            dict(arch='vit_tiny_patch17'),
+            r'patches of 17 pixels; vit_tiny_patchN takes N of 2, 4, 8',
+        ),
+        (dict(arch='vit_base_patch0'), 'patches of 0 pixels'),
         (dict(arch='resnet50'), 'resnet50.*not a plain ViT'),
         (dict(arch='deit_tiny_distilled_patch16_224'), 'distilled.*not a plain ViT'),
         (dict(arch='vit_tiny_r_s16_p8_224'), 'vit_tiny_r_s16_p8_224.*not a plain ViT'),

@@ -69,3 +69,22 @@ def test_singles_cannot_be_held_out(tmp_path: Path) -> None:
 def test_a_class_without_pictures_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r'field .*valid file for the classes empty'):
         read_folder(write(tmp_path, {'a': 2, 'empty': 0}), 'field')
+
+
+def test_a_folder_above_the_classes_is_refused(tmp_path: Path) -> None:
+    for split in ('train', 'val'):
+        write(tmp_path / split, {'a': 2, 'b': 2})
+    with pytest.raises(UserError, match=rf'folder train holds no pictures .*{tmp_path}/train'):
+        read_folder(tmp_path, 'field')
+    assert read_folder(tmp_path / 'train', 'field').classes == ('a', 'b')
+
+
+def test_pictures_one_folder_below_their_class(tmp_path: Path) -> None:
+    """As Tiny-ImageNet comes; and a class of two kinds, with pictures of its own."""
+    for name in ('n01443537', 'n01629819'):
+        write(tmp_path / name, {'images': 3})
+    write(tmp_path / 'birds', {'large': 2, 'small': 2})
+    Image.new('RGB', (4, 4)).save(tmp_path / 'birds/other.png')
+    found = read_folder(tmp_path, 'field')
+    assert found.classes == ('birds', 'n01443537', 'n01629819')
+    assert np.bincount(found.labels).tolist() == [5, 3, 3]
