@@ -192,6 +192,13 @@ def test_a_batch_without_a_single_object(data: Path, tmp_path: Path, logged: lis
         (lambda c: c['annotations'][0].pop('bbox'), r'annotations\[0\] has no bbox'),
         (lambda c: c['images'][1].pop('width'), r'images\[1\] has no width'),
         (lambda c: c['annotations'][1].update(id=1), '1 ids of annotations occur twice, such as 1'),
+        (lambda c: c['annotations'][0].update(bbox=[8, 8]), r'annotations\[0\]\.bbox=\[8, 8\]'),
+        (
+            lambda c: c['annotations'][0].update(segmentation=dict(size=[96, 128], counts=[9])),
+            r'annotation 1 of 000000000000\.jpg: the counts of its RLE mask',
+        ),
+        (lambda c: c['annotations'][0].update(segmentation=[8, 8, 40, 72]), 'a list of polygons'),
+        (lambda c: c['categories'].reverse(), "label 0 is category 'toothbrush' there"),
         (
             lambda c: [row.update(category_id=999) for row in c['annotations']],
             r'none of its annotations is an object.*no classes here: 8',
