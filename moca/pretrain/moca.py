@@ -127,16 +127,7 @@ class MOCAPretrain(PretrainMethod):
         return self.loss(images, draws.part(number, count))
 
     def check_batch(self, images: int, size: int | None) -> None:
-        """Refuse what a step could not be made of, before anything is computed.
-
-        Args:
-            images: In a step, over all processes.
-            size: Of the views in pixels; None if the data set does not tell.
-
-        Raises:
-            UserError: There are fewer images than new words, or the views have another size than
-                the model was built for.
-        """
+        """As in the base class; there must be an image for each new word."""
         check_words(images, self.codebook.words_per_step)
         super().check_batch(images, size)
 

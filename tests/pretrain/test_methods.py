@@ -1,8 +1,13 @@
 """What holds for every method."""
 
+import ast
+import inspect
+from pathlib import Path
+
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from moca.errors import UserError
 from moca.evaluation.encoder import encoder_of
@@ -126,3 +131,41 @@ def test_the_branch_that_is_watched(name):
     expected = 'teacher' if name in ('MOCAPretrain', 'MACRLPretrain') else 'student'
     assert branch == expected
     assert encoder.embed_dims == 32
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_no_step_waits_for_a_number_from_the_device(name):
+    reads = []
+
+    class CountReads(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func is torch.ops.aten._local_scalar_dense.default:
+                reads.append(func)
+            return func(*args, **(kwargs or {}))
+
+    model = tiny_method(name)
+    views = random_views(model)
+    with CountReads():
+        model(**views, mode='loss')['loss'].backward()
+    # MOCA: which view gives the new words, drawn on the host
+    assert len(reads) == (name == 'MOCAPretrain')
+
+
+def bodies(path):
+    """Functions of a file, one statement a line, without signatures and docstrings."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            documented = ast.get_docstring(node) is not None
+            lines = [ast.unparse(statement) for statement in node.body[documented:]]
+            yield '\n'.join(lines).splitlines()
+
+
+def test_no_method_repeats_six_lines_of_another():
+    owner = {}
+    for name in METHODS:
+        path = Path(inspect.getfile(type(tiny_method(name))))
+        for lines in bodies(path):
+            for start in range(len(lines) - 5):
+                run = tuple(line.strip() for line in lines[start : start + 6])
+                assert owner.setdefault(run, path.name) == path.name, '\n'.join(run)
+    assert len(set(owner.values())) == len(METHODS)

@@ -14,6 +14,9 @@ def write_teacher(path, arch, form='timm', img_size=48, seed=1):
     torch.manual_seed(seed)
     vit = PlainViT(arch, img_size=img_size)
     vit.init_weights()
+    # not those that a student starts with: MoCo-v3's lie transposed to MAE's
+    grid = vit.pos_embed.data[:, 1:].unflatten(1, vit.grid)
+    vit.pos_embed.data[:, 1:] = grid.transpose(1, 2).flatten(1, 2).clone()
     state = vit.state_dict()
     if form == 'mae':
         content = dict(model={**state, 'decoder_embed.weight': torch.zeros(2, 2)})
