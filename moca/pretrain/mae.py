@@ -69,4 +69,6 @@ class MAEPretrain(PixelMethod):
         target = self.pixels(view1, mask.ids_hidden)
         if mode == 'tensor':
             return dict(prediction=prediction, target=target)
-        return dict(loss=patch_error(prediction, target))
+        loss = patch_error(prediction, target)
+        # by the name that CAN and MACRL have for it, so that curves lie over each other
+        return dict(loss=loss, reconstruction=loss.detach())
