@@ -20,7 +20,7 @@ from moca.engine.checkpoints import latest_checkpoint
 from moca.errors import UserError
 from tests.configs.helpers import REPOSITORY
 from tests.configs.pretraining import tiny
-from tests.pretrain.tiny import METHODS, tiny_moca
+from tests.pretrain.tiny import METHODS, random_views, tiny_method
 from tools.pretrain import configure, main, parse_args
 
 CONFIGS = sorted(
@@ -227,13 +227,13 @@ def test_compiling_without_a_compiler_is_refused(
 
 
 @pytest.mark.gpu
-def test_no_step_waits_for_a_gpu() -> None:
-    model = tiny_moca().cuda().train()
+@pytest.mark.parametrize('name', METHODS)
+def test_no_step_waits_for_a_gpu(name: str) -> None:
+    model = tiny_method(name).cuda().train()
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
     wrapper = AutocastOptimWrapper(optimizer=optimizer)
-    views = torch.randn(2, 4, 3, 48, 48, device='cuda')
-    batch = dict(view1=views[0], view2=views[1])
+    batch = {key: view.cuda() for key, view in random_views(model).items()}
     model.train_step(batch, wrapper)  # the first one makes the optimiser's state
     torch.cuda.set_sync_debug_mode('error')
     try:
