@@ -52,7 +52,7 @@ def measure_training(
         real: take the batch from the training set, else make pictures up.
 
     Raises:
-        UserError: if a number is not positive.
+        UserError: if a number is not positive, or the batch is too small for a batch norm.
     """
     if batch < 1 or steps < 1:
         raise UserError(f'--batch-size {batch} and --steps {steps} must be 1 or more.')
@@ -74,7 +74,15 @@ def measure_training(
     for name, (model, settings) in built.items():
         model = model.to(device).train()
         calls[name] = training_step(model, training_wrapper(model, settings, dtype, device), data)
-    versions = measure_versions(calls, steps, device)
+    try:
+        versions = measure_versions(calls, steps, device)
+    except ValueError as error:
+        if 'more than 1 value per channel' not in str(error):
+            raise
+        raise UserError(
+            f'--batch-size {batch}: the head normalises maps that it has pooled to one value over '
+            'the batch. Give 2 or more.'
+        ) from error
     height, width = data['inputs'][0].shape[1:]
     title = (
         f'{Path(cfg.filename).stem}, {cfg.model.backbone.arch}, {dtype}, {device}: training steps '
