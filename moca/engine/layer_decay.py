@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,9 @@ class LayerDepthOptimWrapperConstructor:
         paramwise_cfg: a dict of
 
             - ``layer_decay`` (float): the rate in (0, 1]; 1 gives every layer the same lr;
+            - ``head_lr_mult`` (float): what lies outside of the backbone learns at ``lr`` times
+              this, as mmseg's ``custom_keys={'head': dict(lr_mult=...)}`` do. Default 1, as in all
+              of the above;
             - ``flat_decay`` (bool): whether biases and other parameters of at most one dimension
               get weight decay. Default False, as in all of the above;
             - ``no_decay_names`` (sequence of str): last parts of parameter names without weight
@@ -40,7 +44,7 @@ class LayerDepthOptimWrapperConstructor:
         UserError: if an option is unknown or out of range.
     """
 
-    paramwise_keys = ('layer_decay', 'flat_decay', 'no_decay_names')
+    paramwise_keys = ('layer_decay', 'head_lr_mult', 'flat_decay', 'no_decay_names')
 
     def __init__(
         self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None
@@ -56,6 +60,12 @@ class LayerDepthOptimWrapperConstructor:
         if not 0 < self.layer_decay <= 1:
             raise UserError(
                 f'optim_wrapper.paramwise_cfg.layer_decay={self.layer_decay} is not in (0, 1].'
+            )
+        self.head_lr_mult = float(options.get('head_lr_mult', 1.0))
+        if not 0 < self.head_lr_mult < math.inf:
+            raise UserError(
+                f'optim_wrapper.paramwise_cfg.head_lr_mult={self.head_lr_mult}: give a number '
+                'above 0.'
             )
         self.flat_decay = bool(options.get('flat_decay', False))
         self.no_decay_names: Sequence[str] = tuple(options.get('no_decay_names', ()))
@@ -92,22 +102,23 @@ class LayerDepthOptimWrapperConstructor:
             )
         lr = self.optimizer_cfg['lr']
         weight_decay = self.optimizer_cfg.get('weight_decay', 0.0)
-        groups: dict[tuple[int, float], dict[str, Any]] = {}
+        groups: dict[tuple[int, float, float], dict[str, Any]] = {}
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
             layer, num_layers = _layer_depth(name, backbones)
             decays = self.flat_decay or (parameter.ndim > 1 and not name.endswith('.bias'))
             decays = decays and name.rsplit('.', 1)[-1] not in self.no_decay_names
-            key = (layer, weight_decay if decays else 0.0)
+            multiple = 1.0 if name.startswith(tuple(backbones)) else self.head_lr_mult
+            key = (layer, multiple, weight_decay if decays else 0.0)
             group = groups.setdefault(
                 key,
                 {
                     'params': [],
                     'param_names': [],
                     'layer': layer,
-                    'lr': lr * self.layer_decay ** (num_layers - 1 - layer),
-                    'weight_decay': key[1],
+                    'lr': lr * multiple * self.layer_decay ** (num_layers - 1 - layer),
+                    'weight_decay': key[2],
                 },
             )
             group['params'].append(parameter)

@@ -57,6 +57,20 @@ def settings(model: nn.Module, wrapper: Any) -> dict[str, tuple[float, float]]:
     return found
 
 
+def test_head_may_learn_faster_than_the_backbone() -> None:
+    model = Segmentor()
+    plain, faster = (settings(model, build(model, **more)) for more in ({}, {'head_lr_mult': 20}))
+    for name, (lr, decay) in plain.items():
+        factor = 20 if name.startswith('decode_head.') else 1
+        assert faster[name] == (pytest.approx(factor * lr), decay)
+
+
+@pytest.mark.parametrize('factor', [0, -1.0, float('nan'), float('inf')])
+def test_factor_of_the_head_must_be_positive(factor: float) -> None:
+    with pytest.raises(UserError, match=r'head_lr_mult=.*above 0'):
+        build(Segmentor(), head_lr_mult=factor)
+
+
 def beit_lr(name: str, depth: int = DEPTH, lr: float = LR, decay: float = DECAY) -> float:
     """BEiT's get_num_layer_for_vit and LayerDecayValueAssigner, for an mm model's names."""
     num_layers = depth + 2
