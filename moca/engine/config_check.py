@@ -18,13 +18,21 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f' Did you mean {matches[0]!r}?' if matches else ''
 
 
-def check_arguments(cls: type, given: Iterable[str], field: str) -> None:
+def check_arguments(
+    cls: type, given: Iterable[str], field: str, filled: Iterable[str] = ()
+) -> None:
     """Check that a class takes the arguments which a config field holds for it.
+
+    Args:
+        cls: the class.
+        given: names of the arguments in the config.
+        field: the config's.
+        filled: names of arguments that the program gives itself.
 
     Raises:
         UserError: naming the field, the unknown argument and the nearest known one.
     """
-    known = _arguments(cls, 'type') or set()
+    known = set(_arguments(cls, 'type') or ()) - set(filled)
     for argument in given:
         if argument not in known:
             raise UserError(f'{field} has no argument {argument!r}.{nearest(argument, known)}')

@@ -27,7 +27,6 @@ from mmengine.dist import get_world_size
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from moca.errors import UserError
 from moca.pretrain.contrastive import (
     build_projector,
     check_contrastive,
@@ -36,7 +35,7 @@ from moca.pretrain.contrastive import (
 )
 from moca.pretrain.decoder import EarlyMaskDecoder
 from moca.pretrain.masking import MaskRound, take_tokens, visible_tokens
-from moca.pretrain.method import init_linears
+from moca.pretrain.method import check_weight, init_linears
 from moca.pretrain.reconstruction import PixelMethod, patch_error, patchify
 
 # Angles of the sinusoid at the strongest noise, as wide as those of a long text's positions.
@@ -100,21 +99,21 @@ class CANPretrain(PixelMethod):
         data_preprocessor: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(backbone, decoder, norm_pix, data_preprocessor)
-        if sigma_max < 0:
-            raise UserError(f'model.sigma_max={sigma_max}: give a number from 0 up.')
         self.visible = visible_tokens(self.num_patches, mask_ratio, 'model.mask_ratio')
         self.projector = build_projector(
             self.student.embed_dims, projector, hidden_dim=4096, out_dim=128
         )
         width = self.student.embed_dims
         self.sigma_mlp = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
-        self.sigma_max = sigma_max
+        self.sigma_max = check_weight(sigma_max, 'model.sigma_max')
         self.sigma_scale = _ANGLES / (sigma_max or 1.0) if sigma_scale is None else sigma_scale
         self.temperature = check_temperature(temperature)
-        self.contrastive_weight = contrastive_weight
-        self.reconstruction_weight = reconstruction_weight
-        self.denoising_weight = denoising_weight
-        self.denoise_target_scale = denoise_target_scale
+        self.contrastive_weight = check_weight(contrastive_weight, 'model.contrastive_weight')
+        self.reconstruction_weight = check_weight(
+            reconstruction_weight, 'model.reconstruction_weight'
+        )
+        self.denoising_weight = check_weight(denoising_weight, 'model.denoising_weight')
+        self.denoise_target_scale = check_weight(denoise_target_scale, 'model.denoise_target_scale')
 
     def init_parts(self) -> None:
         """Initialise all linears as the decoder's (our choice)."""

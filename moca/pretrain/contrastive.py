@@ -151,7 +151,7 @@ def build_projector(in_dim: int, given: dict[str, Any] | None, **defaults: int) 
     Raises:
         UserError: An argument is unknown.
     """
-    check_arguments(Projector, given or {}, 'model.projector')
+    check_arguments(Projector, given or {}, 'model.projector', filled=('in_dim',))
     return Projector(in_dim, **{**defaults, **(given or {})})
 
 

@@ -24,6 +24,10 @@ SHARE = (2, 3)
 LARGEST_DIM, LARGEST_DEPTH, HEAD_DIM = 512, 8, 32
 
 
+FILLED = ('in_dim', 'grid')
+"""Arguments of a decoder that its encoder gives, not the config."""
+
+
 class TokenDecoder(nn.Module):
     """Blocks over the tokens that an encoder saw and mask tokens in place of the others.
 
@@ -52,10 +56,10 @@ class TokenDecoder(nn.Module):
         mlp_ratio: float = 4.0,
     ) -> None:
         super().__init__()
-        if num_heads < 1 or dim % num_heads:
+        if min(dim, depth, num_heads) < 1 or dim % num_heads:
             raise UserError(
-                f'model.decoder: dim={dim} is no multiple of num_heads={num_heads}. Give a width '
-                'that its heads divide.'
+                f'model.decoder: dim={dim}, depth={depth}, num_heads={num_heads}: give 1 or more '
+                'of each, and a width that its heads divide.'
             )
         # as in the encoder; timm's own default has been 1e-5
         norm = partial(nn.LayerNorm, eps=1e-6)
@@ -181,7 +185,7 @@ def pixel_decoder(
         UserError: An argument is unknown.
     """
     given = dict(given or {})
-    check_arguments(TokenDecoder, given, 'model.decoder')
+    check_arguments(TokenDecoder, given, 'model.decoder', FILLED)
     size: dict[str, Any] = {**decoder_size(encoder.embed_dims, encoder.num_layers), **given}
     if 'dim' in given and 'num_heads' not in given:
         size['num_heads'] = max(1, given['dim'] // HEAD_DIM)

@@ -39,7 +39,7 @@ from moca.pretrain.contrastive import (
 )
 from moca.pretrain.ema import ema_update, teacher_of
 from moca.pretrain.masking import MaskRound
-from moca.pretrain.method import init_linears
+from moca.pretrain.method import check_weight, init_linears
 from moca.pretrain.reconstruction import PixelMethod, partly_visible, patch_error
 
 
@@ -88,8 +88,10 @@ class MACRLPretrain(PixelMethod):
         teacher_of(self.projector, self.teacher_projector)
         self.bank = KeyBank(bank_size, self.projector.out_dim)
         self.temperature = check_temperature(temperature)
-        self.reconstruction_weight = reconstruction_weight
-        self.contrastive_weight = contrastive_weight
+        self.reconstruction_weight = check_weight(
+            reconstruction_weight, 'model.reconstruction_weight'
+        )
+        self.contrastive_weight = check_weight(contrastive_weight, 'model.contrastive_weight')
 
     def init_parts(self) -> None:
         """Initialise all linears as the decoder's (our choice), and the bank at random."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from moca.engine.config_check import check_arguments
 from moca.errors import UserError
 from moca.pretrain.codebook import Codebook, perplexity
-from moca.pretrain.decoder import CondenserDecoder
+from moca.pretrain.decoder import FILLED, CondenserDecoder
 from moca.pretrain.draws import Draws, check_words, make_draws
 from moca.pretrain.ema import ema_update
 from moca.pretrain.losses import assignment_kl
@@ -78,7 +78,7 @@ class MOCAPretrain(PretrainMethod):
                 f'early_layer={early_layer} names no block of a backbone of '
                 f'{self.student.num_layers} blocks; choose 0 to {self.student.num_layers - 1}.'
             )
-        check_arguments(CondenserDecoder, decoder or {}, 'model.decoder')
+        check_arguments(CondenserDecoder, decoder or {}, 'model.decoder', FILLED)
         self.decoder = CondenserDecoder(width, grid, **(decoder or {}))
         self.codebook = Codebook(num_words, width, words_per_step, inv_delta, normaliser_decay)
         self.image_prototypes = PrototypeGenerator(width, width, generator_mlp_ratio)

@@ -34,7 +34,7 @@ from moca.backbone import PlainViT, Tokens
 from moca.engine.config_check import check_arguments
 from moca.errors import CheckpointMismatch, UserError
 from moca.pretrain.masking import MaskRound, take_tokens, visible_tokens
-from moca.pretrain.method import PretrainMethod, init_linears
+from moca.pretrain.method import PretrainMethod, check_weight, init_linears
 
 
 class FrozenTeacher(PlainViT):
@@ -132,20 +132,23 @@ class MOMAPretrain(PretrainMethod):
         self.projectors: Any = nn.ModuleDict(
             {name: nn.Linear(width, teacher.embed_dims) for name, teacher in built.items()}
         )
+        for name, weight in self.weights.items():
+            check_weight(weight, f'model.teacher_weights.{name}')
         self.beta = beta
         self.normalise_student = normalise_student
 
     def _teacher(self, name: str, given: dict[str, Any], backbone: dict[str, Any]) -> FrozenTeacher:
         field = f'model.teachers.{name}'
-        check_arguments(FrozenTeacher, given, field)
+        check_arguments(FrozenTeacher, given, field, filled=('field',))
         if 'arch' not in given:
             raise UserError(f'{field}.arch is missing: give the timm name of the teacher.')
         teacher = FrozenTeacher(field, **{'img_size': backbone.get('img_size'), **given})
-        if teacher.grid != self.student.grid:
+        student = self.student
+        if (teacher.grid, teacher.patch_size) != (student.grid, student.patch_size):
             raise UserError(
                 f'{field}: its patches of {teacher.patch_size} pixels make a grid of '
-                f'{teacher.grid}, those of the student, {self.student.patch_size} pixels, one of '
-                f'{self.student.grid}; tokens are aligned one by one. Give a teacher ({field}.arch '
+                f'{teacher.grid}, those of the student, {student.patch_size} pixels, one of '
+                f'{student.grid}; tokens are aligned one by one. Give a teacher ({field}.arch '
                 'and .checkpoint) or a student (model.backbone.arch) of the same patch size.'
             )
         return teacher

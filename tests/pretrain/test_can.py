@@ -152,6 +152,12 @@ def test_noise_differs_between_steps_and_from_the_mask():
     [
         (dict(mask_ratio=0.99), r'model\.mask_ratio=0\.99 leaves none'),
         (dict(sigma_max=-1.0), r'model\.sigma_max=-1'),
+        (dict(sigma_max=float('nan')), r'model\.sigma_max=nan'),
+        (dict(denoising_weight=-0.3), r'model\.denoising_weight=-0\.3'),
+        (dict(decoder=dict(dim=0)), r'model\.decoder: dim=0'),
+        (dict(decoder=dict(depth=0)), r'model\.decoder: .*depth=0'),
+        (dict(decoder=dict(in_dim=8)), r"model\.decoder has no argument 'in_dim'"),
+        (dict(projector=dict(in_dim=8)), r"model\.projector has no argument 'in_dim'"),
         (dict(temperature=0.0), r'model\.temperature=0'),
     ],
 )

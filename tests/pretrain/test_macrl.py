@@ -93,6 +93,7 @@ def test_teacher_and_its_projector_move_before_they_are_used():
         (dict(mask_ratio=(0.75, 0.0)), r'model\.mask_ratio=0\.0 hides none'),
         (dict(temperature=-1.0), r'model\.temperature=-1'),
         (dict(bank_size=0), r'model\.bank_size=0'),
+        (dict(contrastive_weight=float('inf')), r'model\.contrastive_weight=inf'),
         (dict(projector=dict(out=3)), r"model\.projector .*'out'"),
     ],
 )

@@ -31,7 +31,7 @@ def write_teacher(path, arch, form='timm', img_size=48, seed=1):
 
 
 def one_teacher(**changes):
-    return dict(teachers=dict(mae=dict(arch=ARCH, **changes)))
+    return dict(teachers=dict(mae={'arch': ARCH, **changes}))
 
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn():
@@ -111,6 +111,13 @@ def test_a_student_may_start_from_a_file(tmp_path):
         ),
         (dict(teacher_weights=dict(moco=1.0)), r'model\.teacher_weights names moco, .* moco, mae'),
         (dict(mask_ratio=0.99), r'model\.mask_ratio=0\.99 leaves none'),
+        (
+            # as many patches as the student's, but of another size
+            one_teacher(arch={**ARCH, 'patch_size': 16}, img_size=96),
+            r'model\.teachers\.mae: its patches of 16 pixels .*\(6, 6\).*8 pixels.*\(6, 6\)',
+        ),
+        (one_teacher(field='x'), r"model\.teachers\.mae has no argument 'field'"),
+        (dict(teacher_weights=dict(moco=-1.0, mae=2.0)), r'model\.teacher_weights\.moco=-1'),
         (dict(beta=0), r'model\.beta=0'),
     ],
 )
