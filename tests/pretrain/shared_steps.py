@@ -20,14 +20,16 @@ NAMES = ('MAEPretrain', 'CANPretrain', 'MACRLPretrain', 'MOMAPretrain')
 
 
 def take_steps(name: str, rank: int, world_size: int) -> dict[str, Any]:
-    """Train on this process's images; returns what each step reports, gradients and state."""
+    """Train on this process's images; returns what each step reports, gradients and changes."""
     model = tiny_method(name)
     model.momentum = 0.9
     share = IMAGES // world_size
     mine = torch.arange(rank * share, (rank + 1) * share)
     give_draws(model, mine)
     gradients: list[dict[str, Tensor]] = []
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    # SGD, which unlike Adam makes no large steps of small differences; far enough to be seen
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.05)
+    first = {key: value.clone() for key, value in model.state_dict().items()}
     # before the step, which clears them; DDP has averaged them by then
     optimizer.register_step_pre_hook(
         lambda *_: gradients.append(
@@ -45,7 +47,9 @@ def take_steps(name: str, rank: int, world_size: int) -> dict[str, Any]:
         }
         values = wrapped.train_step(views, OptimWrapper(optimizer))
         logged.append({key: value.detach() for key, value in values.items()})
-    return dict(logged=logged, gradients=gradients, state=model.state_dict())
+    state = model.state_dict()
+    changes = {key: value.double() - first[key].double() for key, value in state.items()}
+    return dict(logged=logged, gradients=gradients, state=state, changes=changes)
 
 
 def whole(stream: int, step: int, *shape: int, images: int = IMAGES) -> Tensor:

@@ -14,6 +14,18 @@ import torch.multiprocessing as mp
 from tests.pretrain.shared_steps import IMAGES, NAMES, STEPS, process, take_steps
 
 
+# what has to have moved by far more than the tolerances
+MOVING = {
+    'MAEPretrain': {'student', 'decoder'},
+    'CANPretrain': {'student', 'decoder', 'projector', 'sigma_mlp'},
+    'MACRLPretrain': {
+        *('student', 'decoder', 'projector', 'bank'),
+        *('teacher', 'teacher_projector'),
+    },
+    'MOMAPretrain': {'student', 'projectors'},
+}
+
+
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp('ranks')
@@ -32,15 +44,20 @@ def test_two_processes_equal_one(ranks: list[dict[str, Any]], name: str) -> None
         for key, value in one['gradients'][step].items():
             assert torch.equal(first['gradients'][step][key], second['gradients'][step][key]), key
             difference = (first['gradients'][step][key] - value).abs().max()
-            # weights have moved a little apart by the second step: Adam divides by small numbers
-            bound = 1e-4 if step == 0 else 1e-2
+            # weights have moved a little apart by the second step
+            bound = 1e-4 if step == 0 else 1e-3
             assert difference <= bound * value.abs().max() + 1e-8, key
-    # what no gradient reaches: batch norm's averages, the teacher, the bank
-    for key, value in one['state'].items():
+    # with what no gradient reaches: batch norm's averages, the teacher, the bank
+    moved = set()
+    for key, change in one['changes'].items():
         assert torch.equal(first['state'][key], second['state'][key]), key
-        torch.testing.assert_close(
-            first['state'][key], value, rtol=1e-2, atol=5e-3, msg=lambda m, k=key: f'{k}: {m}'
-        )
+        difference = (first['changes'][key] - change).abs().max()
+        # float32 holds a change no better than its value: 1e-7 of it, a few times
+        value = one['state'][key].double().abs().max()
+        assert difference <= 1e-3 * change.abs().max() + 1e-6 * value, key
+        if change.abs().max() > 1e-4 * value:
+            moved.add(key.split('.')[0])
+    assert moved >= MOVING[name]
 
 
 def test_the_bank_holds_the_keys_of_both_processes(ranks: list[dict[str, Any]]) -> None:
