@@ -2,6 +2,7 @@
 
 Source: pretrain/moma_tiny-imagenet.py with the choices of demo/pretrain_moca.py.
 Command: tools/pretrain.py configs/demo/pretrain_moma.py --data-root DATA/pictures/train --amp
+    after pretrain_macrl.py and pretrain_mae.py, whose last checkpoints are its teachers
 Published: nothing.
 Cost: 592 steps of 32 pictures.
 """
