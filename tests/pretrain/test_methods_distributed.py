@@ -13,7 +13,6 @@ import torch.multiprocessing as mp
 
 from tests.pretrain.shared_steps import IMAGES, NAMES, STEPS, process, take_steps
 
-
 # what has to have moved by far more than the tolerances
 MOVING = {
     'MAEPretrain': {'student', 'decoder'},
