@@ -191,15 +191,16 @@ def draw_instances(axis: Any, instances: Any, names: Sequence[str], colours: Seq
 
     Args:
         axis: Of matplotlib.
-        instances: With `labels` `[N]`, `boxes` `[N, 4]` (x1, y1, x2, y2), `masks` bool
-            `[N, H, W]` and, for predictions, `scores` `[N]`.
+        instances: With `labels` `[N]`, `boxes` `[N, 4]` (x1, y1, x2, y2), `masks`, N of
+            bool `[H, W]` or None, and, for predictions, `scores` `[N]`.
         names: Of the classes.
         colours: RGB in 0..255, one a class.
     """
     for number, label in enumerate(instances['labels']):
         colour = np.asarray(colours[label]) / 255
         mask = instances['masks'][number]
-        axis.imshow(np.dstack([np.broadcast_to(colour, (*mask.shape, 3)), 0.45 * mask]))
+        if mask is not None:
+            axis.imshow(np.dstack([np.broadcast_to(colour, (*mask.shape, 3)), 0.45 * mask]))
         x1, y1, x2, y2 = instances['boxes'][number]
         axis.add_patch(
             patches.Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, ec=colour, lw=1.3)

@@ -15,6 +15,7 @@ from moca.evaluation.charts import bars_inches, class_bars
 from moca.evaluation.finished import FinishedRun, load_finished, predict
 from moca.evaluation.folder import choose, some_pictures
 from moca.evaluation.validation import class_ious, validated
+from moca.transfer.coco_masks import decode_mask
 
 
 def segmentation_sheet(
@@ -119,17 +120,15 @@ def detection_sheet(
 
 def _true_instances(finished: FinishedRun, index: Any, image: pictures.Image) -> dict[str, Any]:
     """The annotations of a picture, crowds left out, as `draw_instances` takes them."""
-    from pycocotools import mask as mask_utils
-
     height, width = image.shape[:2]
     boxes, labels, masks = [], [], []
     for instance in finished.dataset.get_data_info(index)['instances']:
         if instance['ignore_flag']:
             continue
-        runs = mask_utils.merge(mask_utils.frPyObjects(instance['mask'], height, width))
+        mask = instance.get('mask')
         boxes.append(instance['bbox'])
         labels.append(instance['bbox_label'])
-        masks.append(mask_utils.decode(runs).astype(bool))
+        masks.append(None if mask is None else decode_mask(mask, height, width))
     return dict(boxes=boxes, labels=labels, masks=masks)
 
 
@@ -139,7 +138,7 @@ def _found_instances(result: Any, score: float) -> dict[str, Any]:
     return dict(
         boxes=kept.bboxes.numpy(),
         labels=kept.labels.tolist(),
-        masks=np.asarray(kept.masks, bool),
+        masks=np.asarray(kept.masks, bool) if 'masks' in kept else [None] * len(kept),
         scores=kept.scores.tolist(),
     )
 
