@@ -84,20 +84,24 @@ class _Forgiving(COCOeval):
                     self._gts[picture, category].append(other)
 
 
-def break_down(truth: COCO, detections: Sequence[dict[str, Any]], kind: str) -> Breakdown:
+def break_down(
+    truth: COCO, detections: Sequence[dict[str, Any]], kind: str, classes: Collection[int]
+) -> Breakdown:
     """Analyse detections.
 
     Args:
-        truth: The annotations, whose masks become run lengths, as COCOeval leaves them. Classes
-            without a ``supercategory`` have no similar ones.
+        truth: The annotations; masks of the classes become run lengths, as COCOeval leaves them.
+            Classes without a ``supercategory`` have no similar ones.
         detections: In COCO's format of results.
         kind: ``bbox`` or ``segm``.
+        classes: Ids of the categories that the detector knows; what is of others does not count.
     """
     found = _results(truth, detections)
     if kind == 'segm':  # once for all: an object is looked at again for each other class
         for annotation in truth.dataset['annotations']:
-            annotation['segmentation'] = truth.annToRLE(annotation)
-    categories = [truth.cats[category] for category in sorted(truth.getCatIds())]
+            if annotation['category_id'] in classes:  # masks of others may be missing or broken
+                annotation['segmentation'] = truth.annToRLE(annotation)
+    categories = [truth.cats[category] for category in sorted(classes)]
     rows = [_class_breakdown(truth, found, kind, category, categories) for category in categories]
     ap, steps = (np.stack(part) for part in zip(*rows, strict=True))
     return Breakdown(tuple(str(category['name']) for category in categories), ap, steps)

@@ -16,7 +16,7 @@ from moca.errors import UserError
 from moca.evaluation.error_breakdown import AREAS, STEPS, Breakdown, break_down
 from moca.evaluation.finished import FinishedRun, load_finished
 from moca.evaluation.pictures import plt, save_figure
-from moca.evaluation.validation import validated
+from moca.evaluation.validation import fill, own_metric
 
 MOST_CLASSES = 24
 """Classes drawn; of more than these, the best half and the worst."""
@@ -45,9 +45,10 @@ def breakdowns(finished: FinishedRun) -> dict[str, Breakdown]:
     Raises:
         UserError: The run was not validated by mmdet's `CocoMetric` on an annotation file.
     """
-    metric = validated(finished, CocoMetric)
+    metric = own_metric(finished, CocoMetric)
     if metric._coco_api is None:
         raise UserError(f'{finished.run.folder}: val_evaluator has no ann_file. Name it there.')
+    fill(metric, finished)
     metric.cat_ids = metric._coco_api.get_cat_ids(cat_names=finished.classes)
     predictions = [prediction for _, prediction in metric.results]
     with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +56,8 @@ def breakdowns(finished: FinishedRun) -> dict[str, Breakdown]:
         found = {kind: load(files[kind]) for kind in _KINDS if kind in files}
     for detection in found.get('segm', []):
         del detection['bbox']  # else the box's area would be taken for the mask's
-    return {kind: break_down(metric._coco_api, some, kind) for kind, some in found.items()}
+    truth, classes = metric._coco_api, metric.cat_ids
+    return {kind: break_down(truth, some, kind, classes) for kind, some in found.items()}
 
 
 def draw_breakdowns(runs: Sequence[tuple[str, dict[str, Breakdown]]], out: Path) -> None:

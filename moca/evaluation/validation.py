@@ -17,9 +17,14 @@ from moca.evaluation.finished import FinishedRun, predict
 
 
 def validated(finished: FinishedRun, kind: type[Any]) -> Any:
-    """The run's own metric of a class, filled with its predictions of every validation picture.
+    """What `own_metric` returns, filled with the run's predictions (see `fill`)."""
+    metric = own_metric(finished, kind)
+    fill(metric, finished)
+    return metric
 
-    Takes as long as the validation of the training.
+
+def own_metric(finished: FinishedRun, kind: type[Any]) -> Any:
+    """The run's own metric of a class, empty.
 
     Args:
         finished: The run.
@@ -34,9 +39,16 @@ def validated(finished: FinishedRun, kind: type[Any]) -> Any:
     if not metrics:
         names = ', '.join(type(metric).__name__ for metric in evaluator.metrics)
         raise UserError(f'{finished.run.folder}: validated by {names}; {kind.__name__} is needed.')
-    for _, result in predict(finished, _counted(finished)):
-        metrics[0].process({}, [result.to_dict()])
     return metrics[0]
+
+
+def fill(metric: Any, finished: FinishedRun) -> None:
+    """Fill a metric with a run's predictions of every validation picture.
+
+    Takes as long as the validation of the training.
+    """
+    for _, result in predict(finished, _counted(finished)):
+        metric.process({}, [result.to_dict()])
 
 
 def _counted(finished: FinishedRun) -> Iterator[int]:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import contextlib
 import io
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from mmengine.config import Config
+from mmengine.registry import DATASETS
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from torch.utils.data import Dataset
 
+from moca.errors import UserError
 from moca.evaluation.error_breakdown import AREAS, STEPS, Breakdown, break_down
-from moca.evaluation.error_sheet import MOST_CLASSES, draw_breakdowns
+from moca.evaluation.error_sheet import MOST_CLASSES, breakdowns, draw_breakdowns
+from moca.evaluation.finished import FinishedRun
 
 CAT, DOG, CAR, SKY = 1, 2, 3, 4
 CATEGORIES = [
@@ -23,6 +29,7 @@ CATEGORIES = [
     dict(id=CAR, name='car', supercategory='vehicle'),
     dict(id=SKY, name='sky', supercategory='vehicle'),  # never seen
 ]
+IDS = (CAT, DOG, CAR, SKY)
 
 
 def rectangle(x: float, y: float, w: float, h: float) -> dict[str, Any]:
@@ -86,7 +93,7 @@ def polygons(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_each_step_forgives_one_kind_of_error(kind: str) -> None:
     found = detections(FOUND, kind)
     found = polygons(found) if kind == 'segm' else found
-    breakdown = break_down(coco(TRUTH), found, kind)
+    breakdown = break_down(coco(TRUTH), found, kind, IDS)
     assert breakdown.classes == ('cat', 'dog', 'car', 'sky')
     assert breakdown.steps.shape == (4, len(AREAS), len(STEPS))
     cat = [
@@ -113,19 +120,56 @@ def test_a_second_detection_of_another_class_is_not_forgiven() -> None:
     # an object is ignored once: the second cat on the same dog is background
     found = detections([(CAT, DOGS), (CAT, DOGS), (CAT, CATS[0])], 'bbox')
     truth = coco([(CAT, CATS[0]), (DOG, DOGS)])
-    steps = break_down(truth, found, 'bbox').steps[0, 0]
+    steps = break_down(truth, found, 'bbox', IDS).steps[0, 0]
     assert np.allclose(steps, [share(101, p) for p in (1 / 3, 1 / 3, 1 / 3, 1 / 2, 1 / 2, 1, 1)])
 
 
 def test_without_supercategories_no_class_is_similar() -> None:
     plain = [dict(id=c['id'], name=c['name']) for c in CATEGORIES]
-    steps = break_down(coco(TRUTH, plain), detections(FOUND, 'bbox'), 'bbox').steps[0, 0]
+    steps = break_down(coco(TRUTH, plain), detections(FOUND, 'bbox'), 'bbox', IDS).steps[0, 0]
     assert steps[3] == steps[2]
     assert np.allclose(steps[4], share(67, 2 / 3))
 
 
+@pytest.mark.parametrize('kind', ['bbox', 'segm'])
+def test_categories_that_are_no_classes_do_not_count(kind: str) -> None:
+    """A cat found on a dog is an error on background for a detector that knows no dogs."""
+    truth = coco(TRUTH)
+    truth.dataset['annotations'][3].pop('segmentation')  # the dog's, which nothing reads
+    found = [one for one in detections(FOUND, kind) if one['category_id'] != DOG]
+    found = polygons(found) if kind == 'segm' else found
+    breakdown = break_down(truth, found, kind, (CAR, CAT))
+    assert breakdown.classes == ('cat', 'car')
+    cat = breakdown.steps[0, 0]
+    assert np.allclose(cat[2:], [share(67, 2 / 5)] * 2 + [share(67, 2 / 4), share(67, 1), 100])
+    assert np.allclose(breakdown.mean(breakdown.ap)[0], breakdown.ap[:, 0].sum() / 2)
+
+
+class Known(Dataset[Any]):
+    """A validation set whose pictures must not be asked for."""
+
+    def __init__(self, lazy_init: bool) -> None:
+        assert lazy_init
+        self.metainfo = dict(classes=('cat',))
+
+
+def test_an_evaluator_without_annotations_is_refused_before_predicting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(DATASETS._module_dict, 'Known', Known)
+    cfg = Config(
+        dict(
+            val_dataloader=dict(dataset=dict(type='Known')),
+            val_evaluator=dict(type='mmdet.CocoMetric'),
+        )
+    )
+    run: Any = SimpleNamespace(folder=Path('run'), checkpoint='random')
+    with pytest.raises(UserError, match='run: val_evaluator has no ann_file'):
+        breakdowns(FinishedRun(run, cfg, None))
+
+
 def test_no_detection_at_all_is_nothing_found() -> None:
-    breakdown = break_down(coco(TRUTH), [], 'bbox')
+    breakdown = break_down(coco(TRUTH), [], 'bbox', IDS)
     assert np.allclose(breakdown.steps[:3, 0], [0] * 6 + [100])
     assert np.allclose(breakdown.ap[:3, 0], 0)
 
@@ -141,7 +185,7 @@ def test_ap_is_that_of_cocos_summary_and_the_inputs_stay_as_they_are() -> None:
         found.append((int(random.choice([category, 1, 2])), rectangle(x, y, w, h)))
     truth, given = coco(objects), detections(found, 'bbox')
     before = repr(given)
-    breakdown = break_down(truth, given, 'bbox')
+    breakdown = break_down(truth, given, 'bbox', IDS)
     assert repr(given) == before
     with contextlib.redirect_stdout(io.StringIO()):
         judge = COCOeval(coco(objects), truth.loadRes(given), 'bbox')
