@@ -16,7 +16,7 @@ from rich.table import Table
 from moca.evaluation import pictures
 from moca.evaluation.data_report import BAR, CLASSES, named, print_notes, size_range
 from moca.transfer.coco_file import CROWD, OBJECT, CocoFile, kind_of
-from moca.transfer.coco_masks import decode_mask
+from moca.transfer.coco_masks import decode_mask, mask_fault
 from moca.transfer.coco_survey import CocoSurvey
 from moca.transfer.pairs import spread
 
@@ -143,8 +143,8 @@ def _draw(file: CocoFile, place: int) -> tuple[pictures.Image, dict[str, Any]]:
     labels = [file.classes.index(file.categories[row['category_id']]) for row in found]
     masks = [
         decode_mask(row['segmentation'], height, width)
-        if row.get('segmentation')
-        else np.zeros((height, width), bool)
+        if mask_fault(file, row, image) is None
+        else None
         for row in found
     ]
     return picture, dict(boxes=boxes, labels=labels, masks=masks)

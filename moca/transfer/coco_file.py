@@ -31,6 +31,7 @@ _NEEDED = {
     'categories': ('id', 'name'),
     'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area'),
 }
+_NUMBERS = {'images': ('height', 'width'), 'annotations': ('area',)}
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,11 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
             f'{path}: not a COCO instances file ({type(error).__name__}: {error}). It needs '
             "'images' with file_name, 'annotations' and 'categories' with name."
         ) from error
+    for name, keys in _NUMBERS.items():
+        for place, row in enumerate(parts[name]):
+            for key in keys:
+                if not _is_number(row[key]):
+                    raise UserError(f'{path}: {name}[{place}].{key}={row[key]!r}: not a number.')
     for place, row in enumerate(parts['annotations']):
         if not _is_box(row['bbox']):
             raise UserError(
@@ -123,11 +129,11 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def _is_box(box: Any) -> bool:
-    return (
-        isinstance(box, list)
-        and len(box) == 4
-        and all(isinstance(value, int | float) and math.isfinite(value) for value in box)
-    )
+    return isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) < math.inf
 
 
 def _classes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,8 @@ def mask_fault(file: CocoFile, annotation: dict[str, Any], image: dict[str, Any]
     if isinstance(mask, list):
         if not all(isinstance(polygon, list) for polygon in mask):
             return f'{where}: its segmentation has to be a list of polygons [[x, y, x, y, ...]].'
+        if not all(map(_are_numbers, mask)):
+            return f'{where} has a polygon with values that are no numbers. Remove or repair it.'
         if file.evaluated and len(mask[0]) < 5:  # pycocotools takes 4 numbers for a box, and fails
             return (
                 f'{where} has a polygon of fewer than three points, on which evaluation would '
@@ -40,7 +43,7 @@ def mask_fault(file: CocoFile, annotation: dict[str, Any], image: dict[str, Any]
             )
         return None
     size = [image['height'], image['width']]
-    if not isinstance(mask, Mapping) or 'counts' not in mask or list(mask.get('size', ())) != size:
+    if not isinstance(mask, Mapping) or 'counts' not in mask or mask.get('size') != size:
         return (
             f'{where}: its RLE mask needs counts and the size of the picture, {size} (height, '
             'width).'
@@ -52,6 +55,14 @@ def mask_fault(file: CocoFile, annotation: dict[str, Any], image: dict[str, Any]
             '(height, width).'
         )
     return None
+
+
+def _are_numbers(polygon: list[Any]) -> bool:
+    """Whether all are finite numbers; a sum takes far less time than a look at each."""
+    try:
+        return math.isfinite(sum(polygon))
+    except (TypeError, OverflowError):
+        return False
 
 
 def run_lengths(counts: Any) -> list[int] | None:

@@ -32,6 +32,7 @@ from moca.transfer.coco_masks import (
     needs_mask,
     whole_polygons,
 )
+from moca.transfer.files import dataset_path
 from moca.transfer.overrides import leaf_datasets
 from moca.transfer.pictures import picture_fault
 from moca.transfer.protocol_check import SPLITS, dataset_class
@@ -94,11 +95,18 @@ def coco_survey(cfg: Config, watch: Watch) -> list[CocoSurvey]:
     found: list[CocoSurvey] = []
     seen: list[Any] = []
     for name, dataset, cls in coco_datasets(cfg):
-        about = [dataset.get(key) for key in ('type', 'data_root', 'data_prefix', 'ann_file')]
+        about = _about(dataset)
         if about not in seen:
             seen.append(about)
             found.append(_survey(cfg, name, dataset, cls, watch))
     return found
+
+
+def _about(dataset: dict[str, Any]) -> list[Any]:
+    """All that the survey of a data set depends on, of the data set's config."""
+    folder = (dataset.get('data_prefix') or {}).get('img') or ''
+    paths = [dataset_path(dataset, path) for path in (folder, dataset['ann_file'])]
+    return [*paths, dataset['type'], dataset.get('metainfo'), bool(dataset.get('test_mode'))]
 
 
 def _survey(cfg: Config, name: str, dataset: Any, cls: type, watch: Watch) -> CocoSurvey:

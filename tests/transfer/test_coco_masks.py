@@ -59,6 +59,22 @@ def test_a_list_of_coordinates_instead_of_polygons() -> None:
     assert 'annotation 7 of a.jpg: its segmentation has to be a list of polygons' in fault
 
 
+@pytest.mark.parametrize('value', ['12', None, float('nan'), float('-inf'), [3]])
+def test_polygons_of_other_things_than_numbers(value: Any) -> None:
+    annotation = dict(id=7, segmentation=[SQUARE, [1, 1, 9, 1, value, 9]])
+    fault = mask_fault(FILE, annotation, IMAGE)
+    assert fault is not None
+    assert 'annotation 7 of a.jpg has a polygon with values that are no numbers' in fault
+
+
+@pytest.mark.parametrize('size', [None, 30, [40, 30], 'abc'])
+def test_the_size_of_run_lengths(size: Any) -> None:
+    annotation = dict(id=7, segmentation=dict(size=size, counts=[30 * 40]))
+    fault = mask_fault(FILE, annotation, IMAGE)
+    assert fault is not None
+    assert 'needs counts and the size of the picture, [30, 40]' in fault
+
+
 SQUARE = [2, 3, 12, 3, 12, 23, 2, 23]
 
 

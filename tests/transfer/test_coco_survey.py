@@ -145,6 +145,9 @@ def test_every_fault_at_once(tmp_path: Path, capsys: Any) -> None:
             lambda c: c['annotations'][3].update(bbox=[1, 2, 3, float('nan')]),
             r'annotations\[3\]\.bbox=.*nan',
         ),
+        (lambda c: c['annotations'][3].update(area=None), r'annotations\[3\]\.area=None: not a'),
+        (lambda c: c['images'][2].update(width='64'), r"images\[2\]\.width='64': not a number"),
+        (lambda c: c['images'][2].update(height=1e999), r'images\[2\]\.height=inf: not a num'),
         (
             lambda c: c['categories'].reverse(),
             r"label 0 is category 'toothbrush' there, but 'person'",
@@ -163,6 +166,37 @@ def test_files_that_cannot_be_used(tmp_path: Path, capsys: Any, change: Any, mes
     captured = capsys.readouterr()
     assert re.search(f'{TRAIN}.*{message}', captured.err)
     assert re.search(r'val +│ 2 +│ 128 x 96', captured.out)  # the other file is looked at as well
+
+
+def test_broken_masks_that_nothing_reads_are_not_drawn(tmp_path: Path, capsys: Any) -> None:
+    root = write_coco(tmp_path / 'coco', train=2)
+
+    masks = dict(size=[96, 128]), [[8, 8, 'x', 8, 40, 72]], [8, 8, 40, 72]
+    rows = [dict(segmentation=mask) for mask in masks]
+    edit(root / TRAIN, lambda c: [c['annotations'][i].update(row) for i, row in enumerate(rows)])
+    config = tmp_path / 'boxes.py'
+    model = 'model = dict(roi_head=dict(mask_head=None, mask_roi_extractor=None))'
+    config.write_text(f"_base_ = '{CONFIG}'\n{model}\n")
+    assert check(root, tmp_path / 'sheet.png', config) == 0
+    output = ' '.join(capsys.readouterr().out.split())
+    assert 'train: 3 annotations with a broken mask that nothing reads' in output
+    assert (tmp_path / 'sheet.png').is_file()
+
+
+def test_one_file_for_training_and_validation_is_looked_at_as_both(tmp_path: Path) -> None:
+    """Evaluation stops at a polygon of two points that training leaves out."""
+    root = write_coco(tmp_path / 'coco', train=4)
+    edit(root / TRAIN, messy)
+    cfg = Config.fromfile(CONFIG)
+    cfg.val_dataloader.dataset.update(ann_file=TRAIN, data_prefix=dict(img='train2017'))
+    cfg.test_dataloader.dataset.update(ann_file=TRAIN, data_prefix=dict(img='train2017/'))
+    set_data_root(cfg, root)
+    train, val = coco_survey(cfg, lambda items, count, title: items)
+    assert not train.faults
+    (fault,) = val.faults
+    assert 'annotation 6' in fault
+    cfg.val_dataloader.dataset.metainfo = dict(classes=('person', 'car'))
+    assert len(coco_survey(cfg, lambda items, count, title: items)) == 3
 
 
 @pytest.mark.parametrize(
