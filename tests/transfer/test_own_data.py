@@ -11,15 +11,15 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.runner import Runner
 
 from moca.transfer.run import prepare_training
 from tests.configs.helpers import REPOSITORY, shrink, train_args, write_own_coco
 from tools.prepare_data import main as prepare_data
 
-CONFIG, CONVERSION, COCO_LINES = re.findall(
-    r'```python\n(.*?)```', (REPOSITORY / 'docs/own_data.md').read_text(), re.DOTALL
-)
+PAGE = (REPOSITORY / 'docs/own_data.md').read_text()
+CONFIG, CONVERSION, COCO_LINES = re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)
 
 
 def write_street(root: Path) -> Path:
@@ -82,6 +82,20 @@ OWN_COCO = REPOSITORY / 'configs/detection/own-coco/mask-rcnn_sfp.py'
 
 def test_lines_of_the_detection_config() -> None:
     assert COCO_LINES in OWN_COCO.read_text()
+
+
+def test_a_copy_in_the_root_has_the_bases_that_the_page_names(tmp_path: Path) -> None:
+    (tmp_path / 'configs').symlink_to(REPOSITORY / 'configs')
+    bases = re.findall(r"`(_base_ = '.*?')`", PAGE)
+    sizes = []
+    for base in bases:
+        copy = tmp_path / 'own.py'
+        copy.write_text(re.sub(r'(?m)^_base_ = .*$', base, OWN_COCO.read_text()))
+        cfg = Config.fromfile(copy)
+        assert cfg.protocol.source == 'ours'
+        assert cfg.model.roi_head.mask_head.num_classes == 2
+        sizes.append(cfg.model.backbone.img_size)
+    assert sizes == [336, 1024]
 
 
 def test_classes_are_named_in_one_place(tmp_path: Path, capsys: Any) -> None:

@@ -13,7 +13,7 @@ Cost: 3000 steps of 2 pictures of 336 x 336.
 
 _base_ = '../small-coco/mask-rcnn_sfp.py'
 
-protocol = dict(name='own_coco_maskrcnn_sfp', title='Own COCO Mask R-CNN')
+protocol = dict(name='own_coco_maskrcnn_sfp', title='Own COCO Mask R-CNN', source='ours')
 
 # Names of categories of the JSON files, in the order in which the files list them. Objects of
 # other categories are left out.
