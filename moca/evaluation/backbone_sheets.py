@@ -73,14 +73,18 @@ def attention_sheet(
     most = max(map(len, rows))
     rows = [[*row, *[None] * (most - len(row))] for row in rows]
     titles = ['picture', 'mean of heads', *(f'head {head}' for head in range(most - 2))]
-    block = max(backbones[0].model.out_indices)
+    blocks = [max(backbone.model.out_indices) for backbone in backbones]
+    names = [backbone.name for backbone in backbones]
+    heading = "The class token's attention to patches"
+    if len(set(blocks)) == 1:
+        heading += f' in block {blocks[0]}'
+    else:
+        names = [f'{name}, block {block}' for name, block in zip(names, blocks, strict=True)]
     many = len(backbones) > 1
-    heading = f"The class token's attention to patches in block {block}"
-    heading += '' if many else f': {backbones[0].name}'
+    heading += '' if many else f': {names[0]}'
     figure = pictures.sheet(rows, titles, heading, indent=many)
     for line in range(len(rows) if many else 0):
-        name = backbones[line % len(backbones)].name
-        pictures.row_title(figure.axes[line * most], name)
+        pictures.row_title(figure.axes[line * most], names[line % len(names)])
     pictures.save_figure(figure, out)
 
 

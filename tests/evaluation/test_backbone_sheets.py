@@ -151,6 +151,18 @@ def test_attention_has_a_row_for_each_checkpoint(folder: Path, figures: list[Any
     assert names == ['run', 'random init'] * 2
 
 
+def test_rows_name_their_blocks_where_those_differ(folder: Path, figures: list[Any]) -> None:
+    flat = dict(ARCH, depth=2)
+    (folder / 'flat.py').write_text(CONFIG.replace(repr(ARCH), repr(flat)))
+    archs = [str(folder / 'vit.py'), str(folder / 'flat.py')]
+    backbones = load_backbones(['random'] * 2, archs, ['deep', 'flat'], block=-1)
+    paths = sorted((folder / 'pictures').rglob('0.PNG'))
+    backbone_sheets.attention_sheet(backbones, paths, [40], folder / 'a.png')
+    assert 'block' not in figures[0].get_suptitle()
+    names = [text.get_text() for axis in figures[0].axes for text in axis.texts]
+    assert names == ['deep, block 2', 'flat, block 1']
+
+
 @pytest.mark.parametrize('suffix', ['png', 'html'])
 def test_the_tool_draws_any_folder(folder: Path, suffix: str) -> None:
     for command in ('features', 'attention'):
