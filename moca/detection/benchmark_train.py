@@ -45,9 +45,10 @@ def measure_detector(
 
     Ours has the protocol's windows, fused attention and gradient checkpointing; a third version
     keeps its activations. The plain one attends over the whole picture in every block by
-    ``softmax(q k^T) v`` and keeps everything. All have the same weights and optimiser; loading is
-    not measured. What has no room is left out, and the title says so: on a GPU a version which runs
-    out of memory, on a CPU a plain one that would need more than there is.
+    ``softmax(q k^T) v`` and keeps everything. All have the same weights and optimiser, but
+    the plain one has no relative positions, as the title says of protocols that have them; loading
+    is not measured. What has no room is left out, and the title says so: on a GPU a version which
+    runs out of memory, on a CPU one that keeps its activations and would need more than there is.
 
     Args:
         cfg: of a detection protocol.
@@ -89,6 +90,8 @@ def measure_detector(
         f'{Path(cfg.filename).stem}, {cfg.model.backbone.arch}, {dtype}, {device}: training steps '
         f'of {batch} pictures of {size} x {size}; {steps} of each version, in turn; medians'
     )
+    if cfg.model.backbone.get('rel_pos'):
+        title += f'\n{PLAIN}: without relative positions'
     if device.type == 'cuda':
         for name in [name for name, call in calls.items() if not fits_gpu(call)]:
             del calls[name]
@@ -96,13 +99,16 @@ def measure_detector(
         if OURS not in calls:
             raise UserError('No version fits the GPU: take a smaller --size or --batch-size.')
     elif device.type == 'cpu' and free is not None:
-        need = _need_of_plain(configs, peak_bytes(calls[OURS], device), size, batch, dtype)
-        if need > free:
-            del calls[PLAIN]
-            title += (
-                f'\n{PLAIN}: left out, it needs about {need / 2**30:.1f} GiB and '
-                f'{free / 2**30:.1f} are free; a smaller --size compares both'
-            )
+        peak = peak_bytes(calls[OURS], device)
+        own = backbone_bytes(configs[OURS].model.backbone, batch, size, dtype)
+        for name in (PLAIN, KEPT):  # ours as measured, with the version's backbone in its place
+            need = peak - own + backbone_bytes(configs[name].model.backbone, batch, size, dtype)
+            if need > free:
+                del calls[name]
+                title += (
+                    f'\n{name}: left out, it needs about {need / 2**30:.1f} GiB and '
+                    f'{free / 2**30:.1f} are free; a smaller --size compares all'
+                )
     return Table(title, batch, measure_versions(calls, steps, device))
 
 
@@ -119,16 +125,6 @@ def _detector(cfg: Config) -> Any:
     model = MODELS.build(cfg.model)
     model.init_weights()
     return revert_sync_batchnorm(model).train()  # as a Runner of one process does
-
-
-def _need_of_plain(
-    configs: dict[str, Config], peak_of_ours: int, size: int, batch: int, dtype: str
-) -> int:
-    """Bytes: ours as measured, with the plain backbone in place of our own."""
-    plain, own = (
-        backbone_bytes(configs[name].model.backbone, batch, size, dtype) for name in (PLAIN, OURS)
-    )
-    return peak_of_ours + plain - own
 
 
 def _real_batch(cfg: Config, size: int, batch: int) -> dict[str, Any]:

@@ -94,12 +94,27 @@ def test_need_is_what_a_real_pass_needs(frozen: bool) -> None:
     assert recomputed < kept < plain or (frozen and recomputed == kept < plain)
 
 
-def test_plain_version_without_room_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark_train, 'free_bytes', lambda: 2**20)
+@pytest.mark.parametrize(
+    ('free', 'left'), [(2**20, [OURS]), (6 * 2**30, [OURS, KEPT]), (2**50, [PLAIN, OURS, KEPT])]
+)
+def test_versions_without_room_are_left_out(
+    free: int, left: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def need(backbone: dict[str, Any], *args: Any) -> int:
+        if backbone['type'] is StraightforwardViT:
+            return 8 * 2**30
+        return 2**30 if backbone['grad_checkpoint'] else 4 * 2**30
+
+    monkeypatch.setattr(benchmark_train, 'free_bytes', lambda: free)
+    monkeypatch.setattr(benchmark_train, 'backbone_bytes', need)
+    monkeypatch.setattr(benchmark_train, 'peak_bytes', lambda *_: 2 * 2**30)  # of ours
+    monkeypatch.setattr(benchmark_train, 'measure_versions', lambda calls, *_: calls)
     table = measure_detector(tiny('vitdet_mask-rcnn'), 64, 1, 1, 'float32', CPU, real=False)
-    assert list(table.versions) == [OURS, KEPT]
-    assert 'plain: left out, it needs about 0.' in table.title
-    assert ' GiB and 0.0 are free' in table.title
+    assert list(table.versions) == left
+    for name, gib in ((PLAIN, 9), (KEPT, 5)):
+        message = f'\n{name}: left out, it needs about {gib}.0 GiB'
+        assert (message in table.title) == (name not in left)
+    assert '\nplain: without relative positions' in table.title
 
 
 def test_free_memory_is_no_more_than_there_is() -> None:
@@ -134,4 +149,6 @@ def test_command_takes_real_pictures(tmp_path: Path, capsys: pytest.CaptureFixtu
     tiny('cascade-mask-rcnn_1x').dump(config)
     arguments = [f'--data-root={root}', '--size=64', '--steps=1', '--device=cpu']
     benchmark.main(['detector', str(config), *arguments])
-    assert 'moca / plain' in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert 'moca / plain' in output
+    assert 'relative positions' not in output
