@@ -1,30 +1,45 @@
-"""The commands in docs/looking.md and docs/watching.md are commands that the tool takes."""
+"""The commands in README and docs are commands that the tools take, of configs that are there."""
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from tools.visualize import parse_args
-
 REPOSITORY = Path(__file__).parents[2]
-COMMANDS = [
-    command
-    for name in ('looking.md', 'watching.md')
-    for block in re.findall(r'```sh\n(.*?)```', (REPOSITORY / 'docs' / name).read_text(), re.DOTALL)
-    for command in block.replace('\\\n', ' ').splitlines()
-    if command.startswith('python tools/visualize.py')
-]
+PAGES = [REPOSITORY / 'README.md', *sorted((REPOSITORY / 'docs').glob('*.md'))]
+WRITTEN_BY_THE_READER = {'configs/pretrain/simsiam_tiny-imagenet.py'}
+
+
+def commands_of(page: Path) -> list[list[str]]:
+    """The words of each command that starts a tool, from the tool on."""
+    found = []
+    for block in re.findall(r'```sh\n(.*?)```', page.read_text(), re.DOTALL):
+        for command in block.replace('\\\n', ' ').splitlines():
+            words = shlex.split(command, comments=True)
+            tools = [place for place, word in enumerate(words) if word.startswith('tools/')]
+            found += [words[place:] for place in tools]
+    return found
+
+
+COMMANDS = [command for page in PAGES for command in commands_of(page)]
 
 
 def test_there_are_commands() -> None:
-    shown = {shlex.split(command)[2] for command in COMMANDS}
+    assert {page.name for page in PAGES if commands_of(page)} == {page.name for page in PAGES}
+    shown = {command[1] for command in COMMANDS if command[0] == 'tools/visualize.py'}
     assert shown == {'features', 'attention', 'segmentation', 'detection', 'curves', 'progress'}
 
 
-@pytest.mark.parametrize('command', COMMANDS)
-def test_a_documented_command_is_understood(command: str) -> None:
-    parse_args(shlex.split(command)[2:])
+@pytest.mark.parametrize('command', COMMANDS, ids=' '.join)
+def test_a_documented_command_is_understood(command: list[str]) -> None:
+    tool, *arguments = command
+    args = importlib.import_module(f'tools.{Path(tool).stem}').parse_args(arguments)
+    configs = {word for word in arguments if word.startswith('configs/')} - WRITTEN_BY_THE_READER
+    tasks = getattr(args, 'tasks', None) or []
+    configs |= {f'configs/*/{task}.py' for task in tasks}
+    for config in configs:
+        assert list(REPOSITORY.glob(config)), config
