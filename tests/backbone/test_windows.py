@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +10,11 @@ import torch.nn.functional as F
 from timm.layers import Attention
 from torch import Tensor
 
-from moca.backbone import PlainViT, load_checkpoint
+from moca.backbone import PlainViT
 from moca.backbone.windows import WindowAttention, distances
 from moca.engine.measure import PeakBytes
-from moca.errors import CheckpointMismatch, UserError
-from tests.backbone.helpers import TINY, random_images, randomise, save, timm_vit
+from moca.errors import UserError
+from tests.backbone.helpers import TINY, random_images, randomise
 
 WIDTH, HEADS = 16, 2
 CLOSE = dict(rtol=1e-4, atol=1e-5)
@@ -235,39 +234,3 @@ class TestBackbone:
         model = make_vit(window_size=2)
         with pytest.raises(UserError, match='window_size'):
             model.tokens(random_images(1, 3, 32, 32))
-
-
-class TestCheckpoint:
-    def test_relative_positions_may_be_absent(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        logged: list[str] = []
-        monkeypatch.setattr(
-            'moca.backbone.checkpoint.print_log', lambda text, **_: logged.append(text)
-        )
-        file = save(timm_vit(TINY).state_dict(), tmp_path / 'vit.pth')
-        model = PlainViT(
-            TINY,
-            window_size=2,
-            global_blocks=(1,),
-            rel_pos=True,
-            init_cfg=dict(type='ViTCheckpoint', checkpoint=str(file)),
-        )
-        randomise(model, seed=1)  # what was there before must not stay
-        model.init_weights()
-        state, expected = model.state_dict(), timm_vit(TINY).state_dict()
-        added = set(state) - set(expected)
-        assert added == {f'blocks.{i}.attn.rel_pos_{axis}' for i in range(3) for axis in 'hw'}
-        assert all(torch.equal(state[name], expected[name]) for name in expected)
-        assert not any(state[name].any() for name in added)
-        assert '6 relative positions are not in the file' in logged[0]
-        # a window has 2 * 2 - 1 distances, the grid of 4 x 4 has 2 * 4 - 1
-        assert [len(state[f'blocks.{i}.attn.rel_pos_h']) for i in range(3)] == [3, 7, 3]
-
-    def test_everything_else_is_strict(self, tmp_path: Path) -> None:
-        state = timm_vit(TINY).state_dict()
-        del state['blocks.1.attn.proj.bias']
-        file = save(state, tmp_path / 'vit.pth')
-        model = PlainViT(TINY, window_size=2, rel_pos=True)
-        with pytest.raises(CheckpointMismatch, match=r'blocks\.1\.attn\.proj\.bias'):
-            load_checkpoint(model, file)

@@ -15,7 +15,7 @@ from pycocotools import mask as mask_utils
 
 from moca.evaluation import pictures, sheets
 from tests.configs.helpers import write_coco
-from tests.detection.test_bad_data import VAL, edit
+from tests.detection.bad_coco import VAL, edit
 
 PERSON = (slice(8, 72), slice(8, 40))  # rows and columns of the persons of write_coco
 

@@ -19,7 +19,7 @@ from pycocotools.coco import COCO
 from moca.transfer.coco_survey import CocoSurvey, coco_survey
 from moca.transfer.overrides import set_data_root
 from tests.configs.helpers import REPOSITORY, write_coco
-from tests.detection.test_bad_data import TRAIN, VAL, edit, evaluable, messy
+from tests.detection.bad_coco import TRAIN, VAL, edit, evaluable, messy
 from tools.prepare_data import main
 
 CONFIG = REPOSITORY / 'configs/detection/coco/mask-rcnn_1x.py'
