@@ -10,17 +10,8 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from moca.errors import UserError
-from moca.transfer.coco_file import (
-    CROWD,
-    NO_PICTURE,
-    NO_POLYGON,
-    OBJECT,
-    CocoFile,
-    duplicates,
-    kind_of,
-    read_coco,
-)
-from moca.transfer.coco_masks import mask_fault, needs_mask, whole_polygons
+from moca.transfer.coco_file import CROWD, OBJECT, CocoFile, duplicates, read_coco
+from moca.transfer.coco_masks import classify, needs_mask
 from moca.transfer.files import require_files, require_whole
 from moca.transfer.overrides import nested_dicts
 
@@ -72,16 +63,12 @@ def _describe(file: CocoFile) -> str:
     images = {image['id']: image for image in file.images}
     kinds: Counter[str] = Counter()
     found: dict[int, set[str]] = {key: set() for key in images}
-    known = file.known
     for annotation in file.annotations:
         image = images.get(annotation['image_id'])
-        kind = NO_PICTURE if image is None else kind_of(annotation, image, known)
+        kind, fault = classify(file, annotation, image)
+        if fault and needs_mask(file, kind):
+            raise UserError(fault)
         if image is not None:
-            if needs_mask(file, kind):
-                fault = mask_fault(file, annotation, image)
-                if fault:
-                    raise UserError(fault)
-                kind = kind if whole_polygons(annotation['segmentation']) else NO_POLYGON
             found[image['id']].add(kind)
         kinds[kind] += 1
     if not kinds[OBJECT]:

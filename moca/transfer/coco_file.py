@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class CocoFile:
     masks: bool
     evaluated: bool
 
-    @property
+    @cached_property
     def known(self) -> set[int]:
         """Ids of the categories that are classes."""
         return {key for key, name in self.categories.items() if name in self.classes}

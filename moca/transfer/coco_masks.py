@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as mask_utils
 
-from moca.transfer.coco_file import CROWD, OBJECT, OTHER, CocoFile
+from moca.transfer.coco_file import (
+    CROWD,
+    NO_PICTURE,
+    NO_POLYGON,
+    OBJECT,
+    OTHER,
+    CocoFile,
+    kind_of,
+)
 
 
 def needs_mask(file: CocoFile, kind: str) -> bool:
@@ -19,6 +27,30 @@ def needs_mask(file: CocoFile, kind: str) -> bool:
     pycocotools takes what mmdet's data set leaves out, as long as the class is known.
     """
     return file.masks and (kind in (OBJECT, CROWD) or (file.evaluated and kind != OTHER))
+
+
+def classify(
+    file: CocoFile, annotation: dict[str, Any], image: dict[str, Any] | None
+) -> tuple[str, str | None]:
+    """Return what a run makes of an annotation, and what is wrong with its mask.
+
+    A run stops at the fault only if `needs_mask` of the kind; else the mask may be absent.
+
+    Args:
+        file: that holds the annotation.
+        annotation: one of its rows.
+        image: the row of its picture; None if the file does not list it.
+    """
+    if image is None:
+        return NO_PICTURE, None
+    kind = kind_of(annotation, image, file.known)
+    mask = annotation.get('segmentation')
+    if not mask and not needs_mask(file, kind):
+        return kind, None
+    fault = mask_fault(file, annotation, image)
+    if not fault and file.masks and kind in (OBJECT, CROWD) and not whole_polygons(mask):
+        kind = NO_POLYGON
+    return kind, fault
 
 
 def mask_fault(file: CocoFile, annotation: dict[str, Any], image: dict[str, Any]) -> str | None:

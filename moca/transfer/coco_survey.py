@@ -17,20 +17,16 @@ from moca.errors import UserError
 from moca.transfer.coco_check import heads_faults
 from moca.transfer.coco_file import (
     CROWD,
-    NO_PICTURE,
-    NO_POLYGON,
     OBJECT,
     CocoFile,
     duplicates,
-    kind_of,
     read_coco,
 )
 from moca.transfer.coco_masks import (
     broken_polygons,
+    classify,
     flat_polygons,
-    mask_fault,
     needs_mask,
-    whole_polygons,
 )
 from moca.transfer.files import dataset_path
 from moca.transfer.overrides import leaf_datasets
@@ -162,14 +158,15 @@ def _look_at_annotations(
     images = {image['id']: image for image in file.images}
     found: dict[Any, Counter[str]] = {key: Counter() for key in images}
     classes: dict[Any, set[str]] = defaultdict(set)
-    known = file.known
     for annotation in file.annotations:
         image = images.get(annotation['image_id'])
+        kind, fault = classify(file, annotation, image)
         if image is None:
-            kind = NO_PICTURE
             result.odd[f'annotations {kind}'].append(str(annotation['id']))
         else:
-            kind = _look(result, file, annotation, image, known, faulty)
+            _look(result, file, annotation, image, kind, fault)
+            if fault and needs_mask(file, kind):
+                faulty.add(image['id'])
             found[image['id']][kind] += 1
         result.kinds[kind] += 1
         if kind == OBJECT:
@@ -206,14 +203,12 @@ def _look(
     file: CocoFile,
     annotation: dict[str, Any],
     image: dict[str, Any],
-    known: set[int],
-    faulty: set[Any],
-) -> str:
-    """Look at one annotation of a picture; returns its kind."""
-    kind = kind_of(annotation, image, known)
+    kind: str,
+    fault: str | None,
+) -> None:
+    """Note what is odd about one annotation of a picture, or wrong."""
     where = f'{annotation["id"]} of {image["file_name"]}'
     mask = annotation.get('segmentation')
-    fault = mask_fault(file, annotation, image) if mask or needs_mask(file, kind) else None
     if fault is None and mask:
         result.runs += not isinstance(mask, list)
         if broken_polygons(mask):
@@ -221,23 +216,19 @@ def _look(
             result.odd[what].append(where)
         if flat_polygons(mask):
             result.odd['annotations with a polygon of no area'].append(where)
-        if file.masks and kind in (OBJECT, CROWD) and not whole_polygons(mask):
-            kind = NO_POLYGON
     elif fault is not None and needs_mask(file, kind):
         result.faults.append(fault)
-        faulty.add(image['id'])
     elif fault is not None:
         result.odd['annotations with a broken mask that nothing reads'].append(where)
     if kind not in (OBJECT, CROWD):
         what = kind
-        if annotation['category_id'] not in known:
+        if annotation['category_id'] not in file.known:
             name = file.categories.get(annotation['category_id'])
             what = f'of category {name or annotation["category_id"]!r}, no class here'
         result.odd[f'annotations {what}'].append(where)
     elif _over_edge(annotation['bbox'], image) > _OVER_EDGE:
         what = f'boxes that reach more than {_OVER_EDGE} pixel beyond their picture'
         result.odd[what].append(where)
-    return kind
 
 
 def _over_edge(box: list[float], image: dict[str, Any]) -> float:
