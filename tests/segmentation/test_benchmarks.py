@@ -136,7 +136,7 @@ class TestTraining:
         assert memory['moca, frozen'] < memory['moca'] <= memory['mmseg']
 
     def test_refuses_one_picture_for_a_batch_norm_over_pooled_maps(self) -> None:
-        with pytest.raises(UserError, match='--batch-size 1.* 2 or more'):
+        with pytest.raises(UserError, match=r'--batch-size 1.* 2 or more'):
             measure_training(tiny('ade20k/upernet.py'), 1, 1, 'float32', CPU, real=False)
 
     def test_refuses_no_pictures(self) -> None:
