@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,24 +93,53 @@ def measure_detector(
     )
     if cfg.model.backbone.get('rel_pos'):
         title += f'\n{PLAIN}: without relative positions'
+    left_out: dict[str, str] = {}
     if device.type == 'cuda':
-        for name in [name for name, call in calls.items() if not fits_gpu(call)]:
-            del calls[name]
-            title += f'\n{name}: left out, it does not fit {torch.cuda.get_device_name(device)}'
-        if OURS not in calls:
-            raise UserError('No version fits the GPU: take a smaller --size or --batch-size.')
+        left_out = _beyond_gpu(calls, device)
     elif device.type == 'cpu' and free is not None:
-        peak = peak_bytes(calls[OURS], device)
-        own = backbone_bytes(configs[OURS].model.backbone, batch, size, dtype)
-        for name in (PLAIN, KEPT):  # ours as measured, with the version's backbone in its place
-            need = peak - own + backbone_bytes(configs[name].model.backbone, batch, size, dtype)
-            if need > free:
-                del calls[name]
-                title += (
-                    f'\n{name}: left out, it needs about {need / 2**30:.1f} GiB and '
-                    f'{free / 2**30:.1f} are free; a smaller --size compares all'
-                )
+        backbones = {
+            name: backbone_bytes(version.model.backbone, batch, size, dtype)
+            for name, version in configs.items()
+        }
+        left_out = _beyond_memory(peak_bytes(calls[OURS], device), backbones, free)
+    for name, reason in left_out.items():
+        del calls[name]
+        title += f'\n{name}: left out, {reason}'
     return Table(title, batch, measure_versions(calls, steps, device))
+
+
+def _beyond_gpu(
+    calls: Mapping[str, Callable[[int], object]], device: torch.device
+) -> dict[str, str]:
+    """Versions that run out of a GPU's memory, with the reason.
+
+    Raises:
+        UserError: ours is one of them.
+    """
+    reason = f'it does not fit {torch.cuda.get_device_name(device)}'
+    found = {name: reason for name, call in calls.items() if not fits_gpu(call)}
+    if OURS in found:
+        raise UserError('No version fits the GPU: take a smaller --size or --batch-size.')
+    return found
+
+
+def _beyond_memory(peak: int, backbones: Mapping[str, int], free: int) -> dict[str, str]:
+    """Versions that would need more than is free, with the reason.
+
+    Args:
+        peak: bytes that our step needs, as measured.
+        backbones: bytes that each version's backbone needs.
+        free: bytes.
+    """
+    found = {}
+    for name in (PLAIN, KEPT):  # ours as measured, with the version's backbone in its place
+        need = peak - backbones[OURS] + backbones[name]
+        if need > free:
+            found[name] = (
+                f'it needs about {need / 2**30:.1f} GiB and {free / 2**30:.1f} are free; '
+                'a smaller --size compares all'
+            )
+    return found
 
 
 def _of_size(cfg: Config, size: int) -> Config:

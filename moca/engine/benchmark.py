@@ -30,12 +30,19 @@ class Version:
         bytes: the most that a turn needs at a time beyond weights, optimiser state and pictures.
         score: mIoU in percent, where there are labels.
         same: the share of pixels that have the class which ours gives them, where it is known.
+        flops: of a turn; 0 where they are not counted.
     """
 
     seconds: list[float]
     bytes: int
     score: float | None = None
     same: float | None = None
+    flops: int = 0
+
+    @property
+    def median(self) -> float:
+        """Seconds a turn."""
+        return statistics.median(self.seconds)
 
 
 @dataclass(frozen=True)
@@ -65,12 +72,11 @@ class Table:
         columns = ('images/s', 's/turn', 'peak MiB', 'mIoU', 'same class')
         rows = [self.title, f'{"":24}' + ''.join(f'{column:>12}' for column in columns)]
         for name, version in self.versions.items():
-            median = statistics.median(version.seconds)
             score = '' if version.score is None else f'{version.score:.2f}'
             same = '' if version.same is None else f'{version.same:.4%}'
             rows.append(
-                f'{name:24}{self.batch / median:12.3f}{median:12.3f}{version.bytes / 2**20:12.1f}'
-                f'{score:>12}{same:>12}'.rstrip()
+                f'{name:24}{self.batch / version.median:12.3f}{version.median:12.3f}'
+                f'{version.bytes / 2**20:12.1f}{score:>12}{same:>12}'.rstrip()
             )
         for name in self.versions:
             if name != OURS:

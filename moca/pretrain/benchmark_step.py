@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,8 +13,8 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from moca.backbone import vit_dimensions
-from moca.engine.benchmark import OURS, training_wrapper
-from moca.engine.measure import peak_bytes, peak_flops, step_flops, take_turns
+from moca.engine.benchmark import OURS, Table, measure_versions, training_wrapper
+from moca.engine.measure import peak_flops, step_flops
 from moca.engine.memory import keep_freed_memory
 from moca.errors import UserError
 from moca.pretrain.benchmark_step_kl import DenseKL, measure_dense_kl
@@ -28,53 +27,16 @@ DTYPES = ('float32', 'bfloat16', 'float16')
 
 
 @dataclass(frozen=True)
-class StepFigures:
-    """Of one version of the step.
+class Benchmark(Table):
+    """What :func:`measure_step` found: ours, and for MOCA the straightforward version.
 
     Attributes:
-        seconds: Of each step that was timed.
-        bytes: The most that it needs at a time beyond weights, optimiser state and pictures.
-        flops: Of one step.
-    """
-
-    seconds: list[float]
-    bytes: int
-    flops: int
-
-    @property
-    def median(self) -> float:
-        """Seconds a step."""
-        return statistics.median(self.seconds)
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """What :func:`measure_step` found.
-
-    Attributes:
-        title: What ran where.
-        batch: Pictures a step.
-        versions: Ours, and for MOCA the straightforward one.
         peak: FLOP/s of the device for matrix products; None where it is unknown.
         dense_kl: The dense loss alone, for MOCA.
     """
 
-    title: str
-    batch: int
-    versions: dict[str, StepFigures]
     peak: float | None
     dense_kl: DenseKL | None
-
-    @property
-    def speedup(self) -> float:
-        """Median over the turns of the straightforward version's time over ours."""
-        pairs = zip(self.versions[PLAIN].seconds, self.versions[OURS].seconds, strict=True)
-        return statistics.median(plain / ours for plain, ours in pairs)
-
-    @property
-    def memory_ratio(self) -> float:
-        """Our peak memory over the straightforward version's."""
-        return self.versions[OURS].bytes / self.versions[PLAIN].bytes
 
     def __str__(self) -> str:
         columns = ('images/s', 's/step', 'peak MiB', 'GFLOP', 'GFLOP/s', 'of peak')
@@ -88,7 +50,8 @@ class Benchmark:
                 f'{rate / 1e9:10.1f}{share:>10}'
             )
         if PLAIN in self.versions:
-            rows.append(f'{"ratio":16}{self.speedup:10.3f}{"":10}{self.memory_ratio:10.3f}')
+            ratios = f'{self.speedup(PLAIN):10.3f}{"":10}{self.memory_ratio(PLAIN):10.3f}'
+            rows.append(f'{"ratio":16}{ratios}')
         if self.dense_kl:
             rows.append(str(self.dense_kl))
         return '\n'.join(rows)
@@ -125,13 +88,10 @@ def measure_step(
     if isinstance(model, MOCAPretrain):
         calls[PLAIN] = _straightforward(cfg, model, views, autocast)
     peaks = [peak_flops(device, autocast)]
-    seconds = take_turns(calls, steps, device)
+    versions = measure_versions(calls, steps, device)
     peaks.append(peak_flops(device, autocast))  # the better one: the machine may be busy
     peak = max(filter(None, peaks), default=None)
-    versions = {
-        name: StepFigures(seconds[name], peak_bytes(call, device), step_flops(call))
-        for name, call in calls.items()
-    }
+    versions = {name: replace(v, flops=step_flops(calls[name])) for name, v in versions.items()}
     kl = None
     if isinstance(model, MOCAPretrain):
         kl = measure_dense_kl(model, batch, steps, autocast, device)

@@ -29,9 +29,8 @@ from moca.transfer.coco_masks import (
     needs_mask,
 )
 from moca.transfer.files import dataset_path
-from moca.transfer.overrides import leaf_datasets
 from moca.transfer.pictures import picture_fault
-from moca.transfer.protocol_check import SPLITS, dataset_class
+from moca.transfer.protocol_check import datasets_of
 from moca.transfer.survey import Watch
 
 _THREADS = 8
@@ -74,13 +73,7 @@ class CocoSurvey:
 
 def coco_datasets(cfg: Config) -> Iterator[tuple[str, dict[str, Any], type]]:
     """Yield (field, config, class) of every data set of COCO's format of the data loaders."""
-    for split in SPLITS:
-        loader = cfg.get(f'{split}_dataloader')
-        for dataset in leaf_datasets(loader['dataset']) if loader else []:
-            name = f'{split}_dataloader.dataset'
-            cls = dataset_class(dataset['type'], name, cfg.get('default_scope'))
-            if issubclass(cls, mmdet.datasets.CocoDataset):
-                yield name, dataset, cls
+    return datasets_of(cfg, mmdet.datasets.CocoDataset)
 
 
 def coco_survey(cfg: Config, watch: Watch) -> list[CocoSurvey]:

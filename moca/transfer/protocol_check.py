@@ -137,15 +137,20 @@ def _check_loss(field: str, loss: dict[str, Any], classes: int) -> None:
 # ---------------------------------------------------------------- segmentation: data sets
 
 
-def segmentation_datasets(cfg: Config) -> Iterator[tuple[str, dict[str, Any], type]]:
-    """Yield (field, config, class) of every mmseg data set of the data loaders."""
+def datasets_of(cfg: Config, base: type) -> Iterator[tuple[str, dict[str, Any], type]]:
+    """Yield (field, config, class) of every data set of the data loaders that is of a class."""
     for split in SPLITS:
         loader = cfg.get(f'{split}_dataloader')
         for dataset in leaf_datasets(loader['dataset']) if loader else []:
             field = f'{split}_dataloader.dataset'
             cls = dataset_class(dataset['type'], field, cfg.get('default_scope'))
-            if issubclass(cls, mmseg.datasets.BaseSegDataset):
+            if issubclass(cls, base):
                 yield field, dataset, cls
+
+
+def segmentation_datasets(cfg: Config) -> Iterator[tuple[str, dict[str, Any], type]]:
+    """Yield (field, config, class) of every mmseg data set of the data loaders."""
+    return datasets_of(cfg, mmseg.datasets.BaseSegDataset)
 
 
 def dataset_class(name: str | type, field: str, scope: str | None = None) -> type:
