@@ -1,9 +1,11 @@
-"""Measure checkpoints by protocols, and show what was measured beside published results.
+"""Measure checkpoints by protocols, show what was measured beside published results, race methods.
 
 Examples:
     python tools/leaderboard.py run --checkpoint moca.pth mae.pth random --seeds 0 1 2 \\
         --tasks cityscapes/linear ade20k/linear-bn --data-root cityscapes=DIR ade20k=DIR
     python tools/leaderboard.py show work_dirs --markdown leaderboard.md --csv leaderboard.csv
+    python tools/leaderboard.py race configs/pretrain/{moca,mae,can}_tiny-imagenet.py --amp \\
+        --data-root TRAIN --knn TRAIN --knn-val VAL --epochs 20 --plot race.png
 """
 
 from __future__ import annotations
@@ -20,8 +22,13 @@ from moca.engine.checkpoints import write_atomically
 from moca.engine.launch import main_guard
 from moca.errors import UserError
 from moca.evaluation import tables
+from moca.evaluation.curves import curves_sheet
+from moca.evaluation.knn import read_pair
 from moca.evaluation.leaderboard import build_leaderboard
-from moca.evaluation.queue import Plan, launcher, make_jobs, run_jobs
+from moca.evaluation.plan import Plan, make_jobs
+from moca.evaluation.queue import Run, launcher, run_jobs
+from moca.evaluation.race import RacePlan, make_race
+from moca.evaluation.race_table import race_markdown, read_standings, show_race
 from moca.evaluation.records import read_runs
 
 
@@ -42,6 +49,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     command.add_argument('--csv', type=Path, metavar='FILE', help='write one line per cell')
     command.add_argument('--plot', type=Path, metavar='FILE', help='draw bars (.png, .pdf, .svg)')
     command.set_defaults(act=show)
+    add_race(commands)
     return parser.parse_args(argv)
 
 
@@ -67,15 +75,50 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     command.add_argument(
         '--data-root', nargs='+', default=[], metavar='NAME=DIR', help='e.g. cityscapes=DIR'
     )
+    add_queue_arguments(command, 'tools/train.py')
+    command.set_defaults(act=run)
+
+
+def add_race(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``race``."""
+    command = commands.add_parser(
+        'race',
+        help='pre-train the same encoder by several methods, equally long on the same pictures',
+        description='Runs that are finished are skipped, interrupted ones go on. A method that '
+        "distils from another's work dir comes after it. Results: WORK_DIR/CONFIG, whose "
+        'checkpoints `run` takes.',
+    )
+    command.add_argument('configs', nargs='+', type=Path, help='of pre-training')
+    command.add_argument('--data-root', metavar='DIR', help='the pictures [as in the configs]')
+    command.add_argument('--knn', metavar='DIR', help='as in tools/pretrain.py')
+    command.add_argument('--knn-val', metavar='DIR', help='as in tools/pretrain.py')
+    command.add_argument('--epochs', type=int, metavar='N', help='how long [as in the configs]')
+    command.add_argument('--seed', type=int, metavar='N', help='[0]')
+    command.add_argument(
+        '--work-dir', type=Path, default=Path('work_dirs/race'), metavar='DIR', help='[%(default)s]'
+    )
+    command.add_argument('--markdown', type=Path, metavar='FILE', help='write the table')
+    command.add_argument('--plot', type=Path, metavar='FILE', help='draw the curves (.png, .svg)')
+    add_queue_arguments(command, 'tools/pretrain.py')
+    command.set_defaults(act=race)
+
+
+def add_queue_arguments(command: argparse.ArgumentParser, tool: str) -> None:
+    """Add what all runs of a queue are given alike."""
     command.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
     command.add_argument('--gpus', type=int, default=8, help='processes of a run, launched [8]')
-    command.add_argument('--accumulate', metavar='N', help='as in tools/train.py')
-    command.add_argument('--amp', action='store_true', help='as in tools/train.py')
+    command.add_argument('--accumulate', metavar='N', help=f'as in {tool}')
+    command.add_argument('--amp', action='store_true', help=f'as in {tool}')
     command.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='as in tools/train.py'
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help=f'as in {tool}'
     )
     command.add_argument('--dry-run', action='store_true', help='only print what would run')
-    command.set_defaults(act=run)
+
+
+def common_options(args: argparse.Namespace) -> list[str]:
+    """The arguments of `add_queue_arguments` that runs get, but for ``--cfg-options``."""
+    accumulate = ['--accumulate', args.accumulate] if args.accumulate else []
+    return [*(['--amp'] if args.amp else []), *accumulate]
 
 
 def plan_of(args: argparse.Namespace) -> Plan:
@@ -83,9 +126,7 @@ def plan_of(args: argparse.Namespace) -> Plan:
     roots = dict(root.partition('=')[::2] for root in args.data_root)
     if not all(roots.values()):
         raise UserError(f'--data-root {" ".join(args.data_root)}: give NAME=DIR for each.')
-    options = ['--amp'] if args.amp else []
-    if args.accumulate:
-        options += ['--accumulate', args.accumulate]
+    options = common_options(args)
     if args.cfg_options:
         options += ['--cfg-options', *args.cfg_options]
     return Plan(
@@ -97,18 +138,55 @@ def run(args: argparse.Namespace) -> None:
     """Run what is missing, then show the table of these runs."""
     console = Console(width=None if sys.stdout.isatty() else 160)
     jobs = make_jobs(plan_of(args))
+    failed = work(jobs, 'train.py', args, console)
     if args.dry_run:
-        for job in jobs:
-            done = '# finished: ' if job.finished else ''
-            print(done + shlex.join(['python', 'tools/train.py', *job.arguments]))
         return
-    outcomes = run_jobs(jobs, launcher(args.launcher, args.gpus), console)
     if any(job.finished for job in jobs):
         folders = [job.folder for job in jobs if job.folder.is_dir()]
         tables.show(build_leaderboard(*read_runs(folders)), console)
-    if outcomes['failed']:
-        names = '; '.join(job.title for job in outcomes['failed'])
-        raise UserError(f'{len(outcomes["failed"])} of {len(jobs)} runs failed: {names}.')
+    complain(failed, len(jobs))
+
+
+def race(args: argparse.Namespace) -> None:
+    """Pre-train what is missing, then show the table and the curves."""
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    options = common_options(args)
+    if args.seed is not None:
+        options += ['--seed', str(args.seed)]
+    plan = RacePlan(
+        *(args.configs, args.data_root, args.knn, args.knn_val, args.epochs, args.work_dir),
+        options=options,
+        cfg_options=args.cfg_options,
+    )
+    racers = make_race(plan)
+    failed = work(racers, 'pretrain.py', args, console)
+    if args.dry_run:
+        return
+    queries = len(read_pair(args.knn, args.knn_val)[1]) if args.knn else None
+    if standings := read_standings(racers):
+        show_race(standings, queries, console)
+        if args.markdown:
+            write_atomically(args.markdown, race_markdown(standings, queries).encode())
+        if args.plot:
+            curves_sheet([racer.folder for racer in racers if racer.finished], args.plot)
+    complain(failed, len(racers))
+
+
+def work(runs: Sequence[Run], tool: str, args: argparse.Namespace, console: Console) -> list[Run]:
+    """Run what is missing, or print it for ``--dry-run``; returns what failed."""
+    if not args.dry_run:
+        return run_jobs(runs, launcher(tool, args.launcher, args.gpus), console)['failed']
+    for each in runs:
+        done = '# finished: ' if each.finished else ''
+        print(done + shlex.join(['python', f'tools/{tool}', *each.arguments]))
+    return []
+
+
+def complain(failed: Sequence[Run], number: int) -> None:
+    """End with an error if a run failed."""
+    if failed:
+        names = '; '.join(each.title for each in failed)
+        raise UserError(f'{len(failed)} of {number} runs failed: {names}.')
 
 
 @main_guard

@@ -8,7 +8,7 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -95,6 +95,14 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
         metavar='KEY=VALUE',
         help='override config fields, e.g. train_cfg.max_iters=100 model.backbone.frozen=True',
     )
+
+
+def parse_cfg_options(options: Sequence[str]) -> dict[str, Any]:
+    """The values of ``KEY=VALUE`` strings, as ``--cfg-options`` reads them."""
+    parser = argparse.ArgumentParser()
+    add_cfg_options(parser)
+    arguments = ['--cfg-options', *options] if options else []
+    return dict(parser.parse_args(arguments).cfg_options)
 
 
 def read_config(path: str | Path, cfg_options: dict[str, Any] | None = None) -> Config:

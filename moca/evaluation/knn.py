@@ -31,6 +31,9 @@ from moca.evaluation.encoder import (
 from moca.evaluation.labelled import Centred, Labelled, batches, hold_out, read_folder
 
 # Similarities that exist at a time: 2^24 in fp32 are 64 MB.
+HELD_OUT = 0.1
+"""Share of each class that is classified where no pictures are given for it."""
+
 SIMILARITIES = 2**24
 
 
@@ -121,7 +124,7 @@ class KNNMonitor(EncoderMonitor):
         bank: str,
         queries: str | None = None,
         *,
-        held_out: float = 0.1,
+        held_out: float = HELD_OUT,
         interval: int = 10,
         k: Sequence[int] = (10, 20),
         temperature: float = 0.07,
@@ -191,7 +194,9 @@ def _require(fine: bool, field: str, value: Any, expected: str) -> None:
         raise UserError(f'KNNMonitor.{field} is {value!r}; give {expected}.')
 
 
-def read_pair(bank: str, queries: str | None, held_out: float) -> tuple[Labelled, Labelled]:
+def read_pair(
+    bank: str, queries: str | None = None, held_out: float = HELD_OUT
+) -> tuple[Labelled, Labelled]:
     """A bank and queries with the bank's labels; see `KNNMonitor`."""
     pictures = read_folder(bank, 'KNNMonitor.bank')
     if queries is None:

@@ -13,7 +13,8 @@ import torch
 from rich.console import Console
 
 from moca.errors import UserError
-from moca.evaluation.queue import Job, Plan, make_jobs, run_jobs
+from moca.evaluation.plan import Job, Plan, make_jobs
+from moca.evaluation.queue import run_jobs
 from moca.transfer.run import prepare_training
 from tests.configs.helpers import REPOSITORY, write_cityscapes
 from tools import leaderboard, train
@@ -66,7 +67,7 @@ class Pretender:
 
 
 def jobs_in(folder: Path, *names: str) -> list[Job]:
-    return [Job(name, f'{name}.pth', folder / name, ('config.py',)) for name in names]
+    return [Job(name, folder / name, ('config.py',), f'{name}.pth') for name in names]
 
 
 def run(jobs: list[Job], launch: Pretender) -> tuple[dict[str, list[str]], str]:

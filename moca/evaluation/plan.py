@@ -1,0 +1,160 @@
+"""Measure checkpoints by protocols: which runs of `tools/train.py` that takes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from moca.backbone.checkpoint import check_checkpoint
+from moca.engine.launch import read_config
+from moca.errors import UserError
+from moca.evaluation.queue import Run
+from moca.transfer.labels import arch_label, checkpoint_label, random_label, run_folder
+from moca.transfer.overrides import set_arch
+from moca.transfer.record import RECORD
+
+RANDOM = 'random'
+"""In the place of a checkpoint: random weights."""
+
+
+@dataclass(frozen=True)
+class Job(Run):
+    """One run of `tools/train.py`.
+
+    Attributes:
+        checkpoint: file, or `RANDOM`.
+    """
+
+    checkpoint: str
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What is in its folder so far; empty if nothing."""
+        try:
+            return dict(json.loads((self.folder / RECORD).read_text()))
+        except (OSError, ValueError):
+            return {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether its result is there."""
+        return self.record.get('status') == 'finished'
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    Attributes:
+        checkpoints: files, or `RANDOM`.
+        tasks: names such as ``cityscapes/linear``, or paths of configs.
+        seeds: each protocol is repeated with every one.
+        subsets: numbers of training pictures; none for all of them.
+        arch: timm name, None for the configs' own.
+        data_roots: folder by the first part of a task's name (``cityscapes``).
+        options: further arguments of `tools/train.py`, such as ``--amp``.
+        configs: where tasks are looked up.
+    """
+
+    checkpoints: Sequence[str]
+    tasks: Sequence[str]
+    seeds: Sequence[int] = (0,)
+    subsets: Sequence[int | None] = (None,)
+    arch: str | None = None
+    data_roots: dict[str, str] = field(default_factory=dict)
+    options: Sequence[str] = ()
+    configs: Path = Path('configs')
+
+
+def make_jobs(plan: Plan) -> list[Job]:
+    """Every run of a plan, in the order: task, subset, seed, checkpoint.
+
+    Raises:
+        UserError: if a task has no config, a checkpoint does not fit, or a data root names no task.
+    """
+    configs = {task: task_config(task, plan) for task in plan.tasks}
+    stray = set(plan.data_roots) - {task.split('/')[0] for task in plan.tasks}
+    if stray:
+        raise UserError(
+            f'--data-root {", ".join(sorted(stray))}: no task begins so. Give TASK=DIR with the '
+            f'first part of one of {", ".join(plan.tasks)}.'
+        )
+    jobs = []
+    for (task, cfg), subset, seed, checkpoint in itertools.product(
+        configs.items(), plan.subsets, plan.seeds, plan.checkpoints
+    ):
+        jobs.append(_job(task, cfg, checkpoint, seed, subset, plan))
+    _check_folders(jobs)
+    return jobs
+
+
+def _check_folders(jobs: Sequence[Job]) -> None:
+    """Two runs in one folder would pass for each other, and so would another file's result."""
+    taken: dict[Path, Job] = {}
+    for job in jobs:
+        other = taken.setdefault(job.folder, job)
+        if other is not job:
+            raise UserError(
+                f'{job.checkpoint} and {other.checkpoint} would both be measured in {job.folder}, '
+                'which is named after the file. Rename one of them, or put it below another folder '
+                'as epoch_N.pth.'
+            )
+        measured = (job.record.get('checkpoint') or {}).get('path')
+        wanted = None if job.checkpoint == RANDOM else str(Path(job.checkpoint).resolve())
+        if job.record and (measured and str(Path(measured).resolve())) != wanted:
+            raise UserError(
+                f'{job.folder} has measured {measured or "random weights"}, not {job.checkpoint}. '
+                'Rename the checkpoint, or move that folder away.'
+            )
+
+
+def task_config(task: str, plan: Plan) -> Config:
+    """The config of a task, with the plan's architecture.
+
+    Raises:
+        UserError: if there is none, with the names that there are.
+    """
+    folders = [plan.configs / kind for kind in ('segmentation', 'detection')]
+    candidates = [Path(task), *(folder / f'{task}.py' for folder in folders)]
+    path = next((path for path in candidates if path.is_file()), None)
+    if path is None:
+        known = sorted(
+            str(found.relative_to(folder).with_suffix(''))
+            for folder in folders
+            for found in folder.glob('*/*.py')
+        )
+        raise UserError(f'--tasks {task}: no such protocol. There are {", ".join(known)}.')
+    cfg = read_config(path)
+    if plan.arch:
+        set_arch(cfg, plan.arch)
+    return cfg
+
+
+def _job(task: str, cfg: Config, checkpoint: str, seed: int, subset: int | None, plan: Plan) -> Job:
+    spec = cfg.model.backbone.arch
+    arch = arch_label(spec)
+    arguments = [str(cfg.filename), '--seed', str(seed), '--resume']
+    if checkpoint == RANDOM:
+        measured: dict[str, Any] = {'name': random_label(spec), 'branch': None}
+    else:
+        info = check_checkpoint(checkpoint, spec, img_size=cfg.model.backbone.get('img_size'))
+        measured = {'name': checkpoint_label(checkpoint), 'branch': info.branch}
+        arguments += ['--checkpoint', checkpoint]
+    if plan.arch:
+        arguments += ['--arch', plan.arch]
+    if subset is not None:
+        arguments += ['--subset', str(subset)]
+    if root := plan.data_roots.get(task.split('/')[0]):
+        arguments += ['--data-root', root]
+    folder = run_folder(cfg.protocol.name, measured, arch, seed, subset)
+    title = f'{task}, {measured["name"]}, seed {seed}'
+    if subset is not None:
+        title += f', {subset} pictures'
+    arguments += ['--work-dir', str(folder), *plan.options]
+    return Job(title, folder, tuple(arguments), checkpoint)
