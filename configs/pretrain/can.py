@@ -6,7 +6,8 @@ Command (8 GPUs):
         --data-root data/imagenet/train --amp --launcher pytorch
 A contrastive loss sees all pictures of a step: --accumulate is refused. On fewer GPUs add
 --cfg-options model.backbone.grad_checkpoint=True or a smaller train_dataloader.batch_size, which is
-another recipe. --arch vit_small_patch16 or vit_large_patch16 for other sizes.
+another recipe; can_1gpu.py is one for a single GPU. --arch vit_small_patch16 or vit_large_patch16
+for other sizes.
 Published (ImageNet-1k): linear 74.0, fine-tune 83.4; 1600 epochs: 74.8, 83.6; ViT-L 76.2, 84.7.
 Cost: not measured; published: a forward pass of SimCLR costs 1.70 times as much for ViT-L.
 """

@@ -7,7 +7,8 @@ Command (8 GPUs):
     torchrun --nproc_per_node=8 tools/pretrain.py configs/pretrain/macrl.py \\
         --data-root data/imagenet/train --amp --launcher pytorch
 --accumulate is refused (batch norm of the projector); on fewer GPUs add
---cfg-options model.backbone.grad_checkpoint=True or a smaller train_dataloader.batch_size.
+--cfg-options model.backbone.grad_checkpoint=True or a smaller train_dataloader.batch_size;
+macrl_1gpu.py is for a single GPU.
 Published: nothing for this setting.
 Cost: not measured.
 """

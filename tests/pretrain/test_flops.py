@@ -9,7 +9,9 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from moca.engine.launch import parse_cfg_options, read_config
 from moca.engine.measure import step_flops
+from moca.pretrain.benchmark_step import measure_step
 from moca.pretrain.can import NoisyDraws
 from moca.pretrain.decoder import decoder_size
 from moca.pretrain.masking import MaskRound
@@ -66,32 +68,79 @@ def test_the_decoder_shrinks_with_the_encoder() -> None:
     assert can < 0.85 * simclr
 
 
-def mae_step(width: int, seen: int) -> int:
-    """A step of four pictures of 2 x 2 patches of 8 pixels, with a decoder of 8 blocks x 128."""
-    embed, head = 2 * 4 * 192 * width, 2 * (4 - seen) * 128 * 192
-    decoder = blocks(5, 128, 8) + 2 * (1 + seen) * width * 128
-    forward = embed + blocks(1 + seen, width, 12) + decoder + head
-    # twice as much backward, but no gradient for the pictures
-    return 4 * (3 * forward - embed)
+# Of a picture of 2 x 2 patches of 8 pixels (192 numbers), of which an encoder of 12 blocks x 192 sees
+# some, with a class token; decoders of 8 blocks x 128, projectors 192-64-64-D. A backward pass costs
+# twice its forward pass, but no gradient is needed for pictures.
+WIDTH = 192
+EMBED = 2 * 4 * 192 * WIDTH
 
 
-@pytest.mark.parametrize('name', ['mae', 'can', 'macrl', 'moma'])
-def test_the_benchmark_prints_every_methods_flops(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def encoder(seen: int) -> int:
+    return EMBED + blocks(1 + seen, WIDTH, 12)
+
+
+def decoder(embedded: int, predicted: int) -> int:
+    return 2 * embedded * WIDTH * 128 + blocks(5, 128, 8) + 2 * predicted * 128 * 192
+
+
+def projector(out: int) -> int:
+    return 2 * (WIDTH * 64 + 64 * 64 + 64 * out)
+
+
+def mae_picture() -> int:
+    return 3 * (encoder(1) + decoder(1 + 1, 3)) - EMBED
+
+
+def can_picture() -> int:
+    sigma = 2 * WIDTH**2  # of each layer; the first one's input is a constant
+    view = encoder(2) + decoder(1 + 4, 4) + projector(128)
+    cosines = 2 * 8 * 128  # of a view with all eight
+    return 2 * (3 * (view + 2 * sigma + cosines) - EMBED - sigma)
+
+
+def macrl_picture() -> int:
+    views = sum(encoder(seen) + decoder(1 + seen, 4 - seen) for seen in (1, 2))
+    key = encoder(2) + projector(256)
+    bank = 2 * 4096 * 256  # whose keys get no gradient
+    return 3 * (views + projector(256)) - 2 * EMBED + key + 2 * bank
+
+
+def moma_picture() -> int:
+    teachers = 2 * encoder(4)
+    projectors = 2 * 2 * (1 + 1) * WIDTH**2
+    return 3 * (encoder(1) + projectors) - EMBED + teachers
+
+
+@pytest.mark.parametrize(
+    ('name', 'picture'),
+    [
+        ('mae', mae_picture()),
+        ('can', can_picture()),
+        ('macrl', macrl_picture()),
+        ('moma', moma_picture()),
+    ],
+)
+def test_the_benchmark_counts_every_methods_flops(name: str, picture: int) -> None:
     options = ['model.backbone.img_size=16', 'train_dataloader.dataset.views.size=16']
     if name in ('can', 'macrl'):
         options.append('model.projector.hidden_dim=64')
-    config = str(REPOSITORY / f'configs/pretrain/{name}_tiny-imagenet.py')
-    arguments = ['--batch-size=4', '--steps=1', '--device=cpu', '--dtype=float32']
+    path = str(REPOSITORY / f'configs/pretrain/{name}_tiny-imagenet.py')
+    found = measure_step(
+        read_config(path, parse_cfg_options(options)),
+        *(4, 1, 'float32', torch.device('cpu')),
+    )
+    assert list(found.versions) == ['moca']
+    assert found.versions['moca'].flops == pytest.approx(4 * picture, rel=2e-3)
+
+
+def test_the_command_prints_flops(capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(REPOSITORY / 'configs/pretrain/mae_tiny-imagenet.py')
+    arguments = ['--batch-size=64', '--steps=1', '--device=cpu', '--dtype=float32']
+    options = ['model.backbone.img_size=16', 'train_dataloader.dataset.views.size=16']
     assert benchmark.main(['pretrain', config, *arguments, '--cfg-options', *options]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith(f'{name.upper()}Pretrain')
+    assert printed.startswith('MAEPretrain')
     assert 'straightforward' not in printed
     row = re.search(r'^moca +[\d.]+ +[\d.]+ +[\d.]+ +([\d.]+)', printed, re.MULTILINE)
     assert row is not None
-    expected = mae_step(192, seen=1) / 1e9
-    if name == 'mae':
-        assert float(row[1]) == pytest.approx(expected, abs=0.06)
-    else:
-        assert float(row[1]) > expected  # more views, or whole pictures for two teachers
+    assert float(row[1]) == pytest.approx(64 * mae_picture() / 1e9, rel=0.02)
