@@ -68,9 +68,9 @@ def test_the_decoder_shrinks_with_the_encoder() -> None:
     assert can < 0.85 * simclr
 
 
-# Of a picture of 2 x 2 patches of 8 pixels (192 numbers), of which an encoder of 12 blocks x 192 sees
-# some, with a class token; decoders of 8 blocks x 128, projectors 192-64-64-D. A backward pass costs
-# twice its forward pass, but no gradient is needed for pictures.
+# Of a picture of 2 x 2 patches of 8 pixels (192 numbers), of which an encoder of 12 blocks x 192
+# sees some, with a class token; decoders of 8 blocks x 128, projectors 192-64-64-D. A backward pass
+# costs twice its forward pass, but no gradient is needed for pictures.
 WIDTH = 192
 EMBED = 2 * 4 * 192 * WIDTH
 
