@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -165,12 +167,32 @@ def train(cfg: Config, record: dict[str, Any]) -> Path:
         _warn_of_random_weights(runner)
     warn_of_batch(runner)
     warn_of_schedule(runner)
-    runner.train()
+    with enough_for_batch_norm():
+        runner.train()
     if hook.metrics is None:  # a finished run was resumed
         runner.val()
     path = hook.write(runner)
     print_log(f'Finished: {path}', runner.logger)
     return path
+
+
+@contextmanager
+def enough_for_batch_norm() -> Iterator[None]:
+    """Say what to change where a head pools a single picture to one value (UPerNet does).
+
+    Raises:
+        UserError: instead of torch's error.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if 'more than 1 value per channel' not in str(error):
+            raise
+        raise UserError(
+            'train_dataloader.batch_size: batch norm has a single value per channel, since the '
+            'head pools a picture to one. Give each process two pictures or more (--accumulate '
+            'makes up for fewer processes).'
+        ) from error
 
 
 def _warn_of_random_weights(runner: Runner) -> None:

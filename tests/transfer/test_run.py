@@ -8,11 +8,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmseg.models.decode_heads import UPerHead
 
 from moca.errors import CheckpointMismatch, UserError
 from moca.transfer.recipe import warn_of_batch, warn_of_schedule
-from moca.transfer.run import _warn_of_random_weights, prepare_training
+from moca.transfer.run import (
+    _warn_of_random_weights,
+    enough_for_batch_norm,
+    prepare_training,
+)
 from tests.backbone import families
 from tests.backbone.helpers import TINY, save, timm_vit
 from tests.configs.helpers import REPOSITORY, train_args, write_cityscapes
@@ -209,3 +215,21 @@ class TestWarnings:
             warn_of_schedule(SimpleNamespace(cfg=Config.fromfile(path), logger=None))
         assert len(paths) >= 5
         assert not logged
+
+
+def test_a_single_picture_that_is_pooled_to_one_value_is_an_error_with_its_remedy() -> None:
+    head = UPerHead(
+        **dict(in_channels=[8, 8], in_index=[0, 1], channels=8, num_classes=3, pool_scales=(1, 2)),
+        norm_cfg=dict(type='BN'),
+        align_corners=False,
+    )
+    features = [torch.zeros(1, 8, 8, 8), torch.zeros(1, 8, 4, 4)]
+    with (
+        pytest.raises(UserError, match=r'train_dataloader\.batch_size: .* two pictures'),
+        enough_for_batch_norm(),
+    ):
+        head(features)
+    with pytest.raises(ValueError, match='another'), enough_for_batch_norm():
+        raise ValueError('another')
+    with enough_for_batch_norm():
+        assert head([feature.expand(2, -1, -1, -1) for feature in features]).shape[1] == 3
