@@ -150,13 +150,11 @@ def run(args: argparse.Namespace) -> None:
 def race(args: argparse.Namespace) -> None:
     """Pre-train what is missing, then show the table and the curves."""
     console = Console(width=None if sys.stdout.isatty() else 160)
-    options = common_options(args)
-    if args.seed is not None:
-        options += ['--seed', str(args.seed)]
     plan = RacePlan(
-        *(args.configs, args.data_root, args.knn, args.knn_val, args.epochs, args.work_dir),
-        options=options,
+        *(args.configs, args.data_root, args.knn, args.knn_val, args.epochs, args.seed),
+        folder=args.work_dir,
         cfg_options=args.cfg_options,
+        options=common_options(args),
     )
     racers = make_race(plan)
     failed = work(racers, 'pretrain.py', args, console)

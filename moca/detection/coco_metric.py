@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from mmdet.evaluation.metrics import CocoMetric, FasterCocoMetric
+from mmdet.evaluation.metrics import CocoMetric
 from mmengine.registry import METRICS
+
+try:
+    from mmdet.evaluation.metrics import FasterCocoMetric
+except ImportError:  # mmdet 3.3 has none: pycocotools then computes everything
+    FasterCocoMetric = None
 
 # Of one class in a picture: up to here both programs define every figure alike.
 _DETECTIONS = 100
@@ -24,7 +29,8 @@ class QuickCocoMetric(CocoMetric):
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
         """Compute the figures of ``metric`` from what `process` has collected."""
-        if set(self.metrics) <= {'bbox', 'segm'} and most_of_a_class(results) <= _DETECTIONS:
+        alike = set(self.metrics) <= {'bbox', 'segm'} and most_of_a_class(results) <= _DETECTIONS
+        if alike and FasterCocoMetric is not None:
             return FasterCocoMetric.compute_metrics(self, results)
         return super().compute_metrics(results)
 

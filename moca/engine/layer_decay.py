@@ -35,6 +35,8 @@ class LayerDepthOptimWrapperConstructor:
               of the above;
             - ``flat_decay`` (bool): whether biases and other parameters of at most one dimension
               get weight decay. Default False, as in all of the above;
+            - ``bias_decay`` (bool): whether biases get weight decay, those of norms left out.
+              Default False; True in detectron2, and so in ViTDet;
             - ``no_decay_names`` (sequence of str): last parts of parameter names without weight
               decay, e.g. ``['pos_embed', 'cls_token']``. Default none, because the code of BEiT,
               MAE and iBOT *means* to exclude them but compares unprefixed names, and so the
@@ -44,7 +46,7 @@ class LayerDepthOptimWrapperConstructor:
         UserError: if an option is unknown or out of range.
     """
 
-    paramwise_keys = ('layer_decay', 'head_lr_mult', 'flat_decay', 'no_decay_names')
+    paramwise_keys = ('layer_decay', 'head_lr_mult', 'flat_decay', 'bias_decay', 'no_decay_names')
 
     def __init__(
         self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None
@@ -68,6 +70,7 @@ class LayerDepthOptimWrapperConstructor:
                 'above 0.'
             )
         self.flat_decay = bool(options.get('flat_decay', False))
+        self.bias_decay = bool(options.get('bias_decay', False))
         self.no_decay_names: Sequence[str] = tuple(options.get('no_decay_names', ()))
         self.optim_wrapper_cfg = dict(optim_wrapper_cfg)
         self.optimizer_cfg = dict(self.optim_wrapper_cfg.pop('optimizer'))
@@ -107,8 +110,12 @@ class LayerDepthOptimWrapperConstructor:
             if not parameter.requires_grad:
                 continue
             layer, num_layers = _layer_depth(name, backbones)
-            decays = self.flat_decay or (parameter.ndim > 1 and not name.endswith('.bias'))
-            decays = decays and name.rsplit('.', 1)[-1] not in self.no_decay_names
+            owner, _, last = name.rpartition('.')
+            decays = self.flat_decay or (parameter.ndim > 1 and last != 'bias')
+            if last == 'bias' and self.bias_decay:
+                weight = getattr(model.get_submodule(owner), 'weight', None)
+                decays = weight is not None and weight.ndim > 1  # one of norms has one dimension
+            decays = decays and last not in self.no_decay_names
             multiple = 1.0 if name.startswith(tuple(backbones)) else self.head_lr_mult
             key = (layer, multiple, weight_decay if decays else 0.0)
             group = groups.setdefault(

@@ -6,6 +6,7 @@ import graphlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -19,13 +20,17 @@ from moca.pretrain.schedules import set_epochs
 KNN = 'knn/'
 """How the curves of the k-NN monitor begin."""
 
-# What a race must not differ in, beside what its command line gives to all.
-_EQUAL = {
-    'train_cfg.max_epochs': lambda cfg: cfg.train_cfg.max_epochs,
-    'train_dataloader.batch_size': lambda cfg: cfg.train_dataloader.batch_size,
-    'model.backbone.arch': lambda cfg: cfg.model.backbone.arch,
-    'model.backbone.img_size': lambda cfg: cfg.model.backbone.get('img_size', 224),
-}
+# What a race must not differ in.
+_EQUAL = (
+    'train_cfg.max_epochs',
+    'train_dataloader.batch_size',
+    'optim_wrapper.accumulative_counts',
+    'train_dataloader.dataset.data_root',
+    'model.backbone.arch',
+    'model.backbone.img_size',
+)
+# What an earlier run in the folder must have had to be gone on with, or to pass for this one.
+_SAME = (*_EQUAL, 'model', 'randomness.seed', 'custom_hooks')
 
 
 @dataclass(frozen=True)
@@ -35,20 +40,27 @@ class Racer(Run):
     Attributes:
         checkpoint: what it leaves at its end.
         watched: whether its k-NN accuracy is measured.
+        teachers: files that it distils from.
     """
 
     checkpoint: Path
     watched: bool
+    teachers: tuple[Path, ...] = ()
 
     @property
     def finished(self) -> bool:
         """Whether its checkpoint is there, and its last k-NN accuracy."""
         if not self.checkpoint.is_file():
             return False
-        curves = read_curves(self.folder)
-        last = int(curves['loss'][0][-1])
+        try:
+            curves = read_curves(self.folder)
+        except UserError:
+            return False
+        if 'loss' not in curves:
+            return False
+        last = curves['loss'][0][-1]
         return not self.watched or any(
-            int(steps[-1]) >= last for name, (steps, _) in curves.items() if name.startswith(KNN)
+            steps[-1] >= last for name, (steps, _) in curves.items() if name.startswith(KNN)
         )
 
 
@@ -61,9 +73,10 @@ class RacePlan:
         data_root: the pictures, the configs' own if None.
         knn, knn_val: labelled folders, as `tools/pretrain.py` takes them.
         epochs: how long; the configs' own if None.
+        seed: of all random numbers; the configs' own if None.
         folder: work dirs are made in it, each named after its config.
-        options: further arguments of `tools/pretrain.py`, such as ``--amp``.
         cfg_options: ``KEY=VALUE`` for all of them.
+        options: further arguments of `tools/pretrain.py`, such as ``--amp``.
     """
 
     configs: Sequence[Path]
@@ -71,9 +84,10 @@ class RacePlan:
     knn: str | None = None
     knn_val: str | None = None
     epochs: int | None = None
+    seed: int | None = None
     folder: Path = Path('work_dirs/race')
-    options: Sequence[str] = ()
     cfg_options: Sequence[str] = ()
+    options: Sequence[str] = ()
 
 
 def make_race(plan: RacePlan) -> list[Racer]:
@@ -83,90 +97,127 @@ def make_race(plan: RacePlan) -> list[Racer]:
     in a folder of that config's name) gets that racer's last checkpoint.
 
     Raises:
-        UserError: if two configs have one name, differ in the length of a run, its batch or the
-            encoder, teach each other, or a folder cannot be read.
+        UserError: if two configs have one name, differ in the length of a run, its batch, pictures
+            or encoder, or teach each other; if a folder cannot be read, or holds another run.
     """
-    configs = {path.stem: read_config(path) for path in plan.configs}
-    if len(configs) < len(plan.configs):
-        raise UserError('Two configs of a race have the same file name, and so one work dir.')
-    for name, cfg in configs.items():
-        if plan.epochs is not None:
-            set_epochs(cfg, plan.epochs)
-        if plan.knn:
-            monitor_knn(cfg, plan.knn, plan.knn_val)
-        merge_options(cfg, parse_cfg_options(plan.cfg_options))
-        _check_folder(plan.folder / name, cfg)
-    _check_equal(configs)
     if plan.knn:
         read_pair(plan.knn, plan.knn_val)
-    teachers = {name: _teachers(cfg, configs) for name, cfg in configs.items()}
+    elif plan.knn_val:
+        raise UserError('--knn-val needs --knn, the pictures whose labels are known.')
+    if plan.data_root and not Path(plan.data_root).is_dir():
+        raise UserError(f'--data-root {plan.data_root}: no such folder.')
+    configs = {path.stem: _config(path, plan) for path in plan.configs}
+    if len(configs) < len(plan.configs):
+        raise UserError('Two configs of a race have the same file name, and so one work dir.')
+    _check_equal(configs)
+    graph: dict[str, list[str]] = {}
+    for name, cfg in configs.items():
+        graph[name] = _set_teachers(cfg, configs, plan)
+        _check_folder(plan.folder / name, cfg)
     try:
-        order = list(
-            graphlib.TopologicalSorter(
-                {name: found.values() for name, found in teachers.items()}
-            ).static_order()
-        )
+        order = list(graphlib.TopologicalSorter(graph).static_order())
     except graphlib.CycleError as error:
         raise UserError(f'{" and ".join(error.args[1][1:])} are teachers of each other.') from error
-    return [_racer(name, configs[name], teachers[name], plan) for name in order]
+    return [_racer(configs[name], plan) for name in order]
 
 
-def _check_folder(folder: Path, cfg: Config) -> None:
-    """Going on with a run of another length would be neither that run nor this one."""
-    dumped = folder / Path(cfg.filename).name
-    if dumped.is_file():
-        found, wanted = read_config(dumped).train_cfg.max_epochs, cfg.train_cfg.max_epochs
-        if found != wanted:
-            raise UserError(
-                f'{folder} has a run of {found} epochs, not {wanted}. Give another --work-dir, or '
-                f'--epochs {found}.'
-            )
+def _config(path: Path, plan: RacePlan) -> Config:
+    """A config as `tools/pretrain.py` makes it of the racer's arguments."""
+    cfg = read_config(path)
+    if 'custom_hooks' not in cfg or not (cfg.get('train_cfg') or {}).get('max_epochs'):
+        raise UserError(f'{path}: no config of pre-training such as those of configs/pretrain.')
+    if plan.data_root:
+        cfg.train_dataloader.dataset.data_root = plan.data_root
+    if plan.epochs is not None:
+        set_epochs(cfg, plan.epochs)
+    if plan.knn:
+        monitor_knn(cfg, plan.knn, plan.knn_val)
+    if plan.seed is not None:
+        cfg.merge_from_dict({'randomness.seed': plan.seed})
+    merge_options(cfg, parse_cfg_options(plan.cfg_options))
+    if not (cfg.get('default_hooks') or {}).get('checkpoint', {}).get('by_epoch', True):
+        raise UserError(
+            f'{path}: default_hooks.checkpoint.by_epoch=False. A race looks for epoch_N.pth; leave '
+            'it as it is.'
+        )
+    return cfg
+
+
+def _at(cfg: Config, field: str) -> Any:
+    """The value of a dotted field, None if it is not there; plain dicts and lists."""
+    value: Any = cfg.to_dict()
+    for key in field.split('.'):
+        value = (value or {}).get(key)
+    return value
 
 
 def _check_equal(configs: dict[str, Config]) -> None:
-    for name, read in _EQUAL.items():
-        values = {config: read(cfg) for config, cfg in configs.items()}
-        if len(set(values.values())) > 1:
-            found = ', '.join(f'{value} in {config}' for config, value in values.items())
-            raise UserError(
-                f'{name} is {found}: no race on equal terms. '
-                f'Give --cfg-options {name}=VALUE{" or --epochs" if "epochs" in name else ""}.'
-            )
+    for field in _EQUAL:
+        values = {name: _at(cfg, field) for name, cfg in configs.items()}
+        first = next(iter(values.values()))
+        if any(value != first for value in values.values()):
+            found = ', '.join(f'{value} in {name}' for name, value in values.items())
+            option = {
+                'train_cfg.max_epochs': '--epochs N',
+                'train_dataloader.dataset.data_root': '--data-root DIR',
+            }.get(field, f'--cfg-options {field}=VALUE')
+            raise UserError(f'{field} is {found}: no race on equal terms. Give {option}.')
 
 
-def _teachers(cfg: Config, configs: dict[str, Config]) -> dict[str, str]:
-    """Which racer is which teacher of a config, by the teacher's name."""
-    found = {}
-    for name, teacher in (cfg.model.get('teachers') or {}).items():
+def _set_teachers(cfg: Config, configs: dict[str, Config], plan: RacePlan) -> list[str]:
+    """Let racers that are a config's teachers hand over their checkpoints; returns their names."""
+    found = []
+    for teacher in (cfg.model.get('teachers') or {}).values():
         racer = Path(teacher.get('checkpoint') or '').parent.name
         if racer in configs:
-            found[name] = racer
+            found.append(racer)
+            teacher.checkpoint = str(_checkpoint(configs[racer], plan))
     return found
 
 
-def _racer(name: str, cfg: Config, teachers: dict[str, str], plan: RacePlan) -> Racer:
-    def checkpoint(of: str) -> Path:
-        return plan.folder / of / f'epoch_{cfg.train_cfg.max_epochs}.pth'
+def _checkpoint(cfg: Config, plan: RacePlan) -> Path:
+    return plan.folder / Path(cfg.filename).stem / f'epoch_{cfg.train_cfg.max_epochs}.pth'
 
+
+def _check_folder(folder: Path, cfg: Config) -> None:
+    """Another run's steps would be neither that run nor this one, nor its result this one's."""
+    dumped = folder / Path(cfg.filename).name
+    if not dumped.is_file():
+        return
+    earlier = read_config(dumped)
+    for field in _SAME:
+        found, wanted = _at(earlier, field), _at(cfg, field)
+        if found != wanted:
+            values = (
+                f'{found}, not {wanted}' if field in (*_EQUAL, 'randomness.seed') else 'another'
+            )
+            raise UserError(
+                f'{folder} has a run whose {field} is {values}. Give another --work-dir, or the '
+                'arguments of that run.'
+            )
+
+
+def _racer(cfg: Config, plan: RacePlan) -> Racer:
+    name = Path(cfg.filename).stem
     arguments = [str(cfg.filename), '--resume', '--work-dir', str(plan.folder / name)]
     for option, value in (
         ('--data-root', plan.data_root),
         ('--epochs', plan.epochs),
+        ('--seed', plan.seed),
         ('--knn', plan.knn),
         ('--knn-val', plan.knn_val),
     ):
         if value is not None:
             arguments += [option, str(value)]
-    taught = [
-        f'model.teachers.{teacher}.checkpoint={checkpoint(racer)}'
-        for teacher, racer in teachers.items()
-    ]
+    teachers = cfg.model.get('teachers') or {}
+    taught = [f'model.teachers.{key}.checkpoint={t.checkpoint}' for key, t in teachers.items()]
     if settings := [*plan.cfg_options, *taught]:
         arguments += ['--cfg-options', *settings]
     return Racer(
         title=name,
         folder=plan.folder / name,
         arguments=(*arguments, *plan.options),
-        checkpoint=checkpoint(name),
+        checkpoint=_checkpoint(cfg, plan),
         watched=plan.knn is not None,
+        teachers=tuple(Path(teacher.checkpoint) for teacher in teachers.values()),
     )

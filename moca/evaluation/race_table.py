@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -28,7 +29,8 @@ class Standing:
         seconds: a step, the median of what was logged.
         loss: of the first and the last line of the log, each a mean over a few steps.
         knn: top-1 accuracy in percent by the name of the curve (``top1_k10``): of random weights
-            and at the end.
+            and at the end; empty if it was not measured.
+        teachers: files that it distilled from.
     """
 
     name: str
@@ -36,24 +38,26 @@ class Standing:
     seconds: float
     loss: Span
     knn: dict[str, Span]
+    teachers: tuple[Path, ...] = ()
 
 
 def read_standings(racers: Sequence[Racer]) -> list[Standing]:
     """Read the logs of the runs that are finished, the best k-NN accuracy first."""
     found = [_standing(racer) for racer in racers if racer.finished]
-    return sorted(found, key=lambda standing: [-end for _, end in standing.knn.values()])
+    return sorted(found, key=lambda standing: [-end for _, end in standing.knn.values()] or [0.0])
 
 
 def _standing(racer: Racer) -> Standing:
     curves = read_curves(racer.folder)
-    steps = int(curves['loss'][0][-1])
+    # the k-NN monitor notes the last step, a log line seldom falls on it
+    steps = max(int(steps[-1]) for steps, _ in curves.values())
     knn = {
         name.removeprefix(KNN): _span(curve)
         for name, curve in sorted(curves.items())
         if name.startswith(KNN)
     }
     seconds = statistics.median(curves['time'][1])
-    return Standing(racer.title, steps, seconds, _span(curves['loss']), knn)
+    return Standing(racer.title, steps, seconds, _span(curves['loss']), knn, racer.teachers)
 
 
 def _span(curve: Curve) -> Span:
@@ -71,10 +75,14 @@ def _lines(standings: Sequence[Standing]) -> list[list[str]]:
                 f'{standing.steps:,}',
                 f'{standing.seconds:.2f}',
                 '{:.3g} → {:.3g}'.format(*standing.loss),
-                *('{:.1f} → {:.1f}'.format(*standing.knn[name]) for name in names),
+                *(_accuracy(standing.knn.get(name)) for name in names),
             ]
         )
     return lines
+
+
+def _accuracy(span: Span | None) -> str:
+    return '–' if span is None else f'{span[0]:.1f} → {span[1]:.1f}'
 
 
 def remarks(standings: Sequence[Standing], queries: int | None) -> list[str]:
@@ -89,9 +97,15 @@ def remarks(standings: Sequence[Standing], queries: int | None) -> list[str]:
         'nothing here says how much another seed would change.'
     ]
     accuracies = [end for standing in standings for _, end in standing.knn.values()]
+    for standing in standings:
+        if standing.teachers:
+            files = ' and '.join(str(Path(*file.parts[-2:])) for file in standing.teachers)
+            lines.append(
+                f'{standing.name} learns from {files}: what they were trained for comes on top of '
+                'its steps.'
+            )
     if queries and accuracies:
-        share = max(accuracies) / 100
-        error = 100 * math.sqrt(share * (1 - share) / queries)
+        error = max(math.sqrt(share * (100 - share) / queries) for share in accuracies)
         lines.append(
             f'k-NN of {queries:,} pictures: the standard error of one accuracy is up to '
             f'{error:.1f} points.'

@@ -206,8 +206,10 @@ class KeyBank(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Random directions, as in MoCo's released code."""
-        self.keys.copy_(F.normalize(torch.randn_like(self.keys), dim=1))
+        """Random directions, as in MoCo's released code, but the same on every process."""
+        generator = torch.Generator().manual_seed(0)
+        keys = torch.randn(self.keys.shape, generator=generator, device='cpu')
+        self.keys.copy_(F.normalize(keys, dim=1))
         self.pointer.zero_()
 
     def check_batch(self, images: int) -> None:

@@ -16,7 +16,7 @@ from moca.engine.launch import apply_common
 from moca.errors import UserError
 from moca.transfer.data_check import check_data
 from moca.transfer.overrides import set_checkpoint
-from moca.transfer.record import TEST_FOLDER, percent_metrics
+from moca.transfer.record import TEST_FOLDER, kinds_of, percent_metrics
 from moca.transfer.run import protocol_config
 from moca.transfer.tta import set_tta
 
@@ -50,7 +50,7 @@ def evaluate(cfg: Config, checkpoint: str | Path) -> dict[str, float | None]:
     """
     runner = Runner.from_cfg(cfg)
     load_run(runner.model, checkpoint)
-    return percent_metrics(runner.test(), cfg.protocol.task)
+    return percent_metrics(runner.test(), cfg.protocol.task, kinds_of(cfg.test_evaluator))
 
 
 def load_run(model: Any, checkpoint: str | Path) -> None:

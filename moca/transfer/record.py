@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
 
 RECORD = 'run.json'
+
+KINDS = ('bbox', 'segm')
+"""What is measured of detectors: boxes and masks."""
 
 TEST_FOLDER = 'test'
 """In a run's folder: the logs of tools/test.py, which are no run of their own."""
@@ -81,7 +84,9 @@ class RunRecordHook(Hook):
             'val_images': len(runner.val_dataloader.dataset),
             'iterations': runner.iter,
             'seconds': round(self.seconds, 1),
-            'metrics': percent_metrics(self.metrics or {}, self.record['task']),
+            'metrics': percent_metrics(
+                self.metrics or {}, self.record['task'], kinds_of(runner.cfg.val_evaluator)
+            ),
             'finished_at': datetime.now(UTC).isoformat(timespec='seconds'),
         }
         return _write(runner, record)
@@ -158,12 +163,24 @@ def _identity(record: dict[str, Any]) -> dict[tuple[str, str], Any]:
     }
 
 
-def percent_metrics(metrics: Mapping[str, Any], task: str) -> dict[str, float | None]:
+def kinds_of(evaluator: Any) -> tuple[str, ...]:
+    """What an evaluator's config (or several) measures: of ``bbox`` and ``segm``."""
+    several = evaluator if isinstance(evaluator, Sequence) else [evaluator]
+    asked: list[str] = []
+    for each in several:
+        metric = (each or {}).get('metric', 'bbox')  # CocoMetric's default
+        asked += [metric] if isinstance(metric, str) else metric
+    return tuple(kind for kind in KINDS if kind in asked)
+
+
+def percent_metrics(
+    metrics: Mapping[str, Any], task: str, kinds: Sequence[str] = KINDS
+) -> dict[str, float | None]:
     """Return metrics in percent under their bare names.
 
     mmseg gives percent. `CocoMetric` gives fractions under ``coco/``, -1 where no object is of the
     size in question and NaN where none is of a class (None here), and *nothing at all* if the
-    model detects nothing: AP is 0 then.
+    model detects nothing: AP of the `kinds` that were asked for is 0 then.
     """
     if task == 'detection':
         found = {
@@ -171,7 +188,7 @@ def percent_metrics(metrics: Mapping[str, Any], task: str) -> dict[str, float | 
             for name, value in metrics.items()
             if name.startswith('coco/')
         }
-        values: dict[str, float | None] = {'bbox_mAP': 0.0, 'segm_mAP': 0.0}
+        values: dict[str, float | None] = {f'{kind}_mAP': 0.0 for kind in kinds}
         for name, value in found.items():
             values[name] = round(100 * float(value), 2) if value >= 0 else None
         return values

@@ -20,6 +20,7 @@ from moca.engine.layer_decay import format_groups
 from moca.errors import UserError
 from tests.configs.helpers import REPOSITORY, TINY_ARCH, shrink
 
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 LR, DECAY, WEIGHT_DECAY, DEPTH = 1e-3, 0.65, 0.05, 3
 
 
@@ -96,20 +97,26 @@ def test_every_parameter_has_the_published_rate_and_decay() -> None:
 
 
 @pytest.mark.parametrize(
-    ('config', 'lr', 'decay', 'weight_decay', 'no_decay'),
+    ('config', 'lr', 'decay', 'weight_decay', 'no_decay', 'biases'),
     [
         # ADE20K UPerNet: AdamW 1e-4, wd .05, layer decay .65; pos_embed and cls_token decayed
-        ('segmentation/ade20k/upernet', 1e-4, 0.65, 0.05, ()),
-        ('segmentation/cityscapes/upernet', 1e-4, 0.65, 0.05, ()),
-        # ViTDet: AdamW 1e-4, wd .1 (norms and pos_embed 0), layer decay .7
-        ('detection/coco/mask-rcnn_sfp', 1e-4, 0.7, 0.1, ('pos_embed',)),
+        ('segmentation/ade20k/upernet', 1e-4, 0.65, 0.05, (), False),
+        ('segmentation/cityscapes/upernet', 1e-4, 0.65, 0.05, (), False),
+        # ViTDet: AdamW 1e-4, wd .1 (norms and pos_embed 0, biases not), layer decay .7
+        ('detection/coco/mask-rcnn_sfp', 1e-4, 0.7, 0.1, ('pos_embed',), True),
+        ('detection/coco/vitdet_cascade-mask-rcnn', 1e-4, 0.7, 0.1, ('pos_embed',), True),
         # iBOT and CAE on COCO: AdamW 1e-4 and 3e-4, wd .05, layer decay .75
-        ('detection/coco/cascade-mask-rcnn_1x', 1e-4, 0.75, 0.05, ()),
-        ('detection/coco/mask-rcnn_1x', 3e-4, 0.75, 0.05, ()),
+        ('detection/coco/cascade-mask-rcnn_1x', 1e-4, 0.75, 0.05, (), False),
+        ('detection/coco/mask-rcnn_1x', 3e-4, 0.75, 0.05, (), False),
     ],
 )
 def test_protocols_follow_their_published_rule(
-    config: str, lr: float, decay: float, weight_decay: float, no_decay: tuple[str, ...]
+    config: str,
+    lr: float,
+    decay: float,
+    weight_decay: float,
+    no_decay: tuple[str, ...],
+    biases: bool,
 ) -> None:
     """Whole segmentors and detectors, with necks and heads, at a few channels."""
     cfg = shrink(Config.fromfile(REPOSITORY / 'configs' / f'{config}.py'))
@@ -121,11 +128,14 @@ def test_protocols_follow_their_published_rule(
     depth = TINY_ARCH['depth']
     for name, parameter in trained.items():
         flat = parameter.ndim == 1 or name.endswith('.bias')
+        of_norm = isinstance(model.get_submodule(name.rpartition('.')[0]), NORMS)
+        if biases and name.endswith('.bias'):
+            flat = of_norm
         decays = not flat and name.split('.')[-1] not in no_decay
         wanted = (beit_lr(name, depth, lr, decay), weight_decay if decays else 0.0)
         assert found[name] == pytest.approx(wanted), name
     assert found['backbone.pos_embed'][1] == (0.0 if no_decay else weight_decay)
-    assert found['backbone.cls_token'][1] == weight_decay
+    assert found.get('backbone.cls_token', (0.0, weight_decay))[1] == weight_decay
     rates = sorted({rate for rate, _ in found.values()})
     assert rates == pytest.approx([lr * decay**power for power in range(depth + 1, -1, -1)])
 

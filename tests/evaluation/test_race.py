@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -59,26 +61,64 @@ def test_teachers_come_first_and_hand_over_their_last_checkpoint(tmp_path: Path)
     }
 
 
-def test_a_teacher_from_outside_stays_as_the_config_has_it() -> None:
-    (race,) = make_race(RacePlan([CONFIGS[0]]))
-    assert not any('checkpoint' in argument for argument in race.arguments)
+def test_a_teacher_from_outside_stays_as_the_config_has_it(tmp_path: Path) -> None:
+    (race,) = make_race(RacePlan([CONFIGS[0]], folder=tmp_path))
+    cfg = pretrain.configure(pretrain.parse_args(list(race.arguments)))
+    assert cfg.model.teachers == Config.fromfile(str(CONFIGS[0])).model.teachers
+    assert race.teachers == tuple(Path(each.checkpoint) for each in cfg.model.teachers.values())
+
+
+def test_the_demo_configs_can_race(tmp_path: Path) -> None:
+    configs = [REPOSITORY / f'configs/demo/pretrain_{name}.py' for name in METHODS]
+    options = ['train_dataloader.dataset.data_root=x']
+    race = make_race(RacePlan(configs, folder=tmp_path, cfg_options=options))
+    (moma,) = (each for each in race if each.title == 'pretrain_moma')
+    assert moma.teachers == tuple(
+        each.checkpoint for each in race if each.title in ('pretrain_macrl', 'pretrain_mae')
+    )
 
 
 def test_unequal_terms_are_refused(tmp_path: Path) -> None:
-    shorter = tmp_path / 'shorter.py'
-    shorter.write_text(f'_base_ = {str(CONFIGS[2])!r}\ntrain_cfg = dict(max_epochs=3)\n')
+    def race(*configs: Path, **changes: Any) -> None:
+        make_race(RacePlan(configs, folder=tmp_path / 'race', **changes))
+
+    def changed(name: str, text: str) -> Path:
+        path = tmp_path / f'{name}.py'
+        path.write_text(f'_base_ = {str(CONFIGS[2])!r}\n{text}\n')
+        return path
+
+    can = CONFIGS[1]
+    shorter = changed('shorter', 'train_cfg = dict(max_epochs=3)')
     with pytest.raises(UserError, match=r'max_epochs is 100 in can.*, 3 in shorter.*--epochs'):
-        make_race(RacePlan([CONFIGS[1], shorter]))
-    make_race(RacePlan([CONFIGS[1], shorter], epochs=5))
-    larger = tmp_path / 'larger.py'
-    larger.write_text(f'_base_ = {str(CONFIGS[2])!r}\ntrain_dataloader = dict(batch_size=64)\n')
+        race(can, shorter)
+    race(can, shorter, epochs=5)
+    larger = changed('larger', 'train_dataloader = dict(batch_size=64)')
     with pytest.raises(UserError, match=r'\.batch_size is 32 in can.*, 64 in larger'):
-        make_race(RacePlan([CONFIGS[1], larger]))
-    make_race(RacePlan([CONFIGS[1], larger], cfg_options=['train_dataloader.batch_size=16']))
-    again = tmp_path / CONFIGS[2].name
-    again.write_text(f'_base_ = {str(CONFIGS[2])!r}\n')
+        race(can, larger)
+    race(can, larger, cfg_options=['train_dataloader.batch_size=16'])
+    elsewhere = changed('elsewhere', "train_dataloader = dict(dataset=dict(data_root='there'))")
+    with pytest.raises(UserError, match=r'data_root is .* there in elsewhere.*--data-root'):
+        race(can, elsewhere)
+    race(can, elsewhere, data_root=str(tmp_path))
+    parts = changed('parts', 'optim_wrapper = dict(accumulative_counts=4)')
+    with pytest.raises(UserError, match=r'accumulative_counts is None in can.*, 4 in parts'):
+        race(can, parts)
     with pytest.raises(UserError, match='same file name'):
-        make_race(RacePlan([CONFIGS[2], again]))
+        race(CONFIGS[2], changed(CONFIGS[2].stem, ''))
+
+
+def test_what_cannot_run_is_refused(tmp_path: Path) -> None:
+    def race(config: Path, **changes: Any) -> None:
+        make_race(RacePlan([config], folder=tmp_path, **changes))
+
+    with pytest.raises(UserError, match='--knn-val needs --knn'):
+        race(CONFIGS[2], knn_val=str(tmp_path))
+    with pytest.raises(UserError, match='--data-root absent: no such folder'):
+        race(CONFIGS[2], data_root='absent')
+    with pytest.raises(UserError, match=r'linear\.py: no config of pre-training'):
+        race(REPOSITORY / 'configs/segmentation/cityscapes/linear.py')
+    with pytest.raises(UserError, match='by_epoch=False'):
+        race(CONFIGS[2], cfg_options=['default_hooks.checkpoint.by_epoch=False'])
 
 
 def test_teachers_of_each_other_are_refused(tmp_path: Path) -> None:
@@ -90,18 +130,37 @@ def test_teachers_of_each_other_are_refused(tmp_path: Path) -> None:
             f"model = dict(teachers=dict(mae=dict(checkpoint='work_dirs/{other}/epoch_1.pth')))\n"
         )
     with pytest.raises(UserError, match='teachers of each other'):
-        make_race(RacePlan(configs))
+        make_race(RacePlan(configs, folder=tmp_path))
 
 
-def test_a_folder_of_another_length_is_refused(tmp_path: Path) -> None:
-    plan = RacePlan([CONFIGS[2]], epochs=7, folder=tmp_path)
-    (race,) = make_race(plan)
-    race.folder.mkdir()
-    cfg = Config.fromfile(str(CONFIGS[2]))
-    cfg.train_cfg.max_epochs = 9
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(epochs=9), r'train_cfg\.max_epochs is 7, not 9.*--work-dir'),
+        (dict(seed=4), r'randomness\.seed is 3, not 4'),
+        (dict(cfg_options=['train_dataloader.batch_size=8']), r'batch_size is 32, not 8'),
+        (dict(cfg_options=['model.mask_ratio=.5']), 'whose model is another'),
+        (dict(knn='more'), 'custom_hooks is another'),
+    ],
+)
+def test_another_run_in_the_folder_is_refused(
+    change: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ('labelled', 'more'):
+        for label in ('x', 'y'):
+            (tmp_path / name / label).mkdir(parents=True)
+            for number in range(10):
+                cv2.imwrite(f'{name}/{label}/{number}.png', np.zeros((32, 32, 3), np.uint8))
+    given: dict[str, Any] = dict(epochs=7, seed=3, knn='labelled')
+    (race,) = make_race(RacePlan([CONFIGS[2]], **given))
+    # what a run leaves first
+    cfg = pretrain.configure(pretrain.parse_args([*race.arguments, '--amp']))
+    race.folder.mkdir(parents=True)
     cfg.dump(race.folder / CONFIGS[2].name)
-    with pytest.raises(UserError, match=r'has a run of 9 epochs, not 7.*--work-dir'):
-        make_race(plan)
+    assert make_race(RacePlan([CONFIGS[2]], **given)) == [race]
+    with pytest.raises(UserError, match=message):
+        make_race(RacePlan([CONFIGS[2]], **{**given, **change}))
 
 
 def test_finished_is_what_has_a_checkpoint_and_its_last_accuracy(tmp_path: Path) -> None:
@@ -113,6 +172,10 @@ def test_finished_is_what_has_a_checkpoint_and_its_last_accuracy(tmp_path: Path)
     assert racer(tmp_path, 'blind', watched=False).finished
     ran(tmp_path / 'killed', 9, 3, [5])  # between its last step and the accuracy
     assert not racer(tmp_path, 'killed').finished
+    ran(tmp_path / 'silent', 9, 3, [5, 20])
+    (log,) = tmp_path.glob('silent/*/vis_data/scalars.json')
+    log.write_text('\n'.join(line for line in log.read_text().split('\n') if 'loss' not in line))
+    assert not racer(tmp_path, 'silent').finished
 
 
 def test_the_table_has_first_and_last_values_the_best_first(tmp_path: Path) -> None:
@@ -125,8 +188,20 @@ def test_the_table_has_first_and_last_values_the_best_first(tmp_path: Path) -> N
     assert a == '| a | 40 | 0.60 | 9 → 3 | 5.0 → 20.0 | 6.0 → 21.0 |'
     # sqrt(.26 * .74 / 500) = 1.96 %
     assert 'up to 2.0 points' in '\n'.join(rest)
-    unwatched = race_markdown(read_standings([racer(tmp_path, 'a')]), None)
-    assert 'points' not in unwatched
+    assert 'points' not in race_markdown(read_standings([racer(tmp_path, 'a')]), None)
+
+    ran(tmp_path / 'good', 9, 3, [5.0, 89.0])
+    ran(tmp_path / 'half', 9, 3, [5.0, 49.0])
+    ran(tmp_path / 'unwatched', 9, 3, [])
+    others = [racer(tmp_path, name, name != 'unwatched') for name in ('unwatched', 'half', 'good')]
+    taught = replace(others[1], teachers=(Path('x/y/epoch_3.pth'), Path('z.pth')))
+    said = race_markdown(read_standings([others[0], taught, others[2]]), 500)
+    assert [line.split(' | ')[0] for line in said.splitlines()[2:5]] == [
+        *('| good', '| half', '| unwatched')
+    ]
+    assert '| – | – |' in said
+    assert 'up to 2.2 points' in said  # sqrt(.5 * .5 / 500)
+    assert 'half learns from y/epoch_3.pth and z.pth' in said
 
 
 def test_two_methods_race_from_the_command_line(
@@ -147,8 +222,7 @@ def test_two_methods_race_from_the_command_line(
     mae, moma = capsys.readouterr().out.splitlines()
     assert mae.startswith('python tools/pretrain.py')
     assert 'mae_tiny-imagenet.py' in mae
-    assert 'teachers.moco' not in moma
-    assert 'model.teachers.mae.checkpoint=' in moma
+    assert f'model.teachers.mae.checkpoint={tmp_path}/race/mae_tiny-imagenet/epoch_1.pth' in moma
 
     # MOMA's other teacher is in no race here: its run fails, MAE's table is shown all the same
     assert leaderboard.main(arguments) == 2
@@ -159,6 +233,16 @@ def test_two_methods_race_from_the_command_line(
         '| mae_tiny-imagenet'
     ]
     assert drawn.stat().st_size > 0
+
+    # as if killed between the last checkpoint and its accuracy: the next call completes it
+    (log,) = tmp_path.glob('race/mae_tiny-imagenet/*/vis_data/scalars.json')
+    first, *lines = log.read_text().splitlines()
+    assert 'knn' in first
+    log.write_text('\n'.join([first, *(line for line in lines if 'knn' not in line)]))
+    assert leaderboard.main([*arguments, '--dry-run']) == 0
+    assert '#' not in capsys.readouterr().out
+    leaderboard.main(arguments)
+    capsys.readouterr()
     assert leaderboard.main([*arguments, '--dry-run']) == 0
     mae, moma = capsys.readouterr().out.splitlines()
     assert mae.startswith('# finished: ')

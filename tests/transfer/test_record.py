@@ -15,7 +15,7 @@ from mmengine.config import Config
 
 from moca.errors import UserError
 from moca.evaluation.records import read_runs
-from moca.transfer.record import RunRecordHook, check_earlier_run, percent_metrics
+from moca.transfer.record import RunRecordHook, check_earlier_run, kinds_of, percent_metrics
 
 RECORD: dict[str, Any] = dict(
     protocol='driving_linear_bn',
@@ -42,6 +42,9 @@ def test_a_class_without_objects_has_no_ap() -> None:
 def test_a_detector_that_detects_nothing_has_ap_0() -> None:
     # CocoMetric logs an error and returns an empty dict.
     assert percent_metrics({}, 'detection') == {'bbox_mAP': 0.0, 'segm_mAP': 0.0}
+    boxes = kinds_of(dict(type='CocoMetric', metric=['bbox']))
+    assert percent_metrics({}, 'detection', boxes) == {'bbox_mAP': 0.0}
+    assert kinds_of([dict(metric='segm'), dict(type='CocoMetric')]) == ('bbox', 'segm')
 
 
 def test_segmentation_metrics_are_plain_numbers() -> None:

@@ -4,8 +4,7 @@ Source: detectron2 projects/ViTDet (mask_rcnn_vitdet_b_100ep.py). From there: la
 1024, the pyramid, two RPN convolutions, 4conv1fc box head and mask head with layer norm, L1 boxes,
 AdamW 1e-4, weight decay .1 but not on norms and positions, layer decay .7, drop-path .1, 100 epochs
 of batch 64, test at 1024. A choice of ours: full attention in every block with gradient
-checkpointing, for windows with four global blocks and relative positions; no weight decay on biases
-(as mmdet's port of ViTDet); predictors in fp32.
+checkpointing, for windows with four global blocks and relative positions; predictors in fp32.
 Command: tools/train.py configs/detection/coco/mask-rcnn_sfp.py --checkpoint CKPT --amp \
     --launcher pytorch (8 GPUs by torchrun)
 Published, with windows: MAE ViT-B/16 51.6 box AP, 45.9 mask AP. Ours is no reproduction of it.
@@ -73,7 +72,7 @@ train_dataloader = dict(batch_size=8)
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='LayerDepthOptimWrapperConstructor',
-    paramwise_cfg=dict(layer_decay=0.7, no_decay_names=['pos_embed']),
+    paramwise_cfg=dict(layer_decay=0.7, bias_decay=True, no_decay_names=['pos_embed']),
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.1, fused=True),
 )
 param_scheduler = [

@@ -3,8 +3,9 @@
 Source: detectron2 projects/ViTDet (mask_rcnn_vitdet_b_100ep.py on common/models/
 mask_rcnn_vitdet.py). From there what mask-rcnn_sfp.py has from there, and: windows of 14 patches,
 global attention in blocks 2, 5, 8 and 11, relative positions in all of them, no class token; no
-low-quality matches of boxes; gradients shared in fp16 where --amp means float16. As there, biases
-have no weight decay and predictors are in fp32, by our choice.
+low-quality matches of boxes; gradients shared in fp16 where --amp means float16. As there,
+predictors are in fp32, by our choice. For --arch vit_large_patch16 detectron2 has other values:
+--cfg-options model.backbone.drop_path_rate=0.4 optim_wrapper.paramwise_cfg.layer_decay=0.8
 Command: tools/train.py configs/detection/coco/vitdet_mask-rcnn.py --checkpoint CKPT --amp \
     --launcher pytorch (8 GPUs; --accumulate auto on fewer; --epochs 12, 25 or 50 for less)
 Published (box / mask AP, ViTDet's README): MAE ViT-B/16 51.6 / 45.9.
