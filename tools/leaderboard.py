@@ -126,11 +126,10 @@ def plan_of(args: argparse.Namespace) -> Plan:
     roots = dict(root.partition('=')[::2] for root in args.data_root)
     if not all(roots.values()):
         raise UserError(f'--data-root {" ".join(args.data_root)}: give NAME=DIR for each.')
-    options = common_options(args)
-    if args.cfg_options:
-        options += ['--cfg-options', *args.cfg_options]
     return Plan(
-        args.checkpoint, args.tasks, args.seeds, args.subset, args.arch, roots, tuple(options)
+        *(args.checkpoint, args.tasks, args.seeds, args.subset, args.arch, roots),
+        options=common_options(args),
+        cfg_options=args.cfg_options,
     )
 
 

@@ -12,12 +12,12 @@ from typing import Any
 from mmengine.config import Config
 
 from moca.backbone.checkpoint import check_checkpoint
-from moca.engine.launch import read_config
+from moca.engine.launch import parse_cfg_options, read_config
 from moca.errors import UserError
 from moca.evaluation.queue import Run
 from moca.transfer.labels import arch_label, checkpoint_label, random_label, run_folder
 from moca.transfer.overrides import set_arch
-from moca.transfer.record import RECORD
+from moca.transfer.record import RECORD, options_of
 
 RANDOM = 'random'
 """In the place of a checkpoint: random weights."""
@@ -29,9 +29,11 @@ class Job(Run):
 
     Attributes:
         checkpoint: file, or `RANDOM`.
+        options: data root and ``--cfg-options``, as `run.json` keeps them.
     """
 
     checkpoint: str
+    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -59,6 +61,7 @@ class Plan:
         arch: timm name, None for the configs' own.
         data_roots: folder by the first part of a task's name (``cityscapes``).
         options: further arguments of `tools/train.py`, such as ``--amp``.
+        cfg_options: ``KEY=VALUE`` for all of them.
         configs: where tasks are looked up.
     """
 
@@ -69,6 +72,7 @@ class Plan:
     arch: str | None = None
     data_roots: dict[str, str] = field(default_factory=dict)
     options: Sequence[str] = ()
+    cfg_options: Sequence[str] = ()
     configs: Path = Path('configs')
 
 
@@ -111,6 +115,12 @@ def _check_folders(jobs: Sequence[Job]) -> None:
             raise UserError(
                 f'{job.folder} has measured {measured or "random weights"}, not {job.checkpoint}. '
                 'Rename the checkpoint, or move that folder away.'
+            )
+        told = job.record.get('options')
+        if job.finished and told is not None and told != job.options:
+            raise UserError(
+                f'{job.folder} was measured with {told}, not {job.options}. Give the same '
+                '--data-root and --cfg-options, or move that folder away.'
             )
 
 
@@ -157,4 +167,7 @@ def _job(task: str, cfg: Config, checkpoint: str, seed: int, subset: int | None,
     if subset is not None:
         title += f', {subset} pictures'
     arguments += ['--work-dir', str(folder), *plan.options]
-    return Job(title, folder, tuple(arguments), checkpoint)
+    if plan.cfg_options:
+        arguments += ['--cfg-options', *plan.cfg_options]
+    options = options_of(root, parse_cfg_options(plan.cfg_options))
+    return Job(title, folder, tuple(arguments), checkpoint, options)

@@ -136,6 +136,13 @@ def check_earlier_run(cfg: Config, record: dict[str, Any]) -> None:
             )
 
 
+def options_of(data_root: str | None, cfg_options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run was told beside what it measures, as ``run.json`` keeps it."""
+    root = None if data_root is None else str(Path(data_root).resolve())
+    settings = {key: list(v) if isinstance(v, tuple) else v for key, v in cfg_options.items()}
+    return {'data_root': root, 'cfg_options': settings}
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())

@@ -34,7 +34,7 @@ from moca.transfer.recipe import (
     warn_of_batch,
     warn_of_schedule,
 )
-from moca.transfer.record import RunRecordHook, check_earlier_run
+from moca.transfer.record import RunRecordHook, check_earlier_run, options_of
 from moca.transfer.subset import set_subset
 
 
@@ -127,6 +127,7 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
         'subset': subset,
         'ema': ema_of(cfg),
         'config': Path(cfg.filename).name,
+        'options': options_of(args.data_root, args.cfg_options),
     }
 
 

@@ -14,12 +14,19 @@ PAGES = [REPOSITORY / 'README.md', *sorted((REPOSITORY / 'docs').glob('*.md'))]
 WRITTEN_BY_THE_READER = {'configs/pretrain/simsiam_tiny-imagenet.py'}
 
 
+def braces(word: str) -> list[str]:
+    """``a{b,c}`` as a shell expands it."""
+    head, brace, rest = word.partition('{')
+    inner, _, tail = rest.partition('}')
+    return [head + part + tail for part in inner.split(',')] if brace else [word]
+
+
 def commands_of(page: Path) -> list[list[str]]:
     """The words of each command that starts a tool, from the tool on."""
     found = []
     for block in re.findall(r'```sh\n(.*?)```', page.read_text(), re.DOTALL):
         for command in block.replace('\\\n', ' ').splitlines():
-            words = shlex.split(command, comments=True)
+            words = [w for word in shlex.split(command, comments=True) for w in braces(word)]
             tools = [place for place, word in enumerate(words) if word.startswith('tools/')]
             found += [words[place:] for place in tools]
     return found

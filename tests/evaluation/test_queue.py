@@ -158,6 +158,21 @@ def test_no_result_is_taken_for_another_files(checkpoint, tmp_path, monkeypatch)
     assert make_jobs(plan(checkpoint))[0].finished
 
 
+def test_no_result_is_taken_for_that_of_other_options(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = write_cityscapes(tmp_path / 'data')
+    changes = dict(data_roots={'driving': str(data)}, cfg_options=['train_cfg.max_iters=7'])
+    (job,) = make_jobs(plan(checkpoint, **changes))
+    cfg, record = prepare_training(train.parse_args(list(job.arguments)))
+    assert cfg.train_cfg.max_iters == 7
+    job.folder.mkdir(parents=True)
+    (job.folder / 'run.json').write_text(json.dumps({'status': 'finished', **record}))
+    assert make_jobs(plan(checkpoint, **changes))[0].finished
+    for other in (dict(cfg_options=['train_cfg.max_iters=8']), dict(data_roots={})):
+        with pytest.raises(UserError, match=r'was measured with .*or move that folder away'):
+            make_jobs(plan(checkpoint, **{**changes, **other}))
+
+
 def test_what_cannot_run_is_refused_before_anything_runs(checkpoint, tmp_path):
     with pytest.raises(UserError, match=r'--tasks driving/linaer: .* driving/linear-bn'):
         make_jobs(plan(checkpoint, tasks=('driving/linaer',)))
