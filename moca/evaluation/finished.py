@@ -119,15 +119,15 @@ def predict(
         UserError: a file cannot be read as a picture.
     """
     for source in sources:
-        image = None if isinstance(source, int) else read_picture(source)
+        image = None if isinstance(source, int) else read_array(source)
         sample = finished.sample(source)
         if image is None:
-            image = read_picture(sample['data_samples'].metainfo['img_path'])
+            image = read_array(sample['data_samples'].metainfo['img_path'])
         yield image, finished.model.test_step(pseudo_collate([sample]))[0]
 
 
-def read_picture(path: str | Path) -> NDArray[np.uint8]:
-    """A picture as it lies on disk, RGB `[H, W, 3]`."""
+def read_array(path: str | Path) -> NDArray[np.uint8]:
+    """A picture as it lies on disk, uint8 RGB `[H, W, 3]`."""
     image = cv2.imread(str(path))
     if image is None:
         raise UserError(f'{path}: cannot be read as a picture.')

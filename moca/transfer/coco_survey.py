@@ -28,9 +28,8 @@ from moca.transfer.coco_masks import (
     flat_polygons,
     needs_mask,
 )
-from moca.transfer.files import dataset_path
 from moca.transfer.pictures import picture_fault
-from moca.transfer.protocol_check import datasets_of
+from moca.transfer.protocol_check import asked_of, datasets_of
 from moca.transfer.survey import Watch
 
 _THREADS = 8
@@ -84,18 +83,11 @@ def coco_survey(cfg: Config, watch: Watch) -> list[CocoSurvey]:
     found: list[CocoSurvey] = []
     seen: list[Any] = []
     for name, dataset, cls in coco_datasets(cfg):
-        about = _about(dataset)
+        about = asked_of(dataset)
         if about not in seen:
             seen.append(about)
             found.append(_survey(cfg, name, dataset, cls, watch))
     return found
-
-
-def _about(dataset: dict[str, Any]) -> list[Any]:
-    """All that the survey of a data set depends on, of the data set's config."""
-    folder = (dataset.get('data_prefix') or {}).get('img') or ''
-    paths = [dataset_path(dataset, path) for path in (folder, dataset['ann_file'])]
-    return [*paths, dataset['type'], dataset.get('metainfo'), bool(dataset.get('test_mode'))]
 
 
 def _survey(cfg: Config, name: str, dataset: Any, cls: type, watch: Watch) -> CocoSurvey:

@@ -13,10 +13,7 @@ from mmengine.config import Config
 from moca.transfer.coco_check import check_coco
 from moca.transfer.overrides import leaf_datasets
 from moca.transfer.pairs import check_pairs
-from moca.transfer.protocol_check import dataset_class
-
-# What the answer of a data set's check depends on.
-_ASKED = ('type', 'data_root', 'data_prefix', 'ann_file', 'metainfo', 'test_mode')
+from moca.transfer.protocol_check import asked_of, dataset_class
 
 # Where each launcher says which of its processes this is.
 _RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}
@@ -42,11 +39,10 @@ def check_data(cfg: Config, splits: Sequence[str] = ('train', 'val')) -> None:
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
         for dataset in leaf_datasets(loader['dataset']) if loader else []:
-            # the same files may be good for training and not for evaluation, or for other classes
-            seen = {key: dataset.get(key) for key in _ASKED}
-            if seen in checked:
+            about = asked_of(dataset)
+            if about in checked:
                 continue
-            checked.append(seen)
+            checked.append(about)
             _check_dataset(cfg, dataset, f'{split}_dataloader.dataset')
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import mmdet.registry
@@ -146,6 +147,17 @@ def datasets_of(cfg: Config, base: type) -> Iterator[tuple[str, dict[str, Any], 
             cls = dataset_class(dataset['type'], field, cfg.get('default_scope'))
             if issubclass(cls, base):
                 yield field, dataset, cls
+
+
+def asked_of(dataset: dict[str, Any]) -> dict[str, Any]:
+    """What the answer of a check of a data set's files depends on, of its config.
+
+    The same files may be good for training and not for evaluation, or for other classes.
+    """
+    fields = ('type', 'data_root', 'ann_file', 'metainfo', 'reduce_zero_label')
+    folders = {k: str(Path(v)) for k, v in (dataset.get('data_prefix') or {}).items() if v}
+    asked = {field: dataset.get(field) for field in fields}
+    return {**asked, 'data_prefix': folders, 'test_mode': bool(dataset.get('test_mode'))}
 
 
 def segmentation_datasets(cfg: Config) -> Iterator[tuple[str, dict[str, Any], type]]:

@@ -18,7 +18,7 @@ from moca.errors import UserError
 from moca.segmentation.label_maps import IGNORE, LabelFault, LabelRule, read_values
 from moca.transfer.pairs import Pairs, find_pairs, missing_label_hint
 from moca.transfer.pictures import picture_fault
-from moca.transfer.protocol_check import segmentation_datasets
+from moca.transfer.protocol_check import asked_of, segmentation_datasets
 
 _THREADS = 8
 
@@ -64,7 +64,7 @@ def survey(cfg: Config, watch: Watch) -> list[Survey]:
     found: list[Survey] = []
     seen: list[Any] = []
     for name, dataset, _ in segmentation_datasets(cfg):
-        about = [dataset.get(key) for key in ('type', 'data_root', 'data_prefix', 'ann_file')]
+        about = asked_of(dataset)
         if about not in seen:
             seen.append(about)
             found.append(_survey(name, dataset, watch))

@@ -206,6 +206,20 @@ def test_faults_of_coco(
         check_data(cfg)
 
 
+def test_a_file_that_serves_training_and_evaluation_is_checked_for_both(tmp_path: Path) -> None:
+    cfg = coco(tmp_path)
+    for name in ('ann_file', 'data_prefix'):
+        cfg.val_dataloader.dataset[name] = cfg.train_dataloader.dataset[name]
+    check_data(cfg)
+    # training passes over it, pycocotools stumbles
+    edit(lambda c: c['annotations'][0].update(segmentation=[[1, 1, 5, 5]]))(tmp_path / ANNOTATIONS)
+    check_data(cfg, splits=['train'])
+    with pytest.raises(
+        UserError, match=r'val_dataloader.*fewer than three points|fewer than three'
+    ):
+        check_data(cfg)
+
+
 def test_intact_pictures_with_bytes_behind_their_end(tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
     paths = [tmp_path / name for name in ('a.png', 'b.jpg', 'c.png', 'd.jpg', 'e.jpg')]
