@@ -214,9 +214,7 @@ def test_a_file_that_serves_training_and_evaluation_is_checked_for_both(tmp_path
     # training passes over it, pycocotools stumbles
     edit(lambda c: c['annotations'][0].update(segmentation=[[1, 1, 5, 5]]))(tmp_path / ANNOTATIONS)
     check_data(cfg, splits=['train'])
-    with pytest.raises(
-        UserError, match=r'val_dataloader.*fewer than three points|fewer than three'
-    ):
+    with pytest.raises(UserError, match='fewer than three points'):
         check_data(cfg)
 
 
