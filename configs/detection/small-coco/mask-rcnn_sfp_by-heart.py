@@ -8,7 +8,8 @@ Source: mask-rcnn_sfp.py; everything below is ours.
 Command: tools/train.py configs/detection/small-coco/mask-rcnn_sfp_by-heart.py --data-root DIR \
     --arch vit_small_patch14_dinov2 --checkpoint CKPT --amp
 Published: nothing.
-Cost: COST
+Cost: 1600 steps of 1 picture of 280 pixels, 27 CPU-minutes on one thread for ViT-S/14 in bfloat16.
+Seen: box AP 64.5, mask AP 46.8 on eight pictures of COCO (one run); 51 and 31 after 1000 steps.
 """
 
 _base_ = './mask-rcnn_sfp.py'
