@@ -23,6 +23,10 @@ from moca.demo.plan import long_plan, short_plan
 from moca.engine.launch import main_guard
 
 
+class Interrupted(Exception):
+    """Ctrl-C or a polite kill; `main_guard` would speak of an option that the demo has not."""
+
+
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
@@ -44,7 +48,10 @@ def run(argv: Sequence[str] | None = None) -> None:
     plan = long_plan(folder) if args.long else short_plan(folder)
     # A file or a pipe has no width; rich would take it for 80 characters.
     console = Console(width=None if sys.stdout.isatty() else 160)
-    run_demo(plan, console, args.fresh)
+    try:
+        run_demo(plan, console, args.fresh)
+    except KeyboardInterrupt:
+        raise Interrupted from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StageFailed as error:
         print(f'{error}\nMend it and run the same command again: it goes on from there.')
         return 1
-    except KeyboardInterrupt:
+    except Interrupted:
         print('Interrupted. The same command goes on from here.')
         return 130
 

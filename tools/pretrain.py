@@ -24,7 +24,7 @@ from moca.errors import UserError
 from moca.evaluation.feature_pictures import picture_features
 from moca.evaluation.knn import monitor_knn
 from moca.pretrain.released import accept_released
-from moca.pretrain.schedules import set_epochs
+from moca.pretrain.schedules import check_pretraining, set_epochs
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -65,6 +65,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 def configure(args: argparse.Namespace) -> Config:
     """The config of the run, checked."""
     cfg = read_config(args.config)
+    check_pretraining(cfg, args.config)
     if args.data_root:
         cfg.train_dataloader.dataset.data_root = args.data_root
     if args.arch:

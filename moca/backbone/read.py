@@ -15,6 +15,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from safetensors import SafetensorError, safe_open
 
+from moca.engine.checkpoints import run_checkpoints
 from moca.errors import UserError
 
 
@@ -74,6 +75,12 @@ def read_file(path: str | Path, trust: bool = False) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
+        if path.is_dir():
+            newest = run_checkpoints(path)
+            raise UserError(
+                f'{path}: no such checkpoint file, but a folder'
+                + (f'; its newest is {newest[0]}.' if newest else ' without checkpoints of a run.')
+            )
         raise UserError(f'{path}: no such checkpoint file. Check the path given as checkpoint.')
     try:
         if path.suffix == '.safetensors':
@@ -82,12 +89,13 @@ def read_file(path: str | Path, trust: bool = False) -> dict[str, Any]:
             with torch.serialization.safe_globals(ALLOWED):
                 content = torch.load(path, map_location='cpu', weights_only=not trust)
     except pickle.UnpicklingError as error:
-        if 'Unsupported' in str(error) or 'GLOBAL' in str(error):
+        # an unknown operand means no pickle at all; what would run code is named as a global
+        if 'Unsupported operand' not in str(error) and re.search('Unsupported|GLOBAL', str(error)):
             raise UserError(
                 f'{path}: refused, because reading it would run code ({_culprit(error)}). '
                 'If you trust its source, say trust=True (--trust).'
             ) from error
-        raise UserError(f'{path}: not a readable checkpoint ({_first_line(error)}).') from error
+        raise UserError(f'{path}: not a readable checkpoint ({_cause(error)}).') from error
     except _BROKEN as error:
         raise UserError(
             f'{path}: truncated or not a checkpoint ({_first_line(error)}). Fetch it again.'
@@ -108,6 +116,12 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines or [type(error).__name__])[0][:300]
+
+
+def _cause(error: Exception) -> str:
+    """What the unpickler stumbled over, out of torch's page of advice."""
+    named = re.search(r'WeightsUnpickler error:\s*(.+)', str(error))
+    return named[1] if named else _first_line(error)
 
 
 def _culprit(error: Exception) -> str:

@@ -89,6 +89,9 @@ def make_jobs(plan: Plan) -> list[Job]:
             f'--data-root {", ".join(sorted(stray))}: no task begins so. Give TASK=DIR with the '
             f'first part of one of {", ".join(plan.tasks)}.'
         )
+    for name, root in plan.data_roots.items():
+        if not Path(root).is_dir():
+            raise UserError(f'--data-root {name}={root}: no such folder.')
     jobs = []
     for (task, cfg), subset, seed, checkpoint in itertools.product(
         configs.items(), plan.subsets, plan.seeds, plan.checkpoints

@@ -15,7 +15,7 @@ from moca.errors import UserError
 from moca.evaluation.knn import monitor_knn, read_pair
 from moca.evaluation.pieces import read_curves
 from moca.evaluation.queue import Run
-from moca.pretrain.schedules import set_epochs
+from moca.pretrain.schedules import check_pretraining, set_epochs
 
 KNN = 'knn/'
 """How the curves of the k-NN monitor begin."""
@@ -124,8 +124,7 @@ def make_race(plan: RacePlan) -> list[Racer]:
 def _config(path: Path, plan: RacePlan) -> Config:
     """A config as `tools/pretrain.py` makes it of the racer's arguments."""
     cfg = read_config(path)
-    if 'custom_hooks' not in cfg or not (cfg.get('train_cfg') or {}).get('max_epochs'):
-        raise UserError(f'{path}: no config of pre-training such as those of configs/pretrain.')
+    check_pretraining(cfg, path)
     if plan.data_root:
         cfg.train_dataloader.dataset.data_root = plan.data_root
     if plan.epochs is not None:

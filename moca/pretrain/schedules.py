@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -24,6 +25,21 @@ def warmup_cosine(step: float, peak: float, warmup: float, end: float) -> float:
 def cosine_between(step: float, start: float, final: float, end: float) -> float:
     """Half a cosine from ``start`` at step 0 to ``final`` at step ``end``."""
     return final + 0.5 * (start - final) * (1 + math.cos(math.pi * step / end))
+
+
+def check_pretraining(cfg: Config, source: str | Path) -> None:
+    """Verify that a config is one of pre-training.
+
+    Raises:
+        UserError: it has no length in epochs or no schedule of ours.
+    """
+    hooks = [hook.get('type') for hook in cfg.get('custom_hooks') or []]
+    if 'PretrainSchedule' not in hooks or not (cfg.get('train_cfg') or {}).get('max_epochs'):
+        raise UserError(
+            f'{source}: no config of pre-training such as those of configs/pretrain (custom_hooks '
+            'has no PretrainSchedule). Configs of segmentation and detection are for '
+            'tools/train.py.'
+        )
 
 
 def set_epochs(cfg: Config, epochs: int) -> None:

@@ -150,15 +150,17 @@ class TestBadFiles:
             b'\x00' * 100,
             bytes(range(256)),
             pickle.dumps('x', protocol=2),
+            b'# A page of text\n',
         ],
-        ids=['html', 'zeros', 'bytes', 'string'],
+        ids=['html', 'zeros', 'bytes', 'string', 'text'],
     )
     @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
     def test_not_a_checkpoint(self, content: bytes, suffix: str, tmp_path: Path) -> None:
         path = tmp_path / f'model{suffix}'
         path.write_bytes(content)
-        with pytest.raises(UserError, match=str(path)):
+        with pytest.raises(UserError, match=str(path)) as caught:
             inspect_checkpoint(path)
+        assert 'trust' not in str(caught.value)  # there is no code in it
 
     @pytest.mark.parametrize('content', [torch.ones(3), [torch.ones(3)], {}, {'epoch': 3}])
     def test_other_content(self, content: Any, tmp_path: Path) -> None:
@@ -168,7 +170,11 @@ class TestBadFiles:
     def test_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r'nowhere\.pth: no such checkpoint file'):
             inspect_checkpoint(tmp_path / 'nowhere.pth')
-        with pytest.raises(UserError, match='no such checkpoint file'):
+        with pytest.raises(UserError, match='no such checkpoint file, but a folder'):
+            inspect_checkpoint(tmp_path)
+        for number in (1, 2):
+            (tmp_path / f'epoch_{number}.pth').touch()
+        with pytest.raises(UserError, match=r'a folder; its newest is .*epoch_2\.pth'):
             inspect_checkpoint(tmp_path)
 
 

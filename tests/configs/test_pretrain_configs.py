@@ -215,6 +215,12 @@ def test_what_no_step_could_be_made_of_is_refused_before_the_first(
     refused('warmup_epochs', custom_hooks=[dict(type='PretrainSchedule', warmup_epochs=2)])
 
 
+def test_a_config_of_another_kind_is_refused() -> None:
+    path = str(REPOSITORY / 'configs/segmentation/driving/linear-bn.py')
+    with pytest.raises(UserError, match=r'linear-bn\.py: no config of pre-training .*train\.py'):
+        configure(parse_args([path]))
+
+
 def test_compiling_without_a_compiler_is_refused(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,7 @@ def test_conclusion_claims_no_more_than_the_deviations_allow(moca, random, words
     ('error', 'code', 'words'),
     [
         (StageFailed('detection failed (exit code 1)'), 1, 'goes on from there'),
-        (KeyboardInterrupt(), 130, 'Interrupted'),
+        (KeyboardInterrupt(), 130, 'The same command goes on from here'),
         (UserError('work: holds files'), 2, 'error: work: holds files'),
     ],
 )

@@ -178,6 +178,8 @@ def test_what_cannot_run_is_refused_before_anything_runs(checkpoint, tmp_path):
         make_jobs(plan(checkpoint, tasks=('driving/linaer',)))
     with pytest.raises(UserError, match=r'--data-root cityscapes: no task begins so'):
         make_jobs(plan(checkpoint, data_roots={'cityscapes': 'x'}))
+    with pytest.raises(UserError, match=r'--data-root driving=absent: no such folder'):
+        make_jobs(plan(checkpoint, data_roots={'driving': 'absent'}))
     with pytest.raises(UserError, match=r'absent\.pth'):
         make_jobs(plan('random', str(tmp_path / 'absent.pth')))
     with pytest.raises(UserError, match='NAME=DIR'):
