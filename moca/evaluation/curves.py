@@ -147,7 +147,15 @@ def _dress(axis: Any, title: str, names: Sequence[str], log: bool) -> None:
             plt.Line2D([], [], color='0.3', lw=1.2, ls=style) for style in _styles(names).values()
         ]
         labels = [name.split('/')[-1] for name in names]
-        axis.legend(handles, labels, fontsize=7, frameon=False, handlelength=1.8)
+        many = len(names) > 5  # they lie over the curves
+        axis.legend(
+            *(handles, labels),
+            fontsize=5 if many else 7,
+            ncols=2 if many else 1,
+            frameon=many,
+            framealpha=0.7,
+            handlelength=1.8,
+        )
 
 
 def _labels(folders: Sequence[Path]) -> list[str]:
