@@ -38,7 +38,9 @@ class EncoderMonitor(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Look at what training starts from, or at a run that was killed after its last step."""
-        if runner.iter == 0 or runner.iter >= runner.max_iters:
+        if runner.iter == 0:
+            self.look(runner, epoch=0)
+        elif runner.iter >= runner.max_iters:
             self.look(runner, runner.epoch)
 
     def after_train_epoch(self, runner: Any) -> None:

@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from moca.detection import HalfPrecisionGradients
@@ -24,6 +25,7 @@ from tests.configs.helpers import REPOSITORY, TINY_ARCH, shrink, train_args, wri
 COCO = REPOSITORY / 'configs/detection/coco'
 ONE_X = ('mask-rcnn_1x', 'mask-rcnn_1x_frozen', 'cascade-mask-rcnn_1x')
 VITDET = ('vitdet_mask-rcnn', 'vitdet_cascade-mask-rcnn')
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 
 
 def read(name: str) -> Config:
@@ -95,7 +97,7 @@ def test_epochs_where_the_recipe_names_none(name: str) -> None:
 
 @pytest.mark.parametrize('name', VITDET)
 def test_layer_decay_of_vitdet(name: str) -> None:
-    """get_vit_lr_decay_rate of detectron2, of every parameter."""
+    """get_vit_lr_decay_rate of detectron2, of every parameter; no decay of norms and positions."""
     cfg = shrink(read(name))
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
@@ -109,13 +111,14 @@ def test_layer_decay_of_vitdet(name: str) -> None:
     trained = {key: value for key, value in model.named_parameters() if value.requires_grad}
     assert set(found) == set(trained)
     assert any('rel_pos' in key for key in trained)
-    for key, parameter in trained.items():
+    for key in trained:
         layer = depth + 1
         if key.startswith('backbone.pos_embed') or '.patch_embed' in key:
             layer = 0
         elif '.blocks.' in key:
             layer = int(key[key.find('.blocks.') :].split('.')[2]) + 1
-        decays = parameter.ndim > 1 and not key.endswith('pos_embed')
+        norm = isinstance(model.get_submodule(key.rpartition('.')[0]), NORMS)
+        decays = not norm and not key.endswith('pos_embed')
         rate = 1e-4 * 0.7 ** (depth + 1 - layer)
         assert found[key] == pytest.approx((rate, 0.1 if decays else 0.0)), key
 
