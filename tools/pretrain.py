@@ -18,13 +18,10 @@ from moca.engine.launch import (
     apply_common,
     main_guard,
     merge_options,
-    read_config,
 )
-from moca.errors import UserError
 from moca.evaluation.feature_pictures import picture_features
-from moca.evaluation.knn import monitor_knn
+from moca.evaluation.pretraining import pretraining_config
 from moca.pretrain.released import accept_released
-from moca.pretrain.schedules import check_pretraining, set_epochs
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -64,23 +61,18 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def configure(args: argparse.Namespace) -> Config:
     """The config of the run, checked."""
-    cfg = read_config(args.config)
-    check_pretraining(cfg, args.config)
-    if args.data_root:
-        cfg.train_dataloader.dataset.data_root = args.data_root
-    if args.arch:
-        cfg.model.backbone.arch = args.arch
-    if args.epochs is not None:
-        set_epochs(cfg, args.epochs)
-    if args.knn:
-        monitor_knn(cfg, args.knn, args.knn_val)
-    elif args.knn_val:
-        raise UserError('--knn-val needs --knn, the pictures whose labels are known.')
+    cfg = pretraining_config(
+        args.config,
+        data_root=args.data_root,
+        arch=args.arch,
+        epochs=args.epochs,
+        knn=args.knn,
+        knn_val=args.knn_val,
+        seed=args.seed,
+    )
     if args.features is not None:
         picture_features(cfg, args.features or None)
     log_to(cfg, args.log_to)
-    if args.seed is not None:
-        cfg.setdefault('randomness', {})['seed'] = args.seed
     if args.compile:
         cfg.custom_hooks.append(dict(type='CompileBlocks'))
     if args.amp is None:

@@ -12,10 +12,10 @@ from mmengine.config import Config
 
 from moca.engine.launch import merge_options, parse_cfg_options, read_config
 from moca.errors import UserError
-from moca.evaluation.knn import monitor_knn, read_pair
+from moca.evaluation.knn import read_pair
 from moca.evaluation.pieces import read_curves
+from moca.evaluation.pretraining import pretraining_config
 from moca.evaluation.queue import Run
-from moca.pretrain.schedules import check_pretraining, set_epochs
 
 KNN = 'knn/'
 """How the curves of the k-NN monitor begin."""
@@ -102,8 +102,6 @@ def make_race(plan: RacePlan) -> list[Racer]:
     """
     if plan.knn:
         read_pair(plan.knn, plan.knn_val)
-    elif plan.knn_val:
-        raise UserError('--knn-val needs --knn, the pictures whose labels are known.')
     if plan.data_root and not Path(plan.data_root).is_dir():
         raise UserError(f'--data-root {plan.data_root}: no such folder.')
     configs = {path.stem: _config(path, plan) for path in plan.configs}
@@ -123,16 +121,14 @@ def make_race(plan: RacePlan) -> list[Racer]:
 
 def _config(path: Path, plan: RacePlan) -> Config:
     """A config as `tools/pretrain.py` makes it of the racer's arguments."""
-    cfg = read_config(path)
-    check_pretraining(cfg, path)
-    if plan.data_root:
-        cfg.train_dataloader.dataset.data_root = plan.data_root
-    if plan.epochs is not None:
-        set_epochs(cfg, plan.epochs)
-    if plan.knn:
-        monitor_knn(cfg, plan.knn, plan.knn_val)
-    if plan.seed is not None:
-        cfg.merge_from_dict({'randomness.seed': plan.seed})
+    cfg = pretraining_config(
+        path,
+        data_root=plan.data_root,
+        epochs=plan.epochs,
+        knn=plan.knn,
+        knn_val=plan.knn_val,
+        seed=plan.seed,
+    )
     merge_options(cfg, parse_cfg_options(plan.cfg_options))
     if not (cfg.get('default_hooks') or {}).get('checkpoint', {}).get('by_epoch', True):
         raise UserError(
