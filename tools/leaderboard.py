@@ -22,7 +22,6 @@ from moca.engine.checkpoints import write_atomically
 from moca.engine.launch import main_guard
 from moca.errors import UserError
 from moca.evaluation import tables
-from moca.evaluation.curves import curves_sheet
 from moca.evaluation.knn import read_pair
 from moca.evaluation.leaderboard import build_leaderboard
 from moca.evaluation.plan import Plan, make_jobs
@@ -47,7 +46,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--markdown', type=Path, metavar='FILE', help='write the table as Markdown'
     )
     command.add_argument('--csv', type=Path, metavar='FILE', help='write one line per cell')
-    command.add_argument('--plot', type=Path, metavar='FILE', help='draw bars (.png, .pdf, .svg)')
+    command.add_argument('--plot', type=Path, metavar='FILE', help='draw bars (.png, .svg, ...)')
     command.set_defaults(act=show)
     add_race(commands)
     return parser.parse_args(argv)
@@ -98,7 +97,7 @@ def add_race(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         '--work-dir', type=Path, default=Path('work_dirs/race'), metavar='DIR', help='[%(default)s]'
     )
     command.add_argument('--markdown', type=Path, metavar='FILE', help='write the table')
-    command.add_argument('--plot', type=Path, metavar='FILE', help='draw the curves (.png, .svg)')
+    command.add_argument('--plot', type=Path, metavar='FILE', help='draw curves (.png, .svg, ...)')
     add_queue_arguments(command, 'tools/pretrain.py')
     command.set_defaults(act=race)
 
@@ -155,6 +154,7 @@ def race(args: argparse.Namespace) -> None:
         cfg_options=args.cfg_options,
         options=common_options(args),
     )
+    check_outputs(args)
     racers = make_race(plan)
     failed = work(racers, 'pretrain.py', args, console)
     if args.dry_run:
@@ -165,6 +165,8 @@ def race(args: argparse.Namespace) -> None:
         if args.markdown:
             write_atomically(args.markdown, race_markdown(standings, queries).encode())
         if args.plot:
+            from moca.evaluation.curves import curves_sheet  # matplotlib takes a second to import
+
             curves_sheet([racer.folder for racer in racers if racer.finished], args.plot)
     complain(failed, len(racers))
 
@@ -177,6 +179,18 @@ def work(runs: Sequence[Run], tool: str, args: argparse.Namespace, console: Cons
         done = '# finished: ' if each.finished else ''
         print(done + shlex.join(['python', f'tools/{tool}', *each.arguments]))
     return []
+
+
+def check_outputs(args: argparse.Namespace) -> None:
+    """Refuse a file that could not be written once all is measured."""
+    for path in (args.markdown, args.plot, getattr(args, 'csv', None)):
+        if path is not None and not path.parent.is_dir():
+            raise UserError(f'{path}: the folder {path.parent} does not exist; create it first.')
+    if args.plot:
+        from moca.evaluation.pictures import FORMATS
+
+        if args.plot.suffix not in FORMATS:
+            raise UserError(f'--plot {args.plot}: the name must end in {", ".join(FORMATS)}.')
 
 
 def complain(failed: Sequence[Run], number: int) -> None:
@@ -195,9 +209,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def show(args: argparse.Namespace) -> None:
     """Read the runs, print the table, write the files asked for."""
-    for path in (args.markdown, args.csv, args.plot):
-        if path is not None and not path.parent.is_dir():
-            raise UserError(f'{path}: the folder {path.parent} does not exist; create it first.')
+    check_outputs(args)
     board = build_leaderboard(*read_runs(args.work_dirs))
     # A file or a pipe has no width; rich would take it for 80 characters.
     tables.show(board, Console(width=None if sys.stdout.isatty() else 160))

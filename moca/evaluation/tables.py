@@ -160,8 +160,6 @@ def plot(board: Leaderboard, path: Path) -> None:
     ours = {column for row, column in board.cells if row.source is None}
     if not ours:
         raise UserError(f'{path}: nothing to plot, no run has finished.')
-    if path.suffix not in ('.png', '.pdf', '.svg'):
-        raise UserError(f'{path}: a plot is written as .png, .pdf or .svg.')
     columns = [column for column in board.columns if column in ours]
     figure, axes = plt.subplots(
         1,

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -131,6 +132,23 @@ def test_terminal_markdown_and_csv_tell_the_same(work_dirs, tmp_path_factory, ca
         pytest.approx(61.2)
     ]
     assert (out / 'a.png').read_bytes().startswith(b'\x89PNG')
+
+
+@pytest.mark.parametrize(
+    ('command', 'option', 'file', 'message'),
+    [
+        ('show', 'csv', 'absent/a.csv', r'absent/a\.csv: the folder .*absent does not exist'),
+        ('show', 'plot', 'a.jpg', r'--plot .*a\.jpg: the name must end in \.png'),
+        ('race', 'plot', 'a', r'--plot .*a: the name must end in \.png'),
+        ('race', 'markdown', 'absent/a.md', r'absent/a\.md: the folder .*absent does not exist'),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(
+    command, option, file, message, tmp_path, capsys
+):
+    # neither the work dir nor the config is there: whoever looked at them would say so
+    assert main([command, str(tmp_path / 'nothing'), f'--{option}={tmp_path / file}']) == 2
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_newest_of_two_equal_runs_counts_and_is_named(tmp_path):
