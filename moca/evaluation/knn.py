@@ -30,10 +30,10 @@ from moca.evaluation.encoder import (
 )
 from moca.evaluation.labelled import Centred, Labelled, batches, hold_out, read_folder
 
-# Similarities that exist at a time: 2^24 in fp32 are 64 MB.
 HELD_OUT = 0.1
 """Share of each class that is classified where no pictures are given for it."""
 
+# Similarities that exist at a time: 2^24 in fp32 are 64 MB.
 SIMILARITIES = 2**24
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ _FINISHED, _FAILED, _SKIPPED = 'finished', 'failed', 'was finished before'
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(ABC):
     """One run of a tool.
 
     Attributes:
@@ -38,9 +39,9 @@ class Run:
     arguments: tuple[str, ...]
 
     @property
+    @abstractmethod
     def finished(self) -> bool:
         """Whether its result is there."""
-        raise NotImplementedError
 
 
 AnyRun = TypeVar('AnyRun', bound=Run)

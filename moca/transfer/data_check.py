@@ -11,9 +11,8 @@ import mmseg.datasets
 from mmengine.config import Config
 
 from moca.transfer.coco_check import check_coco
-from moca.transfer.overrides import leaf_datasets
 from moca.transfer.pairs import check_pairs
-from moca.transfer.protocol_check import asked_of, dataset_class
+from moca.transfer.protocol_check import asked_of, datasets_of
 
 # Where each launcher says which of its processes this is.
 _RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}
@@ -36,19 +35,13 @@ def check_data(cfg: Config, splits: Sequence[str] = ('train', 'val')) -> None:
     if rank and os.environ.get(rank, '0') != '0':
         return
     checked: list[dict[str, Any]] = []
-    for split in splits:
-        loader = cfg.get(f'{split}_dataloader')
-        for dataset in leaf_datasets(loader['dataset']) if loader else []:
-            about = asked_of(dataset)
-            if about in checked:
-                continue
-            checked.append(about)
-            _check_dataset(cfg, dataset, f'{split}_dataloader.dataset')
-
-
-def _check_dataset(cfg: Config, dataset: dict[str, Any], field: str) -> None:
-    cls = dataset_class(dataset['type'], field, cfg.get('default_scope'))
-    if issubclass(cls, mmseg.datasets.BaseSegDataset):
-        check_pairs(dataset, field)
-    elif issubclass(cls, mmdet.datasets.CocoDataset):
-        check_coco(cfg, dataset, cls, field)
+    bases = (mmseg.datasets.BaseSegDataset, mmdet.datasets.CocoDataset)
+    for field, dataset, cls in datasets_of(cfg, bases, splits):
+        about = asked_of(dataset)
+        if about in checked:
+            continue
+        checked.append(about)
+        if issubclass(cls, mmseg.datasets.BaseSegDataset):
+            check_pairs(dataset, field)
+        else:
+            check_coco(cfg, dataset, cls, field)

@@ -7,7 +7,7 @@ not fit, heads of another number of classes than the data, labels that reach the
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,12 +135,14 @@ def _check_loss(field: str, loss: dict[str, Any], classes: int) -> None:
         raise UserError(f'{field}: {len(weights)} numbers in class_weight for {classes} classes.')
 
 
-# ---------------------------------------------------------------- segmentation: data sets
+# ---------------------------------------------------------------- data sets
 
 
-def datasets_of(cfg: Config, base: type) -> Iterator[tuple[str, dict[str, Any], type]]:
+def datasets_of(
+    cfg: Config, base: type | tuple[type, ...], splits: Sequence[str] = SPLITS
+) -> Iterator[tuple[str, dict[str, Any], type]]:
     """Yield (field, config, class) of every data set of the data loaders that is of a class."""
-    for split in SPLITS:
+    for split in splits:
         loader = cfg.get(f'{split}_dataloader')
         for dataset in leaf_datasets(loader['dataset']) if loader else []:
             field = f'{split}_dataloader.dataset'
