@@ -57,12 +57,20 @@ def checkpoint_file(path: str) -> Path:
     return latest
 
 
+def architecture(info: CheckpointInfo) -> str:
+    """What to give for ``--arch``: what the run says, or else what the tensors fit."""
+    if info.arch is not None:
+        return f'{info.arch} (says the run)'
+    return f'{" or ".join(info.fitting)} (by its tensors)' if info.fitting else 'no name fits'
+
+
 def rows(info: CheckpointInfo) -> dict[str, str]:
     """What ``inspect`` prints."""
     return {
         'family': info.family,
         'encoders': ', '.join(info.branches),
         'shown': info.branch,
+        'architecture': architecture(info),
         'width': str(info.embed_dim),
         'blocks': str(info.depth),
         'patch': f'{info.patch_size} px',

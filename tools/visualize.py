@@ -95,9 +95,10 @@ def _add_backbones(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--arch',
         nargs='+',
-        required=True,
+        default=[],
         metavar='NAME',
-        help='timm name, or a config (.py) to take model.backbone.arch of; one, or one for each',
+        help='timm name, or a config (.py) to take model.backbone.arch of; one, or one for each '
+        '[as the files say: those of this suite do]',
     )
     parser.add_argument('--branch', choices=['teacher', 'student'])
     parser.add_argument('--name', nargs='+', default=[], metavar='LABEL', help='one for each CKPT')

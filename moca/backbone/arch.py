@@ -28,6 +28,10 @@ _TOKENS_ONLY: dict[str, Any] = dict(num_classes=0, global_pool='', dynamic_img_s
 _PATCHES = (2, 4, 8, 14, 16, 32)
 
 
+# Behind a name, before another number of heads than timm's.
+_HEADS = '_heads'
+
+
 @dataclass(frozen=True)
 class ViTDimensions:
     """The widths that heads, necks and decoders derive their own from."""
@@ -45,7 +49,8 @@ def build_vit(arch: ArchSpec, **overrides: Any) -> VisionTransformer:
     Args:
         arch: A timm model name, whose size suffix may be omitted (``vit_base_patch16`` is
             ``vit_base_patch16_224``) and whose patch size may be one of 2, 4, 8, 14, 16 and 32
-            that timm does not list (``vit_tiny_patch8``); or a dict of
+            that timm does not list (``vit_tiny_patch8``); ``_headsN`` behind it changes the number
+            of heads (``vit_small_patch16_heads12`` is MoCo-v3's ViT-S); or a dict of
             ``timm.models.VisionTransformer`` arguments, such as
             ``dict(patch_size=8, embed_dim=192, depth=12, num_heads=3)``.
         overrides: Further arguments of ``VisionTransformer``.
@@ -54,8 +59,11 @@ def build_vit(arch: ArchSpec, **overrides: Any) -> VisionTransformer:
         UserError: The name or a dimension is unknown, or the model is no plain ViT.
     """
     if isinstance(arch, str):
-        name, patch = _timm_name(arch)
+        short, _, heads = arch.partition(_HEADS)
+        name, patch = _timm_name(short)
         settings = {**_TOKENS_ONLY, **({'patch_size': patch} if patch else {}), **overrides}
+        if heads:
+            settings['num_heads'] = _number_of_heads(arch, name, heads)
         try:
             model = timm.create_model(name, pretrained=False, **settings)
         except (AssertionError, TypeError) as error:  # arguments that only a plain ViT takes
@@ -94,6 +102,13 @@ def _not_plain(arch: str, reason: str) -> UserError:
         f'arch={arch!r}: timm has it, but it is not a plain ViT ({reason}). '
         'Choose a vit_*, deit_* or dinov2 name, or give the dimensions as a dict.'
     )
+
+
+def _number_of_heads(arch: str, name: str, heads: str) -> int:
+    width = vit_dimensions(name).embed_dim
+    if not heads.isdecimal() or int(heads) < 1 or width % int(heads):
+        raise UserError(f'arch={arch!r}: {_HEADS}N takes a number that divides its width, {width}.')
+    return int(heads)
 
 
 def _timm_name(arch: str) -> tuple[str, int | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,9 +11,11 @@ from mmengine.logging import print_log
 from mmengine.registry import WEIGHT_INITIALIZERS
 
 from moca.backbone.arch import ArchSpec
+from moca.backbone.export import noted_arch
 from moca.backbone.files import find_encoder
 from moca.backbone.fit import fit_state
 from moca.backbone.info import CheckpointInfo, describe
+from moca.backbone.names import fitting_archs
 from moca.backbone.read import read_file
 from moca.backbone.vit import PlainViT
 
@@ -21,7 +24,13 @@ def inspect_checkpoint(
     path: str | Path, branch: str | None = None, trust: bool = False
 ) -> CheckpointInfo:
     """Describe the encoder in a checkpoint file; raises as :func:`read_file` does."""
-    return describe(path, find_encoder(read_file(path, trust), path, branch))
+    content = read_file(path, trust)
+    encoder = find_encoder(content, path, branch)
+    return replace(
+        describe(path, encoder),
+        arch=noted_arch(content, encoder),
+        fitting=tuple(fitting_archs(encoder)),
+    )
 
 
 def load_checkpoint(

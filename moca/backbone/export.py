@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from safetensors.torch import save as safetensors_bytes
 
+from moca.backbone.arch import ArchSpec, vit_dimensions
 from moca.backbone.files import NOTES_VERSION, Encoder, find_encoder
-from moca.backbone.fit import timm_names
 from moca.backbone.info import CheckpointInfo, describe
+from moca.backbone.names import timm_names
 from moca.backbone.read import read_file
 from moca.engine.checkpoints import write_atomically
 from moca.engine.config_text import read_literals
@@ -141,6 +142,23 @@ def run_config(content: Mapping[str, Any]) -> dict[str, Any]:
     meta = content.get('meta')
     text = meta.get('cfg') if isinstance(meta, Mapping) else None
     return read_literals(text) if isinstance(text, str) else {}
+
+
+def noted_arch(content: Mapping[str, Any], encoder: Encoder) -> ArchSpec | None:
+    """The architecture of the run that wrote a file, of an exported one as well; None if unsaid.
+
+    Args:
+        content: What :func:`moca.backbone.read.read_file` returned.
+        encoder: The one found in it.
+    """
+    noted = {**_run_notes(content), **encoder.notes}.get('arch')
+    try:
+        arch = json.loads(noted) if noted and noted.startswith('{') else noted
+        if arch:
+            vit_dimensions(arch)
+    except (UserError, ValueError, TypeError):  # other tools' names, such as moca_vit_base_patch16
+        return None
+    return arch or None
 
 
 def _run_notes(content: Mapping[str, Any]) -> dict[str, str]:

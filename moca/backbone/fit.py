@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import torch
 from timm.layers import resample_abs_pos_embed
-from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor
 
 from moca.backbone.files import Encoder, StateDict
 from moca.backbone.info import CheckpointInfo
+from moca.backbone.names import fitting_archs, known_heads, timm_names
 from moca.backbone.vit import PlainViT
 from moca.backbone.windows import REL_POS
 from moca.errors import CheckpointMismatch, UserError
 
 _SHOWN = 3  # unmatched keys named in an error, each way
-
-
-def timm_names(encoder: Encoder) -> StateDict:
-    """The trunk under timm's names, whatever the family called them."""
-    # timm's filter renames DINOv2's. It would resample to the model's grid as well; a model
-    # without positions keeps it from that (see fit_state).
-    state = dict(encoder.state)
-    kernel = state['patch_embed.proj.weight']
-    if kernel.ndim == 2:  # a linear layer on flattened patches, in old timm files
-        patch = math.isqrt(kernel.shape[1] // 3)
-        kernel = state['patch_embed.proj.weight'] = kernel.reshape(-1, 3, patch, patch)
-    if 'register_tokens' in state or any('.mlp.w12.' in key for key in state):
-        state.setdefault('mask_token', torch.empty(0))  # what timm tells DINOv2 by
-    shape = SimpleNamespace(
-        pos_embed=None, patch_embed=SimpleNamespace(proj=SimpleNamespace(weight=kernel))
-    )
-    state = checkpoint_filter_fn(state, shape)
-    if 'norm.weight' not in state:
-        # a classifier that norms the pooled vector: the same norm, applied to each token
-        state = {key.replace('fc_norm.', 'norm.', 1): value for key, value in state.items()}
-    return {key: value for key, value in state.items() if not key.startswith('fc_norm.')}
 
 
 def fit_state(
@@ -48,7 +26,7 @@ def fit_state(
     Relative positions, which start from zero, may be absent from both.
 
     Raises:
-        CheckpointMismatch: Keys or shapes differ.
+        CheckpointMismatch: Keys, shapes or the number of heads differ.
         UserError: A tensor holds NaN or infinite values.
     """
     state = timm_names(encoder)
@@ -68,7 +46,14 @@ def fit_state(
             + _listed('In the backbone but not in the file', missing)
             + _listed('In the file but not in the backbone', unexpected)
             + _listed('Shapes', shapes)
-            + 'Choose the architecture of the file (--arch), or another file or branch.'
+            + _remedy(encoder)
+        )
+    heads = known_heads(encoder)
+    if heads is not None and model.num_heads != heads:
+        raise CheckpointMismatch(
+            f'{info.path}: {encoder.family} of width {model.embed_dims} has {heads} heads, the '
+            f'backbone {model.num_heads}. Its weights would load and mean nothing. '
+            + _remedy(encoder)
         )
     for key, value in state.items():
         if not torch.isfinite(value).all():
@@ -79,6 +64,14 @@ def fit_state(
     if 'pos_embed' in state:
         state['pos_embed'], resampled = _resample(state['pos_embed'], info, model, grid)
     return {key: value.to(expected[key].dtype) for key, value in state.items()}, resampled
+
+
+def _remedy(encoder: Encoder) -> str:
+    names = [f'--arch {name}' for name in fitting_archs(encoder)]
+    return (
+        f'Choose the architecture of the file ({" or ".join(names) or "--arch"}), or another file '
+        'or branch.'
+    )
 
 
 def _resample(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from moca.backbone.arch import ArchSpec
 from moca.backbone.files import Encoder
 
 
@@ -28,6 +29,9 @@ class CheckpointInfo:
         num_parameters: Scalars of the trunk.
         ignored: Keys beside the trunk that loading leaves out.
         notes: Where an exported file came from; see :func:`moca.backbone.export.export_notes`.
+        arch: The architecture that the run which wrote the file had, if the file says so.
+        fitting: Names of architectures that the tensors fit; see
+            :func:`moca.backbone.names.fitting_archs`. Known from `inspect_checkpoint` alone.
     """
 
     path: str
@@ -43,6 +47,8 @@ class CheckpointInfo:
     num_parameters: int
     ignored: tuple[str, ...]
     notes: Mapping[str, str] = field(default_factory=dict)
+    arch: ArchSpec | None = None
+    fitting: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         extras = [f'{self.num_registers} registers'] * bool(self.num_registers)

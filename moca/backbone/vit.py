@@ -96,6 +96,7 @@ class PlainViT(BaseModule):
         self.embed_dims: int = vit.embed_dim
         self.patch_size: int = vit.patch_embed.patch_size[0]
         self.num_layers: int = len(vit.blocks)
+        self.num_heads: int = vit.blocks[0].attn.num_heads
         self.num_prefix_tokens: int = vit.num_prefix_tokens
         self.no_embed_class: bool = vit.no_embed_class
         self.grid: tuple[int, int] = vit.patch_embed.grid_size

@@ -68,7 +68,8 @@ def load_backbones(
 
     Args:
         checkpoints: Files, or ``random``.
-        archs: As for :func:`read_arch`, one for all or one for each.
+        archs: As for :func:`read_arch`, one for all or one for each; none for files that say
+            theirs, as those of this suite's runs do.
         names: For titles, one for each; the files' own by default.
         branch: ``teacher`` or ``student``, of files that have both.
         block: The last one to be run; negative counts from the end.
@@ -80,19 +81,19 @@ def load_backbones(
             numbers differ.
     """
     for values, field in ((archs, 'architectures (--arch)'), (names, 'names (--name)')):
-        if len(values) not in {len(checkpoints), 1 if values is archs else 0}:
+        if len(values) not in {0, len(checkpoints), 1 if values is archs else 0}:
             raise UserError(
                 f'{len(values)} {field} for {len(checkpoints)} checkpoints: give one for each'
                 + (', or one for all.' if values is archs else '.')
             )
-    if len(archs) == 1:
-        archs = [archs[0]] * len(checkpoints)
+    if len(archs) < 2:
+        archs = list(archs or ['']) * len(checkpoints)
     found = []
     for number, (checkpoint, text) in enumerate(zip(checkpoints, archs, strict=True)):
-        arch = read_arch(text)
+        arch = read_arch(text) if text else _said_arch(checkpoint, branch, trust)
         depth = vit_dimensions(arch).depth
         if not -depth <= block < depth:
-            raise UserError(f'--block {block}: {text} has blocks 0 to {depth - 1}.')
+            raise UserError(f'--block {block}: {arch} has blocks 0 to {depth - 1}.')
         settings: dict[str, Any] = dict(out_indices=(block,), frozen=True)
         torch.manual_seed(0)  # the same random weights whatever was built before
         if checkpoint == RANDOM:
@@ -105,6 +106,19 @@ def load_backbones(
         name = names[number] if names else name
         found.append(NamedBackbone(name, model.to(get_device()).eval()))
     return found
+
+
+def _said_arch(checkpoint: str, branch: str | None, trust: bool) -> ArchSpec:
+    if checkpoint == RANDOM:
+        raise UserError(f'{RANDOM}: random weights of which architecture? Give --arch.')
+    info = inspect_checkpoint(checkpoint, branch, trust)
+    if info.arch is None:
+        fits = ' or '.join(f'--arch {name}' for name in info.fitting)
+        raise UserError(
+            f'{checkpoint}: the file does not say its architecture. '
+            + (f'Its tensors fit {fits}: give that.' if fits else 'Give --arch.')
+        )
+    return info.arch
 
 
 def _own_size(

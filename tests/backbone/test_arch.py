@@ -26,6 +26,11 @@ def test_patch_sizes_that_timm_has_no_name_for(patch: int) -> None:
     assert (dimensions.patch_size, dimensions.embed_dim, dimensions.num_heads) == (patch, 192, 3)
 
 
+def test_another_number_of_heads() -> None:
+    dimensions = vit_dimensions('vit_small_patch16_heads12')
+    assert (dimensions.num_heads, dimensions.embed_dim, dimensions.depth) == (12, 384, 12)
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
@@ -35,6 +40,9 @@ def test_patch_sizes_that_timm_has_no_name_for(patch: int) -> None:
             r'patches of 17 pixels; vit_tiny_patchN takes N of 2, 4, 8',
         ),
         (dict(arch='vit_base_patch0'), 'patches of 0 pixels'),
+        (dict(arch='vit_small_patch16_heads7'), '_headsN .* divides its width, 384'),
+        (dict(arch='vit_small_patch16_headsx'), '_headsN'),
+        (dict(arch='vit_small_patch16_heads0'), '_headsN'),
         (dict(arch='resnet50'), 'resnet50.*not a plain ViT'),
         (dict(arch='deit_tiny_distilled_patch16_224'), 'distilled.*not a plain ViT'),
         (dict(arch='vit_tiny_r_s16_p8_224'), 'vit_tiny_r_s16_p8_224.*not a plain ViT'),

@@ -175,7 +175,8 @@ def test_the_tool_draws_any_folder(folder: Path, suffix: str) -> None:
 def arguments(folder: Path, **changes: str) -> list[str]:
     given = dict(checkpoint='run.pth', arch='vit.py', pictures='pictures')
     given = {key: str(folder / value) for key, value in given.items()} | changes
-    return [word for key, value in given.items() for word in (f'--{key}', *value.split())]
+    given = {key: value.split() for key, value in given.items() if value}
+    return [word for key, values in given.items() for word in (f'--{key}', *values)]
 
 
 @pytest.mark.parametrize(
@@ -187,6 +188,8 @@ def arguments(folder: Path, **changes: str) -> list[str]:
         (dict(arch='vit_unheard_of'), 'is no timm ViT'),
         (dict(arch='vit_tiny_patch16'), 'does not fit the backbone'),
         (dict(arch='missing.py'), 'no such config'),
+        (dict(arch=''), 'run.pth: the file does not say its architecture. Give --arch'),
+        (dict(arch='', checkpoint='random'), 'random weights of which architecture? Give --arch'),
         (dict(checkpoint='missing.pth'), 'no such checkpoint'),
         (dict(checkpoint='random random random', arch='a b'), '2 architectures (--arch) for 3'),
         (dict(name='a b'), '2 names (--name) for 1 checkpoints'),
