@@ -13,7 +13,7 @@ model = dict(
     # by the encoder's size it would be 2 blocks x 64
     decoder=dict(dim=128, depth=2, num_heads=4),
     projector=dict(hidden_dim=512, out_dim=64),
-    bank_size=1024,
+    bank_size=256,  # of 1184 pictures
 )
 # choices: any hue and hardly any blur, for here texture tells what a thing is, not colour
 _strong = dict(

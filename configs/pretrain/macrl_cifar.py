@@ -11,7 +11,10 @@ _base_ = ['./macrl_tiny-imagenet.py']
 
 batch_size = 512  # choice
 
-model = dict(backbone=dict(arch='vit_tiny_patch4', img_size=32))
+model = dict(
+    backbone=dict(arch='vit_tiny_patch4', img_size=32),
+    bank_size=4096,  # choice: of 50,000 pictures
+)
 # choice: no blur, which would wipe out so small a picture
 _strong = dict(
     crop_scale=(0.2, 1.0),

@@ -18,7 +18,9 @@ model = dict(
     backbone=dict(arch='vit_tiny_patch8', img_size=64),
     # choice: 4096 would hold three times as many weights as the encoder
     projector=dict(hidden_dim=1024, out_dim=256),
-    bank_size=4096,
+    # choice: a quarter of two thousand pictures. A bank as large as the data set holds keys of the
+    # very picture that asks, as something it is not; a larger set may take 4096
+    bank_size=512,
 )
 # choice: blur of up to 1 pixel; more would wipe out a 64-pixel picture
 _strong = dict(

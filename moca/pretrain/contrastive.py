@@ -212,13 +212,24 @@ class KeyBank(nn.Module):
         self.keys.copy_(F.normalize(keys, dim=1))
         self.pointer.zero_()
 
-    def check_batch(self, images: int) -> None:
-        """Refuse a step whose keys do not divide the bank.
+    def check_batch(self, images: int, pictures: int | None = None) -> None:
+        """Refuse a step whose keys do not divide the bank, and a bank as large as the data set.
+
+        Args:
+            images: In a step, over all processes.
+            pictures: In the data set; None if unknown.
 
         Raises:
             UserError: Naming both numbers.
         """
         size = len(self.keys)
+        if pictures is not None and size >= pictures:
+            # a quarter of them is our choice: one query in 32 then meets its picture's last key
+            raise UserError(
+                f'model.bank_size={size}, but there are {pictures} pictures: each of them would '
+                'meet its own earlier keys and be taught to differ from them. Give '
+                f'model.bank_size={max(1, pictures // 4 // images) * images} or less.'
+            )
         if size % images:
             raise UserError(
                 f'model.bank_size={size} is no multiple of the {images} pictures of a step '

@@ -52,7 +52,8 @@ class MACRLPretrain(PixelMethod):
         decoder: ``dim``, ``depth``, ``num_heads``, ``mlp_ratio``; 8 x 512 with 16 heads for ViT-B.
         projector: ``hidden_dim`` 4096 and ``out_dim`` 256.
         mask_ratio: Share of the patches that is hidden in the strong and in the weak view.
-        bank_size: Keys in the bank; a multiple of the pictures of a step.
+        bank_size: Keys in the bank; a multiple of the pictures of a step, and a small part of the
+            data set.
         temperature: Of the contrastive loss; .2.
         reconstruction_weight: Of each view; .5.
         contrastive_weight: 1.
@@ -101,9 +102,12 @@ class MACRLPretrain(PixelMethod):
         self.bank.reset_parameters()
 
     def check_batch(self, images: int, size: int | None) -> None:
-        """As in the base class; there must be two images, all at once, which divide the bank."""
+        """As in the base class; there must be two images, all at once, and a bank to go with them.
+
+        See :meth:`moca.pretrain.contrastive.KeyBank.check_batch`.
+        """
         check_contrastive(images, self.part)
-        self.bank.check_batch(images)
+        self.bank.check_batch(images, self.pictures)
         super().check_batch(images, size)
 
     def draw(self, strong: Tensor, weak: Tensor) -> tuple[MaskRound, MaskRound]:

@@ -39,6 +39,7 @@ class PretrainMethod(BaseModel):
         step: Of the optimiser, set by it before each.
         momentum: Of the teacher, likewise.
         part: Which part of the step's batch comes next, and of how many; set by the loop.
+        pictures: In the data set; set by `PretrainSchedule`, None before.
     """
 
     num_views = 2
@@ -61,6 +62,7 @@ class PretrainMethod(BaseModel):
         self.step = 0
         self.momentum = 1.0
         self.part = (0, 1)
+        self.pictures: int | None = None
 
     @property
     def num_patches(self) -> int:

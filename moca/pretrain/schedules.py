@@ -124,6 +124,8 @@ class PretrainSchedule(Hook):
         _check_views(method, views)
         if hasattr(method, 'part'):
             method.part = (0, getattr(loop, 'accumulate', 1))
+        if hasattr(method, 'pictures'):
+            method.pictures = len(runner.train_dataloader.dataset)
         if hasattr(method, 'check_batch'):
             method.check_batch(batch, getattr(views, 'size', None))
         self.peak = self.base_lr * batch / 256

@@ -15,7 +15,7 @@ from tools.pretrain import configure, parse_args
 NARROW = dict(
     decoder=dict(dim=32, depth=1, num_heads=2),
     projector=dict(hidden_dim=32, out_dim=16),
-    bank_size=16,
+    bank_size=4,
 )
 
 

@@ -58,6 +58,11 @@ def test_a_method_is_watched_exported_and_drawn_like_moca(
         ('can_tiny-imagenet', {'optim_wrapper.accumulative_counts': 2}, r'\(--accumulate\)'),
         ('macrl_tiny-imagenet', {'optim_wrapper.accumulative_counts': 2}, r'\(--accumulate\)'),
         ('macrl_tiny-imagenet', {'model.bank_size': 18}, r'model\.bank_size=18'),
+        (
+            'macrl_tiny-imagenet',
+            {'model.bank_size': 64},
+            r'model\.bank_size=64, but there are \d+ pic',
+        ),
         ('mae_tiny-imagenet', {'train_dataloader.dataset.views.size': 32}, 'views of 32 x 32'),
         ('mae_tiny-imagenet', {'model.mask_ratio': 0.99}, r'model\.mask_ratio=0\.99 leaves none'),
         (

@@ -108,6 +108,11 @@ def test_impossible_batches_are_errors():
         model.check_batch(6, 48)
     with pytest.raises(UserError, match='batch_size: a contrastive loss'):
         model.check_batch(1, 48)
+    model.pictures = 17
+    model.check_batch(8, 48)
+    model.pictures = 16
+    with pytest.raises(UserError, match=r'bank_size=16, but there are 16 pictures.*bank_size=8 or'):
+        model.check_batch(8, 48)
     model.part = (0, 2)
     with pytest.raises(UserError, match='accumulative_counts=2'):
         model.check_batch(8, 48)

@@ -67,7 +67,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('runs')
     save_photographs(folder / 'pictures', count=8)
     for name in METHODS:
-        (folder / f'{name}.py').write_text(CONFIG.replace('NAME', name))
+        bank = "model['bank_size'] = 4\n" if name == 'macrl' else ''  # of 8 pictures
+        (folder / f'{name}.py').write_text(CONFIG.replace('NAME', name) + bank)
     mp.spawn(process, args=(str(folder),), nprocs=2)
     return folder
 
