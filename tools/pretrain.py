@@ -21,6 +21,7 @@ from moca.engine.launch import (
 )
 from moca.evaluation.feature_pictures import picture_features
 from moca.evaluation.pretraining import pretraining_config
+from moca.pretrain.data import check_data_root
 from moca.pretrain.released import accept_released
 
 
@@ -88,7 +89,10 @@ def configure(args: argparse.Namespace) -> Config:
 @main_guard
 def main(arguments: list[str] | None = None) -> None:
     """Pre-train as the command line says."""
-    runner_of(configure(parse_args(arguments))).train()
+    cfg = configure(parse_args(arguments))
+    # now, before the log begins with the whole config
+    check_data_root(cfg.train_dataloader.dataset.data_root)
+    runner_of(cfg).train()
 
 
 if __name__ == '__main__':

@@ -16,6 +16,7 @@ from moca.evaluation.knn import read_pair
 from moca.evaluation.pieces import read_curves
 from moca.evaluation.pretraining import pretraining_config
 from moca.evaluation.queue import Run
+from moca.pretrain.data import check_data_root
 
 KNN = 'knn/'
 """How the curves of the k-NN monitor begin."""
@@ -98,12 +99,13 @@ def make_race(plan: RacePlan) -> list[Racer]:
 
     Raises:
         UserError: if two configs have one name, differ in the length of a run, its batch, pictures
-            or encoder, or teach each other; if a folder cannot be read, or holds another run.
+            or encoder, or teach each other; if a teacher is neither a file nor a racer; if a folder
+            cannot be read, or holds another run.
     """
     if plan.knn:
         read_pair(plan.knn, plan.knn_val)
-    if plan.data_root and not Path(plan.data_root).is_dir():
-        raise UserError(f'--data-root {plan.data_root}: no such folder.')
+    if plan.data_root:
+        check_data_root(plan.data_root)
     configs = {path.stem: _config(path, plan) for path in plan.configs}
     if len(configs) < len(plan.configs):
         raise UserError('Two configs of a race have the same file name, and so one work dir.')
@@ -160,13 +162,23 @@ def _check_equal(configs: dict[str, Config]) -> None:
 
 
 def _set_teachers(cfg: Config, configs: dict[str, Config], plan: RacePlan) -> list[str]:
-    """Let racers that are a config's teachers hand over their checkpoints; returns their names."""
+    """Let racers that are a config's teachers hand over their checkpoints; returns their names.
+
+    Raises:
+        UserError: another teacher's file is not there.
+    """
     found = []
-    for teacher in (cfg.model.get('teachers') or {}).values():
-        racer = Path(teacher.get('checkpoint') or '').parent.name
+    for name, teacher in (cfg.model.get('teachers') or {}).items():
+        file = Path(teacher.get('checkpoint') or '')
+        racer = file.parent.name
         if racer in configs:
             found.append(racer)
             teacher.checkpoint = str(_checkpoint(configs[racer], plan))
+        elif not file.is_file():
+            raise UserError(
+                f'{cfg.filename}: model.teachers.{name}.checkpoint={file} is no file, and no '
+                'config of this race makes it. Add the one that does, or name a file there.'
+            )
     return found
 
 

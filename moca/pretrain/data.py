@@ -156,20 +156,29 @@ class UnlabelledPictures(Dataset[dict[str, Any]]):
             )
 
 
-def _find_pictures(root: Path, limit: int | None) -> list[str]:
-    what = f'data_root {root}'
+def check_data_root(root: str | Path) -> None:
+    """Verify that there is a folder; how much is in it is seen when it is searched.
+
+    Raises:
+        UserError: It is missing, or no folder.
+    """
+    root = Path(root)
     if not root.is_dir():
         problem = 'is not a folder' if root.exists() else 'does not exist'
         raise UserError(
-            f'{what} {problem} (looked for {root.absolute()}). Give the folder that holds the '
-            'pictures.'
+            f'data_root {root} {problem} (looked for {root.absolute()}). Give the folder that '
+            'holds the pictures.'
         )
+
+
+def _find_pictures(root: Path, limit: int | None) -> list[str]:
+    check_data_root(root)
     if limit is not None and limit < 2:
         raise UserError(f'limit is {limit}; pre-training needs at least 2 pictures.')
     paths = list_pictures(root)
     if len(paths) < 2:
         raise UserError(
-            f'{what} holds {"one picture" if paths else "no picture"} '
+            f'data_root {root} holds {"one picture" if paths else "no picture"} '
             f'({", ".join(EXTENSIONS)}, in it or in any folder below). Pre-training needs at '
             'least 2; give the folder that holds the pictures.'
         )

@@ -61,11 +61,23 @@ def test_teachers_come_first_and_hand_over_their_last_checkpoint(tmp_path: Path)
     }
 
 
-def test_a_teacher_from_outside_stays_as_the_config_has_it(tmp_path: Path) -> None:
+def test_a_teacher_from_outside_stays_as_the_config_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r'model\.teachers\.mo.*is no file, and no config of this'):
+        make_race(RacePlan([CONFIGS[0]], folder=tmp_path))
+    for name in ('mae', 'macrl'):
+        leave(Path(f'work_dirs/{name}_tiny-imagenet/epoch_100.pth'))
     (race,) = make_race(RacePlan([CONFIGS[0]], folder=tmp_path))
     cfg = pretrain.configure(pretrain.parse_args(list(race.arguments)))
     assert cfg.model.teachers == Config.fromfile(str(CONFIGS[0])).model.teachers
     assert race.teachers == tuple(Path(each.checkpoint) for each in cfg.model.teachers.values())
+
+
+def leave(file: Path, content: bytes = b'') -> None:
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
 
 
 def test_the_demo_configs_can_race(tmp_path: Path) -> None:
@@ -113,7 +125,7 @@ def test_what_cannot_run_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match='--knn-val needs --knn'):
         race(CONFIGS[2], knn_val=str(tmp_path))
-    with pytest.raises(UserError, match='--data-root absent: no such folder'):
+    with pytest.raises(UserError, match='data_root absent does not exist'):
         race(CONFIGS[2], data_root='absent')
     with pytest.raises(UserError, match=r'linear\.py: no config of pre-training'):
         race(REPOSITORY / 'configs/segmentation/cityscapes/linear.py')
@@ -121,7 +133,11 @@ def test_what_cannot_run_is_refused(tmp_path: Path) -> None:
         race(CONFIGS[2], cfg_options=['default_hooks.checkpoint.by_epoch=False'])
 
 
-def test_teachers_of_each_other_are_refused(tmp_path: Path) -> None:
+def test_teachers_of_each_other_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    leave(Path('work_dirs/macrl_tiny-imagenet/epoch_100.pth'))
     configs = []
     for name, other in (('one', 'two'), ('two', 'one')):
         configs.append(tmp_path / f'{name}.py')
@@ -205,8 +221,9 @@ def test_the_table_has_first_and_last_values_the_best_first(tmp_path: Path) -> N
 
 
 def test_two_methods_race_from_the_command_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)
     for name in ('x', 'y'):
         (tmp_path / 'data' / name).mkdir(parents=True)
@@ -214,6 +231,7 @@ def test_two_methods_race_from_the_command_line(
             picture = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
             cv2.imwrite(str(tmp_path / 'data' / name / f'{number}.png'), picture)
     data, out, drawn = str(tmp_path / 'data'), tmp_path / 'race.md', tmp_path / 'race.png'
+    leave(Path('work_dirs/macrl_tiny-imagenet/epoch_100.pth'), b'broken')
     arguments = ['race', str(CONFIGS[0]), str(CONFIGS[2]), '--data-root', data, '--knn', data]
     arguments += ['--epochs', '1', '--work-dir', str(tmp_path / 'race'), '--markdown', str(out)]
     arguments += ['--plot', str(drawn), '--cfg-options', 'train_dataloader.num_workers=0']
@@ -224,11 +242,11 @@ def test_two_methods_race_from_the_command_line(
     assert 'mae_tiny-imagenet.py' in mae
     assert f'model.teachers.mae.checkpoint={tmp_path}/race/mae_tiny-imagenet/epoch_1.pth' in moma
 
-    # MOMA's other teacher is in no race here: its run fails, MAE's table is shown all the same
+    # MOMA's other teacher is broken: its run fails, MAE's table is shown all the same
     assert leaderboard.main(arguments) == 2
     said = capsys.readouterr()
     assert '1 of 2 runs failed: moma_tiny-imagenet' in said.err
-    assert 'model.teachers.moco.checkpoint' in said.out
+    assert 'macrl_tiny-imagenet/epoch_100.pth' in said.out
     assert [line.split(' | ')[0] for line in out.read_text().splitlines()[2:3]] == [
         '| mae_tiny-imagenet'
     ]
