@@ -70,7 +70,13 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     command.add_argument(
         '--subset', nargs='+', type=int, default=[None], metavar='N', help='training pictures [all]'
     )
-    command.add_argument('--arch', help='timm name of the backbone [as in the configs]')
+    command.add_argument(
+        '--arch',
+        nargs='+',
+        default=[],
+        metavar='NAME',
+        help='timm name; one, or one for each CKPT [as in the configs]',
+    )
     command.add_argument(
         '--data-root', nargs='+', default=[], metavar='NAME=DIR', help='e.g. cityscapes=DIR'
     )

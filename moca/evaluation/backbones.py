@@ -24,7 +24,7 @@ from moca.backbone.checkpoint import inspect_checkpoint, load_checkpoint
 from moca.engine.launch import read_config
 from moca.errors import UserError
 from moca.evaluation.labelled import normalise, read_picture
-from moca.transfer.labels import checkpoint_label, random_label
+from moca.transfer.labels import arch_of_each, checkpoint_label, random_label
 
 RANDOM = 'random'
 """What to write instead of a checkpoint for random weights."""
@@ -80,16 +80,13 @@ def load_backbones(
         UserError: A checkpoint or an architecture does not exist, they do not fit, or their
             numbers differ.
     """
-    for values, field in ((archs, 'architectures (--arch)'), (names, 'names (--name)')):
-        if len(values) not in {0, len(checkpoints), 1 if values is archs else 0}:
-            raise UserError(
-                f'{len(values)} {field} for {len(checkpoints)} checkpoints: give one for each'
-                + (', or one for all.' if values is archs else '.')
-            )
-    if len(archs) < 2:
-        archs = list(archs or ['']) * len(checkpoints)
+    if names and len(names) != len(checkpoints):
+        raise UserError(
+            f'{len(names)} names (--name) for {len(checkpoints)} checkpoints: give one for each.'
+        )
+    given = arch_of_each(archs, checkpoints)
     found = []
-    for number, (checkpoint, text) in enumerate(zip(checkpoints, archs, strict=True)):
+    for number, (checkpoint, text) in enumerate(zip(checkpoints, given, strict=True)):
         arch = read_arch(text) if text else _said_arch(checkpoint, branch, trust)
         depth = vit_dimensions(arch).depth
         if not -depth <= block < depth:

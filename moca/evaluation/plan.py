@@ -15,9 +15,15 @@ from moca.backbone.checkpoint import check_checkpoint
 from moca.engine.launch import parse_cfg_options, read_config
 from moca.errors import UserError
 from moca.evaluation.queue import Run
-from moca.transfer.labels import arch_label, checkpoint_label, random_label, run_folder
+from moca.transfer.labels import (
+    arch_label,
+    arch_of_each,
+    checkpoint_label,
+    random_label,
+    run_folder,
+)
 from moca.transfer.overrides import set_arch
-from moca.transfer.record import RECORD, options_of
+from moca.transfer.record import RECORD, file_digest, options_of
 
 RANDOM = 'random'
 """In the place of a checkpoint: random weights."""
@@ -58,7 +64,7 @@ class Plan:
         tasks: names such as ``cityscapes/linear``, or paths of configs.
         seeds: each protocol is repeated with every one.
         subsets: numbers of training pictures; none for all of them.
-        arch: timm name, None for the configs' own.
+        archs: timm names, one for all checkpoints or one for each; none for the configs' own.
         data_roots: folder by the first part of a task's name (``cityscapes``).
         options: further arguments of `tools/train.py`, such as ``--amp``.
         cfg_options: ``KEY=VALUE`` for all of them.
@@ -69,7 +75,7 @@ class Plan:
     tasks: Sequence[str]
     seeds: Sequence[int] = (0,)
     subsets: Sequence[int | None] = (None,)
-    arch: str | None = None
+    archs: Sequence[str] = ()
     data_roots: dict[str, str] = field(default_factory=dict)
     options: Sequence[str] = ()
     cfg_options: Sequence[str] = ()
@@ -82,7 +88,12 @@ def make_jobs(plan: Plan) -> list[Job]:
     Raises:
         UserError: if a task has no config, a checkpoint does not fit, or a data root names no task.
     """
-    configs = {task: task_config(task, plan) for task in plan.tasks}
+    pairs = list(zip(plan.checkpoints, arch_of_each(plan.archs, plan.checkpoints), strict=True))
+    configs = {
+        (task, arch): task_config(task, arch, plan.configs)
+        for task in plan.tasks
+        for arch in dict.fromkeys(arch for _, arch in pairs)
+    }
     stray = set(plan.data_roots) - {task.split('/')[0] for task in plan.tasks}
     if stray:
         raise UserError(
@@ -93,10 +104,10 @@ def make_jobs(plan: Plan) -> list[Job]:
         if not Path(root).is_dir():
             raise UserError(f'--data-root {name}={root}: no such folder.')
     jobs = []
-    for (task, cfg), subset, seed, checkpoint in itertools.product(
-        configs.items(), plan.subsets, plan.seeds, plan.checkpoints
+    for task, subset, seed, (checkpoint, arch) in itertools.product(
+        plan.tasks, plan.subsets, plan.seeds, pairs
     ):
-        jobs.append(_job(task, cfg, checkpoint, seed, subset, plan))
+        jobs.append(_job(task, configs[task, arch], checkpoint, arch, seed, subset, plan))
     _check_folders(jobs)
     return jobs
 
@@ -104,6 +115,7 @@ def make_jobs(plan: Plan) -> list[Job]:
 def _check_folders(jobs: Sequence[Job]) -> None:
     """Two runs in one folder would pass for each other, and so would another file's result."""
     taken: dict[Path, Job] = {}
+    content = {name: _content(name) for name in {job.checkpoint for job in jobs}}
     for job in jobs:
         other = taken.setdefault(job.folder, job)
         if other is not job:
@@ -119,6 +131,12 @@ def _check_folders(jobs: Sequence[Job]) -> None:
                 f'{job.folder} has measured {measured or "random weights"}, not {job.checkpoint}. '
                 'Rename the checkpoint, or move that folder away.'
             )
+        read = (job.record.get('checkpoint') or {}).get('sha256')
+        if read is not None and read != content[job.checkpoint]:
+            raise UserError(
+                f'{job.folder} has measured another file of the name {job.checkpoint}: it has been '
+                'written anew since. Move that folder away.'
+            )
         told = job.record.get('options')
         if job.finished and told is not None and told != job.options:
             raise UserError(
@@ -127,13 +145,17 @@ def _check_folders(jobs: Sequence[Job]) -> None:
             )
 
 
-def task_config(task: str, plan: Plan) -> Config:
-    """The config of a task, with the plan's architecture.
+def _content(checkpoint: str) -> str | None:
+    return None if checkpoint == RANDOM else file_digest(checkpoint)
+
+
+def task_config(task: str, arch: str | None, root: Path) -> Config:
+    """The config of a task, with another architecture if one is given; tasks are below ``root``.
 
     Raises:
         UserError: if there is none, with the names that there are.
     """
-    folders = [plan.configs / kind for kind in ('segmentation', 'detection')]
+    folders = [root / kind for kind in ('segmentation', 'detection')]
     candidates = [Path(task), *(folder / f'{task}.py' for folder in folders)]
     path = next((path for path in candidates if path.is_file()), None)
     if path is None:
@@ -144,14 +166,21 @@ def task_config(task: str, plan: Plan) -> Config:
         )
         raise UserError(f'--tasks {task}: no such protocol. There are {", ".join(known)}.')
     cfg = read_config(path)
-    if plan.arch:
-        set_arch(cfg, plan.arch)
+    if arch:
+        set_arch(cfg, arch)
     return cfg
 
 
-def _job(task: str, cfg: Config, checkpoint: str, seed: int, subset: int | None, plan: Plan) -> Job:
+def _job(
+    task: str,
+    cfg: Config,
+    checkpoint: str,
+    arch: str | None,
+    seed: int,
+    subset: int | None,
+    plan: Plan,
+) -> Job:
     spec = cfg.model.backbone.arch
-    arch = arch_label(spec)
     arguments = [str(cfg.filename), '--seed', str(seed), '--resume']
     if checkpoint == RANDOM:
         measured: dict[str, Any] = {'name': random_label(spec), 'branch': None}
@@ -159,13 +188,13 @@ def _job(task: str, cfg: Config, checkpoint: str, seed: int, subset: int | None,
         info = check_checkpoint(checkpoint, spec, img_size=cfg.model.backbone.get('img_size'))
         measured = {'name': checkpoint_label(checkpoint), 'branch': info.branch}
         arguments += ['--checkpoint', checkpoint]
-    if plan.arch:
-        arguments += ['--arch', plan.arch]
+    if arch:
+        arguments += ['--arch', arch]
     if subset is not None:
         arguments += ['--subset', str(subset)]
     if root := plan.data_roots.get(task.split('/')[0]):
         arguments += ['--data-root', root]
-    folder = run_folder(cfg.protocol.name, measured, arch, seed, subset)
+    folder = run_folder(cfg.protocol.name, measured, arch_label(spec), seed, subset)
     title = f'{task}, {measured["name"]}, seed {seed}'
     if subset is not None:
         title += f', {subset} pictures'

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from moca.backbone.arch import ArchSpec, build_vit, vit_dimensions
+from moca.errors import UserError
 
 
 def checkpoint_label(path: str | Path) -> str:
@@ -22,6 +24,24 @@ def checkpoint_label(path: str | Path) -> str:
     if re.fullmatch(r'(epoch|iter|best_.*)_\d+|latest', path.stem):
         return f'{path.resolve().parent.name}/{path.stem}'
     return path.stem
+
+
+def arch_of_each(archs: Sequence[str], checkpoints: Sequence[str]) -> list[str | None]:
+    """The architecture of each checkpoint, from what ``--arch`` was given.
+
+    Args:
+        archs: One for all or one for each, in their order; none for None.
+        checkpoints: Files, or ``random``.
+
+    Raises:
+        UserError: There are neither one, nor as many, nor none.
+    """
+    if len(archs) > 1 and len(archs) != len(checkpoints):
+        raise UserError(
+            f'{len(archs)} architectures (--arch) for {len(checkpoints)} checkpoints: give one for '
+            'each, or one for all.'
+        )
+    return list(archs) if len(archs) > 1 else [*archs, None][:1] * len(checkpoints)
 
 
 def random_label(arch: ArchSpec) -> str:

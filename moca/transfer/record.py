@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -22,6 +23,9 @@ RECORD = 'run.json'
 
 KINDS = ('bbox', 'segm')
 """What is measured of detectors: boxes and masks."""
+
+# Records have it since they are held against it; what an older one measured is not known.
+_CONTENT = 'checkpoint.sha256'
 
 TEST_FOLDER = 'test'
 """In a run's folder: the logs of tools/test.py, which are no run of their own."""
@@ -122,7 +126,7 @@ def check_earlier_run(cfg: Config, record: dict[str, Any]) -> None:
             continue
         for (field, option), ours in _identity(record).items():
             theirs = _identity(earlier)[field, option]
-            if not earlier or ours == theirs:
+            if not earlier or ours == theirs or (field == _CONTENT and theirs is None):
                 continue
             if resume:
                 raise UserError(
@@ -134,6 +138,12 @@ def check_earlier_run(cfg: Config, record: dict[str, Any]) -> None:
                 f"{path}: another run's results, with {field} {theirs!r} instead of {ours!r}. "
                 'Choose another --work-dir.'
             )
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file's content: a retrained checkpoint has the path of the one before it."""
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def options_of(data_root: str | None, cfg_options: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,6 +173,7 @@ def _identity(record: dict[str, Any]) -> dict[tuple[str, str], Any]:
         ('ema', '--ema'): record.get('ema'),
         ('protocol', 'CONFIG'): record.get('protocol'),
         ('checkpoint.path', '--checkpoint'): path and str(Path(path).resolve()),
+        (_CONTENT, '--checkpoint'): checkpoint.get('sha256'),
         ('checkpoint.branch', '--branch'): checkpoint.get('branch'),
         ('checkpoint.name', '--name'): checkpoint.get('name'),
         ('arch', '--arch'): record.get('arch'),

@@ -34,7 +34,7 @@ from moca.transfer.recipe import (
     warn_of_batch,
     warn_of_schedule,
 )
-from moca.transfer.record import RunRecordHook, check_earlier_run, options_of
+from moca.transfer.record import RunRecordHook, check_earlier_run, file_digest, options_of
 from moca.transfer.subset import set_subset
 
 
@@ -151,7 +151,12 @@ def _prepare_checkpoint(cfg: Config, args: argparse.Namespace) -> dict[str, Any]
     path = weights['checkpoint']
     size = backbone.get('img_size')
     info = check_checkpoint(path, backbone.arch, img_size=size, **options)
-    return {'name': args.name or checkpoint_label(path), 'path': str(path), 'branch': info.branch}
+    return {
+        'name': args.name or checkpoint_label(path),
+        'path': str(path),
+        'branch': info.branch,
+        'sha256': file_digest(path),
+    }
 
 
 def train(cfg: Config, record: dict[str, Any]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -31,7 +32,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def plan(*checkpoints: str, tasks: Sequence[str] = ('driving/linear-bn',), **changes) -> Plan:
-    return Plan(checkpoints, tasks, arch='vit_tiny_patch16', configs=CONFIGS, **changes)
+    changes = {'archs': ['vit_tiny_patch16'], **changes}
+    return Plan(checkpoints, tasks, configs=CONFIGS, **changes)
 
 
 class Pretender:
@@ -135,6 +137,26 @@ def _names() -> tuple[str, str]:
     return 'small', 'random init'
 
 
+def test_checkpoints_of_several_architectures_are_measured_beside_each_other(checkpoint):
+    tiny, small = 'vit_tiny_patch16', 'vit_small_patch16'
+    given = (checkpoint, 'random', 'random')
+    jobs = make_jobs(plan(*given, archs=[tiny, tiny, small]))
+    folders = [
+        'small_vit_tiny_patch16',
+        'random-init_vit_tiny_patch16',
+        'random-init_vit_small_patch16',
+    ]
+    assert [job.folder.name for job in jobs] == [f'{name}_seed0' for name in folders]
+    for job, arch in zip(jobs, (tiny, tiny, small), strict=True):
+        assert job.arguments[job.arguments.index('--arch') + 1] == arch
+    own = make_jobs(plan('random', archs=[]))
+    assert '--arch' not in own[0].arguments
+    with pytest.raises(UserError, match=r'2 architectures \(--arch\) for 3 checkpoints'):
+        make_jobs(plan(*given, archs=[tiny, small]))
+    with pytest.raises(UserError, match=f'{checkpoint}: does not fit'):
+        make_jobs(plan(*given, archs=[small, tiny, tiny]))
+
+
 def test_subsets_are_runs_of_their_own(checkpoint):
     jobs = make_jobs(plan(checkpoint, tasks=('cityscapes/linear',), subsets=(100, 372, None)))
     assert len({job.folder for job in jobs}) == 3
@@ -154,6 +176,14 @@ def test_no_result_is_taken_for_another_files(checkpoint, tmp_path, monkeypatch)
     with pytest.raises(UserError, match=f'has measured {other}, not {checkpoint}'):
         make_jobs(plan(checkpoint))
     record['checkpoint']['path'] = checkpoint
+    (job.folder / 'run.json').write_text(json.dumps(record))
+    assert make_jobs(plan(checkpoint))[0].finished
+    # the same path, but weights of another training
+    record['checkpoint']['sha256'] = hashlib.sha256(b'before').hexdigest()
+    (job.folder / 'run.json').write_text(json.dumps(record))
+    with pytest.raises(UserError, match=f'another file of the name {checkpoint}'):
+        make_jobs(plan(checkpoint))
+    record['checkpoint']['sha256'] = hashlib.sha256(other.read_bytes()).hexdigest()  # equal content
     (job.folder / 'run.json').write_text(json.dumps(record))
     assert make_jobs(plan(checkpoint))[0].finished
 

@@ -15,11 +15,19 @@ from mmengine.config import Config
 
 from moca.errors import UserError
 from moca.evaluation.records import read_runs
-from moca.transfer.record import RunRecordHook, check_earlier_run, kinds_of, percent_metrics
+from moca.transfer.record import (
+    RunRecordHook,
+    check_earlier_run,
+    file_digest,
+    kinds_of,
+    percent_metrics,
+)
 
 RECORD: dict[str, Any] = dict(
     protocol='driving_linear_bn',
-    checkpoint=dict(name='moca/epoch_9', path='/runs/moca/epoch_9.pth', branch='teacher'),
+    checkpoint=dict(
+        name='moca/epoch_9', path='/runs/moca/epoch_9.pth', branch='teacher', sha256='a1'
+    ),
     arch='vit_tiny_patch16',
 )
 
@@ -75,6 +83,7 @@ CHANGES = [
     (lambda r: r.update(protocol='cityscapes_linear'), r'protocol .*driving.*cityscapes_linear'),
     (other_path, r'checkpoint\.path .*epoch_9\.pth.*epoch_10\.pth.*'),
     (lambda r: r['checkpoint'].update(branch='student'), r"branch 'teacher'.*'student'"),
+    (lambda r: r['checkpoint'].update(sha256='f0'), r"checkpoint\.sha256 'a1'.*'f0'"),
     (lambda r: r['checkpoint'].update(name='mine'), r"name 'moca/epoch_9'.*'mine'"),
     (lambda r: r['checkpoint'].update(path=None), r'checkpoint\.path .*None'),
     (lambda r: r.update(subset=dict(images=100, fold=2)), r"subset None.*'fold': 2"),
@@ -117,6 +126,19 @@ def test_results_of_another_run_are_not_replaced(
     check_earlier_run(cfg, RECORD)  # the same once more
     with pytest.raises(UserError, match=f"another run's results.*{message}.*--work-dir"):
         check_earlier_run(cfg, record)
+
+
+def test_a_record_without_the_content_of_its_checkpoint_says_nothing_of_it(tmp_path: Path) -> None:
+    earlier = copy.deepcopy(RECORD)
+    del earlier['checkpoint']['sha256']
+    (tmp_path / 'run.json').write_text(json.dumps(dict(earlier, status='finished')))
+    check_earlier_run(Config(dict(work_dir=str(tmp_path), resume=True)), RECORD)
+
+
+def test_the_digest_is_sha_256(tmp_path: Path) -> None:
+    (tmp_path / 'a').write_bytes(b'abc')  # FIPS 180-2, appendix B.1
+    digest = 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
+    assert file_digest(tmp_path / 'a') == digest
 
 
 def test_an_unreadable_record_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from pathlib import Path
 from types import SimpleNamespace
@@ -86,7 +87,8 @@ class TestWeightsOfTheConfig:
         config = write_config(tmp_path / 'a.py', init_cfg=init)
         cfg, record = prepare(config, driving)
         assert cfg.model.backbone.init_cfg == init
-        named = dict(name='moca/epoch_3', path=str(weights), branch='student')
+        content = hashlib.sha256(weights.read_bytes()).hexdigest()
+        named = dict(name='moca/epoch_3', path=str(weights), branch='student', sha256=content)
         assert record['checkpoint'] == named
         assert prepare(config, driving, '--name', 'x')[1]['checkpoint'] == dict(named, name='x')
         with pytest.raises(UserError, match='give --checkpoint as well'):

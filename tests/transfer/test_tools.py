@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -91,7 +92,10 @@ def test_probe_is_trained_resumed_and_tested(
     assert record['status'] == 'finished'
     assert (record['protocol'], record['task']) == ('driving_linear_bn', 'segmentation')
     assert record['checkpoint'] == dict(
-        name='pretrained/epoch_3', path=str(checkpoint), branch='encoder'
+        name='pretrained/epoch_3',
+        path=str(checkpoint),
+        branch='encoder',
+        sha256=hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
     )
     assert (record['arch'], record['seed']) == ('vit_tiny_patch16', 7)
     assert (record['train_images'], record['val_images'], record['iterations']) == (4, 2, 2)
