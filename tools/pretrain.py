@@ -19,6 +19,7 @@ from moca.engine.launch import (
     main_guard,
     merge_options,
 )
+from moca.engine.resumed import warn_of_changes
 from moca.evaluation.feature_pictures import picture_features
 from moca.evaluation.pretraining import pretraining_config
 from moca.pretrain.data import check_data_root
@@ -92,6 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
     cfg = configure(parse_args(arguments))
     # now, before the log begins with the whole config
     check_data_root(cfg.train_dataloader.dataset.data_root)
+    warn_of_changes(cfg)
     runner_of(cfg).train()
 
 

@@ -111,6 +111,8 @@ def test_probe_is_trained_resumed_and_tested(
     assert read_record(tmp_path) == record
 
     assert train.main([*arguments, '--seed', '7', '--resume', *probe_options(3)]) == 0
+    said = capsys.readouterr().out
+    assert 'other settings, which now change: train_cfg.max_iters: 2 -> 3. ' in said
     resumed = read_record(tmp_path)
     assert resumed['iterations'] == 3
     assert resumed['seconds'] > record['seconds']
