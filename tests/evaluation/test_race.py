@@ -80,14 +80,17 @@ def leave(file: Path, content: bytes = b'') -> None:
     file.write_bytes(content)
 
 
-def test_the_demo_configs_can_race(tmp_path: Path) -> None:
-    configs = [REPOSITORY / f'configs/demo/pretrain_{name}.py' for name in METHODS]
+@pytest.mark.parametrize(
+    'names', ['demo/pretrain_{}', 'pretrain/{}_tiny-imagenet', 'pretrain/{}_cifar']
+)
+def test_all_five_configs_of_a_size_can_race(names: str, tmp_path: Path) -> None:
+    configs = [REPOSITORY / f'configs/{names.format(method)}.py' for method in METHODS]
     options = ['train_dataloader.dataset.data_root=x']
     race = make_race(RacePlan(configs, folder=tmp_path, cfg_options=options))
-    (moma,) = (each for each in race if each.title == 'pretrain_moma')
-    assert moma.teachers == tuple(
-        each.checkpoint for each in race if each.title in ('pretrain_macrl', 'pretrain_mae')
-    )
+    files = {each.title: each.checkpoint for each in race}
+    moma, macrl, mae = (Path(names.format(name)).name for name in ('moma', 'macrl', 'mae'))
+    (teachers,) = (each.teachers for each in race if each.title == moma)
+    assert set(teachers) == {files[macrl], files[mae]}
 
 
 def test_unequal_terms_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,41 @@
+"""MOMA on 32-pixel pictures: CIFAR-10 or CIFAR-100 as a folder of PNGs, ViT-Tiny/4.
+
+Source: pretrain/moma_both-to-random.py with choices of ours, marked below; no published score of
+this encoder.
+Command:
+    python tools/pretrain.py configs/pretrain/moma_cifar.py --amp \\
+        --data-root data/cifar10/train --knn data/cifar10/train --knn-val data/cifar10/test \\
+        --cfg-options model.teachers.moco.checkpoint=FILE model.teachers.mae.checkpoint=FILE
+Cost: 400 epochs of 50,000 pictures are 39,000 steps of 512.
+"""
+
+_base_ = ['./moma_tiny-imagenet.py']
+
+batch_size = 512  # choice
+
+model = dict(
+    backbone=dict(arch='vit_tiny_patch4', img_size=32),
+    # any two runs at this size, such as of moca_ or macrl_ and of mae_cifar.py
+    teachers=dict(
+        moco=dict(arch='vit_tiny_patch4', checkpoint='work_dirs/macrl_cifar/epoch_400.pth'),
+        mae=dict(arch='vit_tiny_patch4', checkpoint='work_dirs/mae_cifar/epoch_400.pth'),
+    ),
+)
+train_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=8,
+    dataset=dict(data_root='data/cifar10/train', views=dict(size=32)),
+)
+train_cfg = dict(max_epochs=400)
+auto_scale_lr = dict(base_batch_size=batch_size)
+custom_hooks = [
+    dict(
+        type='PretrainSchedule',
+        base_lr=1.5e-4,  # x 512 / 256 = 3e-4, the recipe's rate
+        warmup_epochs=20,
+        stretch=1.0,
+        momentum=None,
+    ),
+    dict(type='CorruptPictures', max_share=0.01),
+]
+default_hooks = dict(logger=dict(interval=50))
