@@ -120,20 +120,15 @@ def add_queue_arguments(command: argparse.ArgumentParser, tool: str) -> None:
     command.add_argument('--dry-run', action='store_true', help='only print what would run')
 
 
-def common_options(args: argparse.Namespace) -> list[str]:
-    """The arguments of `add_queue_arguments` that runs get, but for ``--cfg-options``."""
-    accumulate = ['--accumulate', args.accumulate] if args.accumulate else []
-    return [*(['--amp'] if args.amp else []), *accumulate]
-
-
 def plan_of(args: argparse.Namespace) -> Plan:
     """What the command line asks to measure."""
     roots = dict(root.partition('=')[::2] for root in args.data_root)
     if not all(roots.values()):
         raise UserError(f'--data-root {" ".join(args.data_root)}: give NAME=DIR for each.')
+    accumulate = ['--accumulate', args.accumulate] if args.accumulate else []
     return Plan(
         *(args.checkpoint, args.tasks, args.seeds, args.subset, args.arch, roots),
-        options=common_options(args),
+        options=[*(['--amp'] if args.amp else []), *accumulate],
         cfg_options=args.cfg_options,
     )
 
@@ -158,7 +153,8 @@ def race(args: argparse.Namespace) -> None:
         *(args.configs, args.data_root, args.knn, args.knn_val, args.epochs, args.seed),
         folder=args.work_dir,
         cfg_options=args.cfg_options,
-        options=common_options(args),
+        amp=args.amp,
+        accumulate=args.accumulate,
     )
     check_outputs(args)
     racers = make_race(plan)

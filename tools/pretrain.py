@@ -91,8 +91,9 @@ def configure(args: argparse.Namespace) -> Config:
 def main(arguments: list[str] | None = None) -> None:
     """Pre-train as the command line says."""
     cfg = configure(parse_args(arguments))
-    # now, before the log begins with the whole config
-    check_data_root(cfg.train_dataloader.dataset.data_root)
+    pictures = cfg.train_dataloader.dataset
+    if pictures.type == 'UnlabelledPictures':  # now, before the log begins with the whole config
+        check_data_root(pictures.data_root)
     warn_of_changes(cfg)
     runner_of(cfg).train()
 

@@ -59,10 +59,10 @@ def build_vit(arch: ArchSpec, **overrides: Any) -> VisionTransformer:
         UserError: The name or a dimension is unknown, or the model is no plain ViT.
     """
     if isinstance(arch, str):
-        short, _, heads = arch.partition(_HEADS)
+        short, other, heads = arch.partition(_HEADS)
         name, patch = _timm_name(short)
         settings = {**_TOKENS_ONLY, **({'patch_size': patch} if patch else {}), **overrides}
-        if heads:
+        if other:
             settings['num_heads'] = _number_of_heads(arch, name, heads)
         try:
             model = timm.create_model(name, pretrained=False, **settings)

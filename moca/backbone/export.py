@@ -156,7 +156,7 @@ def noted_arch(content: Mapping[str, Any], encoder: Encoder) -> ArchSpec | None:
         arch = json.loads(noted) if noted and noted.startswith('{') else noted
         if arch:
             vit_dimensions(arch)
-    except (UserError, ValueError, TypeError):  # other tools' names, such as moca_vit_base_patch16
+    except Exception:  # another tool's name, such as moca_vit_base_patch16, or its dimensions
         return None
     return arch or None
 

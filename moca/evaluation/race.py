@@ -10,6 +10,10 @@ from typing import Any
 
 from mmengine.config import Config
 
+from moca.backbone import vit_dimensions
+from moca.engine.accumulate import set_accumulation
+from moca.engine.amp import enable_amp, gpu_has_bfloat16
+from moca.engine.config_check import check_config
 from moca.engine.launch import merge_options, parse_cfg_options, read_config
 from moca.errors import UserError
 from moca.evaluation.knn import read_pair
@@ -27,11 +31,22 @@ _EQUAL = (
     'train_dataloader.batch_size',
     'optim_wrapper.accumulative_counts',
     'train_dataloader.dataset.data_root',
+    'train_dataloader.dataset.limit',
     'model.backbone.arch',
     'model.backbone.img_size',
+    'randomness.seed',
 )
 # What an earlier run in the folder must have had to be gone on with, or to pass for this one.
-_SAME = (*_EQUAL, 'model', 'randomness.seed', 'custom_hooks')
+_SAME = (
+    *_EQUAL,
+    'train_dataloader.dataset',
+    'model',
+    'optim_wrapper.type',
+    'optim_wrapper.optimizer',
+    'optim_wrapper.paramwise_cfg',
+    'optim_wrapper.clip_grad',
+    'custom_hooks',
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +92,7 @@ class RacePlan:
         seed: of all random numbers; the configs' own if None.
         folder: work dirs are made in it, each named after its config.
         cfg_options: ``KEY=VALUE`` for all of them.
-        options: further arguments of `tools/pretrain.py`, such as ``--amp``.
+        amp, accumulate: as `tools/pretrain.py` takes them.
     """
 
     configs: Sequence[Path]
@@ -88,7 +103,8 @@ class RacePlan:
     seed: int | None = None
     folder: Path = Path('work_dirs/race')
     cfg_options: Sequence[str] = ()
-    options: Sequence[str] = ()
+    amp: bool = False
+    accumulate: str | None = None
 
 
 def make_race(plan: RacePlan) -> list[Racer]:
@@ -113,7 +129,7 @@ def make_race(plan: RacePlan) -> list[Racer]:
     graph: dict[str, list[str]] = {}
     for name, cfg in configs.items():
         graph[name] = _set_teachers(cfg, configs, plan)
-        _check_folder(plan.folder / name, cfg)
+        _check_folder(plan.folder / name, cfg, plan)
     try:
         order = list(graphlib.TopologicalSorter(graph).static_order())
     except graphlib.CycleError as error:
@@ -132,6 +148,12 @@ def _config(path: Path, plan: RacePlan) -> Config:
         seed=plan.seed,
     )
     merge_options(cfg, parse_cfg_options(plan.cfg_options))
+    check_config(cfg, source=str(path))
+    vit_dimensions(cfg.model.backbone.arch)
+    if plan.amp or gpu_has_bfloat16():  # as the run does
+        enable_amp(cfg)
+    if plan.accumulate and plan.accumulate.isdecimal():  # of auto only the run itself knows
+        set_accumulation(cfg, plan.accumulate)
     if not (cfg.get('default_hooks') or {}).get('checkpoint', {}).get('by_epoch', True):
         raise UserError(
             f'{path}: default_hooks.checkpoint.by_epoch=False. A race looks for epoch_N.pth; leave '
@@ -157,6 +179,7 @@ def _check_equal(configs: dict[str, Config]) -> None:
             option = {
                 'train_cfg.max_epochs': '--epochs N',
                 'train_dataloader.dataset.data_root': '--data-root DIR',
+                'randomness.seed': '--seed N',
             }.get(field, f'--cfg-options {field}=VALUE')
             raise UserError(f'{field} is {found}: no race on equal terms. Give {option}.')
 
@@ -186,18 +209,19 @@ def _checkpoint(cfg: Config, plan: RacePlan) -> Path:
     return plan.folder / Path(cfg.filename).stem / f'epoch_{cfg.train_cfg.max_epochs}.pth'
 
 
-def _check_folder(folder: Path, cfg: Config) -> None:
+def _check_folder(folder: Path, cfg: Config, plan: RacePlan) -> None:
     """Another run's steps would be neither that run nor this one, nor its result this one's."""
     dumped = folder / Path(cfg.filename).name
     if not dumped.is_file():
         return
     earlier = read_config(dumped)
     for field in _SAME:
+        if field == 'optim_wrapper.accumulative_counts' and plan.accumulate == 'auto':
+            continue
         found, wanted = _at(earlier, field), _at(cfg, field)
         if found != wanted:
-            values = (
-                f'{found}, not {wanted}' if field in (*_EQUAL, 'randomness.seed') else 'another'
-            )
+            plain = not isinstance(found or wanted, dict | list)
+            values = f'{found}, not {wanted}' if plain else 'another'
             raise UserError(
                 f'{folder} has a run whose {field} is {values}. Give another --work-dir, or the '
                 'arguments of that run.'
@@ -220,10 +244,14 @@ def _racer(cfg: Config, plan: RacePlan) -> Racer:
     taught = [f'model.teachers.{key}.checkpoint={t.checkpoint}' for key, t in teachers.items()]
     if settings := [*plan.cfg_options, *taught]:
         arguments += ['--cfg-options', *settings]
+    if plan.amp:
+        arguments += ['--amp']
+    if plan.accumulate:
+        arguments += ['--accumulate', plan.accumulate]
     return Racer(
         title=name,
         folder=plan.folder / name,
-        arguments=(*arguments, *plan.options),
+        arguments=tuple(arguments),
         checkpoint=_checkpoint(cfg, plan),
         watched=plan.knn is not None,
         teachers=tuple(Path(teacher.checkpoint) for teacher in teachers.values()),

@@ -213,7 +213,7 @@ class KeyBank(nn.Module):
         self.pointer.zero_()
 
     def check_batch(self, images: int, pictures: int | None = None) -> None:
-        """Refuse a step whose keys do not divide the bank, and a bank as large as the data set.
+        """Refuse a step whose keys do not divide the bank, and a bank too large for the data set.
 
         Args:
             images: In a step, over all processes.
@@ -223,12 +223,18 @@ class KeyBank(nn.Module):
             UserError: Naming both numbers.
         """
         size = len(self.keys)
-        if pictures is not None and size >= pictures:
-            # a quarter of them is our choice: one query in 32 then meets its picture's last key
+        if pictures is not None and size > pictures // 2:
+            # With a quarter of them one query in 32 meets the last key of its own picture, with
+            # half of them one in 8. Both limits are our choices.
+            fits = max(pictures // 4 // images, 1) * images
             raise UserError(
-                f'model.bank_size={size}, but there are {pictures} pictures: each of them would '
-                'meet its own earlier keys and be taught to differ from them. Give '
-                f'model.bank_size={max(1, pictures // 4 // images) * images} or less.'
+                f'model.bank_size={size} for {pictures} pictures: many of them would meet their '
+                'own earlier keys in the bank and be taught to differ from them. Give '
+                + (
+                    f'model.bank_size={fits}.'
+                    if fits <= pictures // 2
+                    else 'more pictures, or a smaller train_dataloader.batch_size and bank.'
+                )
             )
         if size % images:
             raise UserError(

@@ -42,6 +42,7 @@ def test_another_number_of_heads() -> None:
         (dict(arch='vit_base_patch0'), 'patches of 0 pixels'),
         (dict(arch='vit_small_patch16_heads7'), '_headsN .* divides its width, 384'),
         (dict(arch='vit_small_patch16_headsx'), '_headsN'),
+        (dict(arch='vit_small_patch16_heads'), '_headsN'),
         (dict(arch='vit_small_patch16_heads0'), '_headsN'),
         (dict(arch='resnet50'), 'resnet50.*not a plain ViT'),
         (dict(arch='deit_tiny_distilled_patch16_224'), 'distilled.*not a plain ViT'),

@@ -87,7 +87,17 @@ def test_a_run_says_its_architecture_and_so_does_what_is_exported_of_it(
     assert '(says the run)' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('noted', ['moca_vit_base_patch16', '{', '{"depth": "x"}', '{"a": 1}'])
+@pytest.mark.parametrize(
+    'noted',
+    [
+        'moca_vit_base_patch16',
+        '{',
+        '{"depth": "x"}',
+        '{"a": 1}',
+        '{"num_heads": 0}',
+        '{"num_heads": 7}',
+    ],
+)
 def test_what_another_tool_calls_an_architecture_is_not_taken_for_one(
     noted: str, tmp_path: Path
 ) -> None:

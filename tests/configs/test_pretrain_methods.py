@@ -61,7 +61,7 @@ def test_a_method_is_watched_exported_and_drawn_like_moca(
         (
             'macrl_tiny-imagenet',
             {'model.bank_size': 64},
-            r'model\.bank_size=64, but there are \d+ pic',
+            r'model\.bank_size=64 for 10 pictures.*bank_size=4\.',
         ),
         ('mae_tiny-imagenet', {'train_dataloader.dataset.views.size': 32}, 'views of 32 x 32'),
         ('mae_tiny-imagenet', {'model.mask_ratio': 0.99}, r'model\.mask_ratio=0\.99 leaves none'),

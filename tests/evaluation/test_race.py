@@ -132,6 +132,10 @@ def test_what_cannot_run_is_refused(tmp_path: Path) -> None:
         race(CONFIGS[2], data_root='absent')
     with pytest.raises(UserError, match=r'linear\.py: no config of pre-training'):
         race(REPOSITORY / 'configs/segmentation/cityscapes/linear.py')
+    with pytest.raises(UserError, match="Did you mean 'mask_ratio'"):
+        race(CONFIGS[2], cfg_options=['model.mask_rato=.5'])
+    with pytest.raises(UserError, match='is no timm ViT'):
+        race(CONFIGS[2], cfg_options=['model.backbone.arch=vit_tny_patch8'])
     with pytest.raises(UserError, match='by_epoch=False'):
         race(CONFIGS[2], cfg_options=['default_hooks.checkpoint.by_epoch=False'])
 
@@ -160,6 +164,10 @@ def test_teachers_of_each_other_are_refused(
         (dict(cfg_options=['train_dataloader.batch_size=8']), r'batch_size is 32, not 8'),
         (dict(cfg_options=['model.mask_ratio=.5']), 'whose model is another'),
         (dict(knn='more'), 'custom_hooks is another'),
+        (dict(cfg_options=['train_dataloader.dataset.limit=9']), r'limit is None, not 9'),
+        (dict(cfg_options=['optim_wrapper.optimizer.weight_decay=.3']), 'optimizer is another'),
+        (dict(accumulate='4'), r'accumulative_counts is 2, not 4'),
+        (dict(amp=False), r'optim_wrapper\.type is .*, not OptimWrapper'),
     ],
 )
 def test_another_run_in_the_folder_is_refused(
@@ -171,13 +179,16 @@ def test_another_run_in_the_folder_is_refused(
             (tmp_path / name / label).mkdir(parents=True)
             for number in range(10):
                 cv2.imwrite(f'{name}/{label}/{number}.png', np.zeros((32, 32, 3), np.uint8))
-    given: dict[str, Any] = dict(epochs=7, seed=3, knn='labelled')
+    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    given: dict[str, Any] = dict(epochs=7, seed=3, knn='labelled', amp=True, accumulate='2')
     (race,) = make_race(RacePlan([CONFIGS[2]], **given))
     # what a run leaves first
-    cfg = pretrain.configure(pretrain.parse_args([*race.arguments, '--amp']))
+    cfg = pretrain.configure(pretrain.parse_args(list(race.arguments)))
     race.folder.mkdir(parents=True)
     cfg.dump(race.folder / CONFIGS[2].name)
     assert make_race(RacePlan([CONFIGS[2]], **given)) == [race]
+    auto = {**given, 'accumulate': 'auto'}  # as many parts as the run finds that it needs
+    make_race(RacePlan([CONFIGS[2]], **auto))
     with pytest.raises(UserError, match=message):
         make_race(RacePlan([CONFIGS[2]], **{**given, **change}))
 

@@ -101,7 +101,7 @@ def can_picture() -> int:
 def macrl_picture() -> int:
     views = sum(encoder(seen) + decoder(1 + seen, 4 - seen) for seen in (1, 2))
     key = encoder(2) + projector(256)
-    bank = 2 * 4096 * 256  # whose keys get no gradient
+    bank = 2 * 512 * 256  # whose keys get no gradient
     return 3 * (views + projector(256)) - 2 * EMBED + key + 2 * bank
 
 
