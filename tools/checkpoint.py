@@ -44,7 +44,14 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         'which is the whole run, or with --branch one encoder',
     )
     write.add_argument('--force', action='store_true', help='write over a file that exists')
-    return parser.parse_args(arguments)
+    args, rest = parser.parse_known_args(arguments)
+    # argparse takes no TARGET behind the options, since it may be left out
+    behind = args.command == 'export' and args.target is None and len(rest) == 1
+    if behind and not rest[0].startswith('-'):
+        args.target, rest = rest[0], []
+    if rest:
+        commands.choices[args.command].error(f'unrecognized arguments: {" ".join(rest)}')
+    return args
 
 
 def checkpoint_file(path: str) -> Path:
@@ -78,7 +85,7 @@ def rows(info: CheckpointInfo) -> dict[str, str]:
         'registers': str(info.num_registers),
         'LayerScale': 'yes' if info.layer_scale else 'no',
         'parameters': f'{info.num_parameters / 1e6:.2f} M',
-        'beside the encoder': ', '.join(info.ignored[:6]) or 'nothing',
+        'not loaded': ', '.join(info.ignored[:6]) or 'nothing',
         **{f'note: {name}': note for name, note in info.notes.items()},
     }
 

@@ -155,6 +155,7 @@ def race(args: argparse.Namespace) -> None:
         cfg_options=args.cfg_options,
         amp=args.amp,
         accumulate=args.accumulate,
+        launcher=args.launcher,
     )
     check_outputs(args)
     racers = make_race(plan)

@@ -11,7 +11,6 @@ from mmengine.logging import print_log
 from mmengine.registry import WEIGHT_INITIALIZERS
 
 from moca.backbone.arch import ArchSpec
-from moca.backbone.export import noted_arch
 from moca.backbone.files import find_encoder
 from moca.backbone.fit import fit_state
 from moca.backbone.info import CheckpointInfo, describe
@@ -24,13 +23,8 @@ def inspect_checkpoint(
     path: str | Path, branch: str | None = None, trust: bool = False
 ) -> CheckpointInfo:
     """Describe the encoder in a checkpoint file; raises as :func:`read_file` does."""
-    content = read_file(path, trust)
-    encoder = find_encoder(content, path, branch)
-    return replace(
-        describe(path, encoder),
-        arch=noted_arch(content, encoder),
-        fitting=tuple(fitting_archs(encoder)),
-    )
+    encoder = find_encoder(read_file(path, trust), path, branch)
+    return replace(describe(path, encoder), fitting=tuple(fitting_archs(encoder)))
 
 
 def load_checkpoint(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,13 +10,12 @@ from typing import Any
 import torch
 from safetensors.torch import save as safetensors_bytes
 
-from moca.backbone.arch import ArchSpec, vit_dimensions
-from moca.backbone.files import NOTES_VERSION, Encoder, find_encoder
+from moca.backbone.files import Encoder, find_encoder
 from moca.backbone.info import CheckpointInfo, describe
 from moca.backbone.names import timm_names
+from moca.backbone.notes import NOTES_VERSION, run_notes
 from moca.backbone.read import read_file
 from moca.engine.checkpoints import write_atomically
-from moca.engine.config_text import read_literals
 from moca.errors import UserError
 
 
@@ -131,53 +128,7 @@ def export_notes(
         ``arch``, ``step``, ``epoch``. A file that was itself exported passes its own notes on.
     """
     path = Path(source).absolute()
-    notes = {'source': f'{path.parent.name}/{path.name}', **_run_notes(content)}
+    notes = {'source': f'{path.parent.name}/{path.name}', **run_notes(content)}
     if encoder is not None:
         notes |= {'family': encoder.family, 'branch': encoder.branch, **encoder.notes}
     return {**notes, 'notes_version': NOTES_VERSION}
-
-
-def run_config(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of the mmengine run that wrote a checkpoint; empty where there is none."""
-    meta = content.get('meta')
-    text = meta.get('cfg') if isinstance(meta, Mapping) else None
-    return read_literals(text) if isinstance(text, str) else {}
-
-
-def noted_arch(content: Mapping[str, Any], encoder: Encoder) -> ArchSpec | None:
-    """The architecture of the run that wrote a file, of an exported one as well; None if unsaid.
-
-    Args:
-        content: What :func:`moca.backbone.read.read_file` returned.
-        encoder: The one found in it.
-    """
-    noted = {**_run_notes(content), **encoder.notes}.get('arch')
-    try:
-        arch = json.loads(noted) if noted and noted.startswith('{') else noted
-        if arch:
-            vit_dimensions(arch)
-    except Exception:  # another tool's name, such as moca_vit_base_patch16, or its dimensions
-        return None
-    return arch or None
-
-
-def _run_notes(content: Mapping[str, Any]) -> dict[str, str]:
-    """Method, architecture and age, from a run's config or from a released file's arguments."""
-    notes: dict[str, Any] = {}
-    model = run_config(content).get('model')
-    if isinstance(model, dict):
-        backbone = model.get('backbone')
-        notes['method'] = model.get('type')
-        notes['arch'] = backbone.get('arch') if isinstance(backbone, dict) else None
-        notes['step'] = content['meta'].get('iter')
-        notes['epoch'] = content['meta'].get('epoch')
-    elif isinstance(content.get('args'), argparse.Namespace):
-        arguments = vars(content['args'])
-        notes['arch'] = arguments.get('model', arguments.get('arch'))
-        if isinstance(content.get('epoch'), int):
-            notes['epoch'] = content['epoch'] + 1  # the released code counts from 0
-    return {
-        key: value if isinstance(value, str) else json.dumps(value)
-        for key, value in notes.items()
-        if isinstance(value, str | int | dict)
-    }

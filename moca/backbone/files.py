@@ -9,15 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
+from moca.backbone.arch import ArchSpec
+from moca.backbone.notes import exported_notes, noted_arch
 from moca.errors import UserError
 
 StateDict = dict[str, Tensor]
 
 # Wrappers that prefix every key.
 _WRAPPERS = ('module.', '_orig_mod.')
-
-# Of the notes that an exported file carries in its `meta`; their presence tells such a file.
-NOTES_VERSION = '1'
 
 # The first component of the keys that belong to a ViT trunk.
 TRUNK = ('cls_token', 'pos_embed', 'reg_token', 'patch_embed', 'norm_pre', 'blocks', 'norm')
@@ -82,6 +81,7 @@ class Encoder:
         state: Trunk tensors under timm-like names.
         ignored: Keys of the same branch that are no part of a trunk (heads, decoders).
         notes: What :mod:`moca.backbone.export` wrote into the file about its origin.
+        arch: The architecture of the run that wrote the file, if that is said.
     """
 
     family: str
@@ -90,6 +90,7 @@ class Encoder:
     state: StateDict
     ignored: tuple[str, ...]
     notes: Mapping[str, str] = field(default_factory=dict)
+    arch: ArchSpec | None = None
 
 
 def find_encoder(content: Mapping[str, Any], path: str | Path, branch: str | None) -> Encoder:
@@ -130,7 +131,8 @@ def find_encoder(content: Mapping[str, Any], path: str | Path, branch: str | Non
         }
         trunk = {k: v for k, v in inside.items() if k.split('.')[0] in TRUNK + _TRUNK_SYNONYMS}
         ignored = tuple(key for key in inside if key not in trunk)
-        return Encoder(family.name, chosen, tuple(found), trunk, ignored, _notes(content))
+        notes, arch = exported_notes(content), noted_arch(content)
+        return Encoder(family.name, chosen, tuple(found), trunk, ignored, notes, arch)
     keys = [f'{name}.{key}'.lstrip('.') for name, state in states.items() for key in state]
     raise UserError(
         f'{path}: no plain ViT in it: no key ends in patch_embed.proj.weight under a prefix of '
@@ -149,10 +151,3 @@ def tensors(entry: Mapping[str, Any]) -> StateDict:
                 name = name.split('.', 1)[1]
             state[name] = value
     return state
-
-
-def _notes(content: Mapping[str, Any]) -> dict[str, str]:
-    meta = content.get('meta')
-    if not isinstance(meta, Mapping) or 'notes_version' not in meta:
-        return {}
-    return {key: value for key, value in meta.items() if isinstance(value, str)}

@@ -51,9 +51,8 @@ def fit_state(
     heads = known_heads(encoder)
     if heads is not None and model.num_heads != heads:
         raise CheckpointMismatch(
-            f'{info.path}: {encoder.family} of width {model.embed_dims} has {heads} heads, the '
-            f'backbone {model.num_heads}. Its weights would load and mean nothing. '
-            + _remedy(encoder)
+            f'{info.path}: {info} and {heads} heads; the backbone has {model.num_heads}. The '
+            'weights would load and mean nothing. ' + _remedy(encoder)
         )
     for key, value in state.items():
         if not torch.isfinite(value).all():
@@ -67,7 +66,8 @@ def fit_state(
 
 
 def _remedy(encoder: Encoder) -> str:
-    names = [f'--arch {name}' for name in fitting_archs(encoder)]
+    said = [encoder.arch] if isinstance(encoder.arch, str) else fitting_archs(encoder)
+    names = [f'--arch {name}' for name in said]
     return (
         f'Choose the architecture of the file ({" or ".join(names) or "--arch"}), or another file '
         'or branch.'

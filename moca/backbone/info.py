@@ -82,4 +82,5 @@ def describe(path: str | Path, encoder: Encoder) -> CheckpointInfo:
         num_parameters=sum(value.numel() for value in state.values()),
         ignored=encoder.ignored,
         notes=encoder.notes,
+        arch=encoder.arch,
     )

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import torch
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
-from moca.backbone.arch import build_vit
+from moca.backbone.arch import build_vit, vit_dimensions
 from moca.backbone.files import Encoder, StateDict
 from moca.backbone.windows import REL_POS
 from moca.errors import UserError
@@ -25,8 +25,8 @@ _FORMS = (
     'vit_{size}_patch{patch}_reg4_dinov2',
     'deit3_{size}_patch{patch}',
 )
-# A file's shapes do not tell the number of heads. All of these families have timm's number but for
-# MoCo-v3's ViT-S (arXiv 2104.02057, section 6): 12 of 32 channels.
+# A file's shapes do not tell the number of heads. All known families have timm's number but for
+# MoCo-v3, whose ViT-S has 12 of 32 channels (its released code).
 _OTHER_HEADS = {('MoCo-v3', 384): 12}
 
 
@@ -52,8 +52,12 @@ def timm_names(encoder: Encoder) -> StateDict:
 
 
 def known_heads(encoder: Encoder) -> int | None:
-    """The number of heads, where the family's differs from timm's for that width; else None."""
-    return _OTHER_HEADS.get((encoder.family, encoder.state['patch_embed.proj.weight'].shape[0]))
+    """The number of heads, where the file's run or its family tells it; else None."""
+    width = encoder.state['patch_embed.proj.weight'].shape[0]
+    if encoder.arch is not None:
+        said = vit_dimensions(encoder.arch)
+        return said.num_heads if said.embed_dim == width else None
+    return _OTHER_HEADS.get((encoder.notes.get('family', encoder.family), width))
 
 
 def fitting_archs(encoder: Encoder) -> list[str]:
@@ -64,13 +68,14 @@ def fitting_archs(encoder: Encoder) -> list[str]:
     heads = known_heads(encoder)
     found = []
     for form in _FORMS if width in _SIZES else ():
-        name = form.format(size=_SIZES[width], patch=patch) + (f'_heads{heads}' if heads else '')
+        name = form.format(size=_SIZES[width], patch=patch)
         model = _on_paper(name)
         if model is None:
             continue
         theirs = {k: v.shape for k, v in model.state_dict().items() if k != 'pos_embed'}
         if theirs == shapes:
-            found.append(name)
+            other = heads is not None and heads != model.blocks[0].attn.num_heads
+            found.append(f'{name}_heads{heads}' if other else name)
     return found
 
 

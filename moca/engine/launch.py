@@ -198,7 +198,7 @@ def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
             return 2
         except KeyboardInterrupt:
             print(
-                'Interrupted. A run goes on from its last checkpoint with --resume.',
+                'Interrupted. With --resume a run goes on from its last checkpoint, if it has one.',
                 file=sys.stderr,
             )
             return 130

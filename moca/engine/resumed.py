@@ -72,4 +72,4 @@ def _leaves(node: Any, name: str = '') -> Iterator[tuple[str, Any]]:
 
 def _short(value: Any) -> str:
     text = 'absent' if value is _ABSENT else repr(value)
-    return text if len(text) <= 40 else f'{text[:37]}...'
+    return text if len(text) <= 60 else f'{text[:20]}...{text[-37:]}'  # paths differ at their ends

@@ -6,47 +6,23 @@ import graphlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 
 from moca.backbone import vit_dimensions
-from moca.engine.accumulate import set_accumulation
 from moca.engine.amp import enable_amp, gpu_has_bfloat16
 from moca.engine.config_check import check_config
-from moca.engine.launch import merge_options, parse_cfg_options, read_config
+from moca.engine.launch import merge_options, parse_cfg_options
 from moca.errors import UserError
 from moca.evaluation.knn import read_pair
 from moca.evaluation.pieces import read_curves
 from moca.evaluation.pretraining import pretraining_config
 from moca.evaluation.queue import Run
+from moca.evaluation.race_terms import check_equal, check_folder
 from moca.pretrain.data import check_data_root
 
 KNN = 'knn/'
 """How the curves of the k-NN monitor begin."""
-
-# What a race must not differ in.
-_EQUAL = (
-    'train_cfg.max_epochs',
-    'train_dataloader.batch_size',
-    'optim_wrapper.accumulative_counts',
-    'train_dataloader.dataset.data_root',
-    'train_dataloader.dataset.limit',
-    'model.backbone.arch',
-    'model.backbone.img_size',
-    'randomness.seed',
-)
-# What an earlier run in the folder must have had to be gone on with, or to pass for this one.
-_SAME = (
-    *_EQUAL,
-    'train_dataloader.dataset',
-    'model',
-    'optim_wrapper.type',
-    'optim_wrapper.optimizer',
-    'optim_wrapper.paramwise_cfg',
-    'optim_wrapper.clip_grad',
-    'custom_hooks',
-)
 
 
 @dataclass(frozen=True)
@@ -55,11 +31,13 @@ class Racer(Run):
 
     Attributes:
         checkpoint: what it leaves at its end.
+        epochs: its length.
         watched: whether its k-NN accuracy is measured.
         teachers: files that it distils from.
     """
 
     checkpoint: Path
+    epochs: int
     watched: bool
     teachers: tuple[Path, ...] = ()
 
@@ -72,12 +50,9 @@ class Racer(Run):
             curves = read_curves(self.folder)
         except UserError:
             return False
-        if 'loss' not in curves:
-            return False
-        last = curves['loss'][0][-1]
-        return not self.watched or any(
-            steps[-1] >= last for name, (steps, _) in curves.items() if name.startswith(KNN)
-        )
+        # which the monitor logs beside each accuracy
+        _, epochs = curves.get('epoch', ((), (-1,)))
+        return not self.watched or bool(epochs[-1] >= self.epochs)
 
 
 @dataclass(frozen=True)
@@ -92,7 +67,7 @@ class RacePlan:
         seed: of all random numbers; the configs' own if None.
         folder: work dirs are made in it, each named after its config.
         cfg_options: ``KEY=VALUE`` for all of them.
-        amp, accumulate: as `tools/pretrain.py` takes them.
+        amp, accumulate, launcher: as `tools/pretrain.py` takes them.
     """
 
     configs: Sequence[Path]
@@ -105,6 +80,7 @@ class RacePlan:
     cfg_options: Sequence[str] = ()
     amp: bool = False
     accumulate: str | None = None
+    launcher: str = 'none'
 
 
 def make_race(plan: RacePlan) -> list[Racer]:
@@ -125,16 +101,22 @@ def make_race(plan: RacePlan) -> list[Racer]:
     configs = {path.stem: _config(path, plan) for path in plan.configs}
     if len(configs) < len(plan.configs):
         raise UserError('Two configs of a race have the same file name, and so one work dir.')
-    _check_equal(configs)
+    check_equal(configs)
+    # what a run finds out where it runs
+    unknown = ['optim_wrapper.accumulative_counts'] if plan.accumulate == 'auto' else []
+    if plan.launcher == 'slurm' and not plan.amp:
+        unknown.append('optim_wrapper.type')
     graph: dict[str, list[str]] = {}
     for name, cfg in configs.items():
         graph[name] = _set_teachers(cfg, configs, plan)
-        _check_folder(plan.folder / name, cfg, plan)
+        check_folder(plan.folder / name, cfg, unknown)
     try:
         order = list(graphlib.TopologicalSorter(graph).static_order())
     except graphlib.CycleError as error:
         raise UserError(f'{" and ".join(error.args[1][1:])} are teachers of each other.') from error
-    return [_racer(configs[name], plan) for name in order]
+    racers = [_racer(configs[name], plan) for name in order]
+    _check_teachers(racers)
+    return racers
 
 
 def _config(path: Path, plan: RacePlan) -> Config:
@@ -153,35 +135,13 @@ def _config(path: Path, plan: RacePlan) -> Config:
     if plan.amp or gpu_has_bfloat16():  # as the run does
         enable_amp(cfg)
     if plan.accumulate and plan.accumulate.isdecimal():  # of auto only the run itself knows
-        set_accumulation(cfg, plan.accumulate)
+        cfg.optim_wrapper.accumulative_counts = int(plan.accumulate)
     if not (cfg.get('default_hooks') or {}).get('checkpoint', {}).get('by_epoch', True):
         raise UserError(
             f'{path}: default_hooks.checkpoint.by_epoch=False. A race looks for epoch_N.pth; leave '
             'it as it is.'
         )
     return cfg
-
-
-def _at(cfg: Config, field: str) -> Any:
-    """The value of a dotted field, None if it is not there; plain dicts and lists."""
-    value: Any = cfg.to_dict()
-    for key in field.split('.'):
-        value = (value or {}).get(key)
-    return value
-
-
-def _check_equal(configs: dict[str, Config]) -> None:
-    for field in _EQUAL:
-        values = {name: _at(cfg, field) for name, cfg in configs.items()}
-        first = next(iter(values.values()))
-        if any(value != first for value in values.values()):
-            found = ', '.join(f'{value} in {name}' for name, value in values.items())
-            option = {
-                'train_cfg.max_epochs': '--epochs N',
-                'train_dataloader.dataset.data_root': '--data-root DIR',
-                'randomness.seed': '--seed N',
-            }.get(field, f'--cfg-options {field}=VALUE')
-            raise UserError(f'{field} is {found}: no race on equal terms. Give {option}.')
 
 
 def _set_teachers(cfg: Config, configs: dict[str, Config], plan: RacePlan) -> list[str]:
@@ -209,23 +169,19 @@ def _checkpoint(cfg: Config, plan: RacePlan) -> Path:
     return plan.folder / Path(cfg.filename).stem / f'epoch_{cfg.train_cfg.max_epochs}.pth'
 
 
-def _check_folder(folder: Path, cfg: Config, plan: RacePlan) -> None:
-    """Another run's steps would be neither that run nor this one, nor its result this one's."""
-    dumped = folder / Path(cfg.filename).name
-    if not dumped.is_file():
-        return
-    earlier = read_config(dumped)
-    for field in _SAME:
-        if field == 'optim_wrapper.accumulative_counts' and plan.accumulate == 'auto':
-            continue
-        found, wanted = _at(earlier, field), _at(cfg, field)
-        if found != wanted:
-            plain = not isinstance(found or wanted, dict | list)
-            values = f'{found}, not {wanted}' if plain else 'another'
-            raise UserError(
-                f'{folder} has a run whose {field} is {values}. Give another --work-dir, or the '
-                'arguments of that run.'
-            )
+def _check_teachers(racers: Sequence[Racer]) -> None:
+    """A student that is there already cannot have learnt from a teacher that is yet to come."""
+    for racer in racers:
+        for other in racers:
+            if (
+                other.checkpoint in racer.teachers
+                and not other.finished
+                and racer.checkpoint.is_file()
+            ):
+                raise UserError(
+                    f'{racer.folder} has learnt from an earlier {other.title}, which is to be '
+                    f'trained anew. Move {racer.folder} away, or bring {other.folder} back.'
+                )
 
 
 def _racer(cfg: Config, plan: RacePlan) -> Racer:
@@ -253,6 +209,7 @@ def _racer(cfg: Config, plan: RacePlan) -> Racer:
         folder=plan.folder / name,
         arguments=tuple(arguments),
         checkpoint=_checkpoint(cfg, plan),
+        epochs=cfg.train_cfg.max_epochs,
         watched=plan.knn is not None,
         teachers=tuple(Path(teacher.checkpoint) for teacher in teachers.values()),
     )

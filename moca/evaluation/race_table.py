@@ -26,8 +26,8 @@ class Standing:
     Attributes:
         name: of its config.
         steps: of the optimiser.
-        seconds: a step, the median of what was logged.
-        loss: of the first and the last line of the log, each a mean over a few steps.
+        seconds: a step, the median of what was logged; None of a run too short for a line.
+        loss: of the first and the last line of the log, each a mean over a few steps; likewise.
         knn: top-1 accuracy in percent by the name of the curve (``top1_k10``): of random weights
             and at the end; empty if it was not measured.
         teachers: files that it distilled from.
@@ -35,8 +35,8 @@ class Standing:
 
     name: str
     steps: int
-    seconds: float
-    loss: Span
+    seconds: float | None
+    loss: Span | None
     knn: dict[str, Span]
     teachers: tuple[Path, ...] = ()
 
@@ -56,8 +56,9 @@ def _standing(racer: Racer) -> Standing:
         for name, curve in sorted(curves.items())
         if name.startswith(KNN)
     }
-    seconds = statistics.median(curves['time'][1])
-    return Standing(racer.title, steps, seconds, _span(curves['loss']), knn, racer.teachers)
+    seconds = statistics.median(curves['time'][1]) if 'time' in curves else None
+    loss = _span(curves['loss']) if 'loss' in curves else None
+    return Standing(racer.title, steps, seconds, loss, knn, racer.teachers)
 
 
 def _span(curve: Curve) -> Span:
@@ -73,8 +74,8 @@ def _lines(standings: Sequence[Standing]) -> list[list[str]]:
             [
                 standing.name,
                 f'{standing.steps:,}',
-                f'{standing.seconds:.2f}',
-                '{:.3g} → {:.3g}'.format(*standing.loss),
+                '–' if standing.seconds is None else f'{standing.seconds:.2f}',
+                '–' if standing.loss is None else '{:.3g} → {:.3g}'.format(*standing.loss),
                 *(_accuracy(standing.knn.get(name)) for name in names),
             ]
         )

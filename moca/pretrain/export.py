@@ -14,13 +14,13 @@ from moca.backbone.export import (
     check_target,
     choose_encoder,
     export_notes,
-    run_config,
     torch_bytes,
     write_encoder,
     write_file,
 )
 from moca.backbone.files import tensors
 from moca.backbone.info import describe
+from moca.backbone.notes import run_config
 from moca.backbone.read import read_file
 from moca.errors import UserError
 from moca.pretrain.moca import MOCAPretrain

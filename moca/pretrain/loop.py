@@ -72,10 +72,10 @@ class ExactEpochLoop(EpochBasedTrainLoop):
         inside = 0 <= self._iter - self._epoch * self.steps <= self.steps
         if before != self.steps or not inside:
             raise UserError(
-                f'resume: the checkpoint is at iteration {self._iter} of epoch {self._epoch + 1} '
-                f'of {before} steps, but here an epoch has {self.steps} steps. Resume with the '
-                'data set, batch size and number of processes of the run, or start a new one with '
-                '--work-dir.'
+                f'resume: the checkpoint was written after step {self._iter}, in epoch '
+                f'{self._epoch + 1} of a run whose epochs have {before} steps; here they have '
+                f'{self.steps}. Resume with the data set, batch size and number of processes of '
+                'that run, or start a new one with --work-dir.'
             )
         hub.update_info('steps_per_epoch', self.steps)
         # Of the first process: `diff_rank_seed` gives each its own, the order must be common.

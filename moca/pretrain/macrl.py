@@ -79,8 +79,11 @@ class MACRLPretrain(PixelMethod):
         data_preprocessor: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(backbone, decoder, norm_pix, data_preprocessor, with_teacher=True)
-        if len(mask_ratio) != 2:
-            raise UserError(f'model.mask_ratio={tuple(mask_ratio)}: give one for each view.')
+        if not isinstance(mask_ratio, Sequence) or len(mask_ratio) != 2:
+            raise UserError(
+                f'model.mask_ratio={mask_ratio}: give one for the strong view and one for the weak '
+                'one, such as (.75, .5).'
+            )
         self.visible = [partly_visible(self.num_patches, ratio) for ratio in mask_ratio]
         self.projector, self.teacher_projector = (
             build_projector(self.student.embed_dims, projector, hidden_dim=4096, out_dim=256)

@@ -212,6 +212,10 @@ class MOMAPretrain(PretrainMethod):
 
 
 def _check_file(path: str, field: str) -> None:
+    if Path(path).is_dir():
+        raise UserError(
+            f'{field}: {path} is a folder. Name a checkpoint in it, such as epoch_N.pth.'
+        )
     if not Path(path).is_file():
         raise UserError(f'{field}: {path} is no file. Give one: --cfg-options {field}=FILE')
 

@@ -117,6 +117,8 @@ class PretrainSchedule(Hook):
         method = self._model(runner)
         method.seed = runner.train_dataloader.sampler.seed
         loop = runner.train_loop
+        if loop.max_epochs < 1:
+            raise UserError(f'train_cfg.max_epochs={loop.max_epochs}: give at least 1.')
         self.steps: int = loop.max_iters
         per_epoch = loop.max_iters / loop.max_epochs
         batch = pictures_per_step(runner)

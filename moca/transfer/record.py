@@ -173,7 +173,7 @@ def _identity(record: dict[str, Any]) -> dict[tuple[str, str], Any]:
         ('ema', '--ema'): record.get('ema'),
         ('protocol', 'CONFIG'): record.get('protocol'),
         ('checkpoint.path', '--checkpoint'): path and str(Path(path).resolve()),
-        (_CONTENT, '--checkpoint'): checkpoint.get('sha256'),
+        (_CONTENT, 'file of --checkpoint'): checkpoint.get('sha256'),
         ('checkpoint.branch', '--branch'): checkpoint.get('branch'),
         ('checkpoint.name', '--name'): checkpoint.get('name'),
         ('arch', '--arch'): record.get('arch'),

@@ -55,11 +55,16 @@ def test_the_heads_of_moco_v3_are_not_those_of_timm(tmp_path: Path) -> None:
     path = save(families.moco_v3(reference, reference), tmp_path / 'moco.pth')
     assert inspect_checkpoint(path).fitting == ('vit_small_patch8_heads12',)
     for load in (check_checkpoint, lambda file, arch: load_checkpoint(PlainViT(arch), file)):
-        with pytest.raises(CheckpointMismatch, match=r'has 12 heads, the backbone 6.*_heads12'):
+        with pytest.raises(CheckpointMismatch, match=r'12 heads; the backbone has 6.*_heads12'):
             load(path, 'vit_small_patch8')
-    model = PlainViT('vit_small_patch8_heads12', img_size=32)
-    load_checkpoint(model, path)
-    assert_same_model(model, reference)
+    exported = tmp_path / 'exported.safetensors'
+    assert checkpoint.main(['export', str(path), str(exported)]) == 0
+    with pytest.raises(CheckpointMismatch, match=r'12 heads; the backbone has 6'):
+        check_checkpoint(exported, 'vit_small_patch8')
+    for file in (path, exported):
+        model = PlainViT('vit_small_patch8_heads12', img_size=32)
+        load_checkpoint(model, file)
+        assert_same_model(model, reference)
     # and nobody else's files are asked for 12
     other = timm_vit(dict(**SMALL, num_heads=6))
     plain = save(families.dino(other, other), tmp_path / 'dino.pth')
@@ -83,6 +88,9 @@ def test_a_run_says_its_architecture_and_so_does_what_is_exported_of_it(
         assert inspect_checkpoint(path).arch == arch
         (backbone,) = load_backbones([str(path)], [])
         assert_same_model(backbone.model, reference)
+        others = {**dict(patch_size=8, embed_dim=192, depth=12), **(arch if arch == TINY else {})}
+        with pytest.raises(CheckpointMismatch, match=r'heads; the backbone has 1\.'):
+            check_checkpoint(path, {**others, 'num_heads': 1})
     assert checkpoint.main(['inspect', str(run)]) == 0
     assert '(says the run)' in capsys.readouterr().out
 
@@ -104,3 +112,27 @@ def test_what_another_tool_calls_an_architecture_is_not_taken_for_one(
     notes = {'notes_version': '1', 'arch': noted}
     path = save({'model': timm_vit(TINY).state_dict(), 'meta': notes}, tmp_path / 'a.pth')
     assert inspect_checkpoint(path).arch is None
+
+
+@pytest.mark.parametrize(
+    ('behind', 'written'),
+    [(['--to', 'timm', 'b.pth'], 'b.pth'), (['b.safetensors', '--force'], 'b.safetensors')],
+)
+def test_the_file_to_export_to_may_stand_anywhere(
+    behind: list[str], written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(timm_vit(TINY).state_dict(), tmp_path / 'a.pth')
+    assert checkpoint.main(['export', 'a.pth', *behind]) == 0
+    assert inspect_checkpoint(written).depth == 3
+
+
+@pytest.mark.parametrize('words', [['--to', 'timm', '--frce'], ['b.pth', 'c.pth'], ['b', '--x']])
+def test_words_that_nothing_reads_are_errors(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        checkpoint.main(['export', 'a.pth', *words])
+    said = capsys.readouterr().err
+    assert f'unrecognized arguments: {words[-1]}' in said
+    assert 'export' in said.splitlines()[0]  # its own usage

@@ -64,6 +64,7 @@ def test_a_method_is_watched_exported_and_drawn_like_moca(
             r'model\.bank_size=64 for 10 pictures.*bank_size=4\.',
         ),
         ('mae_tiny-imagenet', {'train_dataloader.dataset.views.size': 32}, 'views of 32 x 32'),
+        ('mae_tiny-imagenet', {'train_cfg.max_epochs': 0}, r'train_cfg\.max_epochs=0: give'),
         ('mae_tiny-imagenet', {'model.mask_ratio': 0.99}, r'model\.mask_ratio=0\.99 leaves none'),
         (
             'moma_tiny-imagenet',

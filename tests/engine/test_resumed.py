@@ -29,7 +29,7 @@ EARLIER: dict[str, Any] = dict(
                                                       'model.arch.x: absent -> 1']),
         ({'hooks.1.type': 'C'}, ["hooks.1.type: 'B' -> 'C'"]),
         (dict(hooks=[dict(type='A', interval=1)]), ["hooks.1.type: 'B' -> absent"]),
-        (dict(note='x' * 50), [f"note: absent -> '{'x' * 36}..."]),
+        (dict(note='x' * 70 + 'y'), [f"note: absent -> '{'x' * 19}...{'x' * 35}y'"]),
     ],
 )  # fmt: skip
 def test_every_difference_has_its_field(change: dict[str, Any], expected: list[str]) -> None:

@@ -1,9 +1,7 @@
-"""A race: equal terms, teachers first, only what is missing runs, the table as logged."""
+"""A race: equal terms, teachers first, only what is missing runs."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +12,12 @@ from mmengine.config import Config
 
 from moca.errors import UserError
 from moca.evaluation.race import RacePlan, Racer, make_race
-from moca.evaluation.race_table import race_markdown, read_standings
 from tests.configs.helpers import REPOSITORY
+from tests.evaluation.raced import ran
 from tools import leaderboard, pretrain
 
 METHODS = ('moma', 'can', 'mae', 'macrl', 'moca')
 CONFIGS = [REPOSITORY / f'configs/pretrain/{name}_tiny-imagenet.py' for name in METHODS]
-
-
-def ran(folder: Path, first: float, last: float, accuracies: list[float], steps: int = 40) -> None:
-    """Leave what a run of some steps leaves, with a k-NN accuracy in equal distances."""
-    logs = folder / '20260101_000000' / 'vis_data'
-    logs.mkdir(parents=True)
-    rows = [dict(loss=first, time=0.5, step=10), dict(loss=last, time=0.7, step=steps)]
-    between = steps / max(1, len(accuracies) - 1)
-    rows += [
-        {'knn/top1_k10': value, 'knn/top1_k20': value + 1, 'step': round(number * between)}
-        for number, value in enumerate(accuracies)
-    ]
-    (logs / 'scalars.json').write_text('\n'.join(map(json.dumps, rows)))
-    (folder / 'epoch_2.pth').write_bytes(b'')
-
-
-def racer(folder: Path, name: str, watched: bool = True) -> Racer:
-    return Racer(name, folder / name, (), folder / name / 'epoch_2.pth', watched)
 
 
 def test_teachers_come_first_and_hand_over_their_last_checkpoint(tmp_path: Path) -> None:
@@ -159,15 +139,18 @@ def test_teachers_of_each_other_are_refused(
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (dict(epochs=9), r'train_cfg\.max_epochs is 7, not 9.*--work-dir'),
-        (dict(seed=4), r'randomness\.seed is 3, not 4'),
-        (dict(cfg_options=['train_dataloader.batch_size=8']), r'batch_size is 32, not 8'),
-        (dict(cfg_options=['model.mask_ratio=.5']), 'whose model is another'),
-        (dict(knn='more'), 'custom_hooks is another'),
-        (dict(cfg_options=['train_dataloader.dataset.limit=9']), r'limit is None, not 9'),
-        (dict(cfg_options=['optim_wrapper.optimizer.weight_decay=.3']), 'optimizer is another'),
-        (dict(accumulate='4'), r'accumulative_counts is 2, not 4'),
-        (dict(amp=False), r'optim_wrapper\.type is .*, not OptimWrapper'),
+        (dict(epochs=9), r'train_cfg\.max_epochs: 7 -> 9.*--work-dir'),
+        (dict(seed=4), r'randomness\.seed: 3 -> 4'),
+        (dict(cfg_options=['train_dataloader.batch_size=8']), r'batch_size: 32 -> 8'),
+        (dict(cfg_options=['model.mask_ratio=.5']), r'model\.mask_ratio: 0\.75 -> 0\.5'),
+        (dict(knn='more'), r'custom_hooks\.2\.bank: .*labelled.* -> .*more'),
+        (dict(cfg_options=['train_dataloader.dataset.limit=9']), 'limit: None -> 9'),
+        (
+            dict(cfg_options=['optim_wrapper.optimizer.weight_decay=.3']),
+            r'optimizer\.weight_decay: 0\.05 -> 0\.3',
+        ),
+        (dict(accumulate='4'), 'accumulative_counts: 2 -> 4'),
+        (dict(amp=False), r'optim_wrapper\.type: .* -> .OptimWrapper'),
     ],
 )
 def test_another_run_in_the_folder_is_refused(
@@ -187,51 +170,32 @@ def test_another_run_in_the_folder_is_refused(
     race.folder.mkdir(parents=True)
     cfg.dump(race.folder / CONFIGS[2].name)
     assert make_race(RacePlan([CONFIGS[2]], **given)) == [race]
+    elsewhere = {
+        **given,
+        'folder': race.folder.parent.absolute(),
+        'knn': str(Path('labelled').absolute()),
+    }
+    make_race(RacePlan([CONFIGS[2]], **elsewhere))  # the same by other names
     auto = {**given, 'accumulate': 'auto'}  # as many parts as the run finds that it needs
     make_race(RacePlan([CONFIGS[2]], **auto))
+    # a node with a GPU may have chosen the precision
+    make_race(RacePlan([CONFIGS[2]], **{**given, 'amp': False, 'launcher': 'slurm'}))
     with pytest.raises(UserError, match=message):
         make_race(RacePlan([CONFIGS[2]], **{**given, **change}))
 
 
-def test_finished_is_what_has_a_checkpoint_and_its_last_accuracy(tmp_path: Path) -> None:
-    assert not racer(tmp_path, 'absent').finished
-    ran(tmp_path / 'whole', 9, 3, [5, 20])
-    assert racer(tmp_path, 'whole').finished
-    ran(tmp_path / 'blind', 9, 3, [])
-    assert not racer(tmp_path, 'blind').finished
-    assert racer(tmp_path, 'blind', watched=False).finished
-    ran(tmp_path / 'killed', 9, 3, [5])  # between its last step and the accuracy
-    assert not racer(tmp_path, 'killed').finished
-    ran(tmp_path / 'silent', 9, 3, [5, 20])
-    (log,) = tmp_path.glob('silent/*/vis_data/scalars.json')
-    log.write_text('\n'.join(line for line in log.read_text().split('\n') if 'loss' not in line))
-    assert not racer(tmp_path, 'silent').finished
+def test_a_student_is_not_kept_when_its_teacher_is_trained_anew(tmp_path: Path) -> None:
+    def race() -> list[Racer]:
+        return make_race(RacePlan(CONFIGS, epochs=2, folder=tmp_path))
 
-
-def test_the_table_has_first_and_last_values_the_best_first(tmp_path: Path) -> None:
-    ran(tmp_path / 'a', 9, 3, [5.0, 31.0, 20.0])
-    ran(tmp_path / 'b', 0.5, 0.25, [6.0, 25.0])
-    standings = read_standings([racer(tmp_path, name) for name in ('a', 'b', 'absent')])
-    first, _, b, a, *rest = race_markdown(standings, 500).splitlines()
-    assert first == '| method | steps | s/step | loss | k-NN top1_k10, % | k-NN top1_k20, % |'
-    assert b == '| b | 40 | 0.60 | 0.5 → 0.25 | 6.0 → 25.0 | 7.0 → 26.0 |'
-    assert a == '| a | 40 | 0.60 | 9 → 3 | 5.0 → 20.0 | 6.0 → 21.0 |'
-    # sqrt(.26 * .74 / 500) = 1.96 %
-    assert 'up to 2.0 points' in '\n'.join(rest)
-    assert 'points' not in race_markdown(read_standings([racer(tmp_path, 'a')]), None)
-
-    ran(tmp_path / 'good', 9, 3, [5.0, 89.0])
-    ran(tmp_path / 'half', 9, 3, [5.0, 49.0])
-    ran(tmp_path / 'unwatched', 9, 3, [])
-    others = [racer(tmp_path, name, name != 'unwatched') for name in ('unwatched', 'half', 'good')]
-    taught = replace(others[1], teachers=(Path('x/y/epoch_3.pth'), Path('z.pth')))
-    said = race_markdown(read_standings([others[0], taught, others[2]]), 500)
-    assert [line.split(' | ')[0] for line in said.splitlines()[2:5]] == [
-        *('| good', '| half', '| unwatched')
-    ]
-    assert '| – | – |' in said
-    assert 'up to 2.2 points' in said  # sqrt(.5 * .5 / 500)
-    assert 'half learns from y/epoch_3.pth and z.pth' in said
+    for each in race():
+        ran(each.folder, 9, 3, [])
+    assert all(each.finished for each in race())
+    (tmp_path / 'mae_tiny-imagenet/epoch_2.pth').unlink()
+    with pytest.raises(UserError, match=r'moma_.* has learnt from an earlier mae_.*Move'):
+        race()
+    (tmp_path / 'moma_tiny-imagenet/epoch_2.pth').unlink()
+    assert [each.finished for each in race()].count(False) == 2
 
 
 def test_two_methods_race_from_the_command_line(

@@ -171,7 +171,7 @@ def test_other_steps_per_epoch_are_refused(
 ) -> None:
     checkpoint = uninterrupted[0] / f'iter_{step}.pth'
     runner, recorder = build(folder, tmp_path, checkpoint, batch_size=8)
-    with pytest.raises(UserError, match=rf'iteration {step} of epoch.*epoch has 2 steps'):
+    with pytest.raises(UserError, match=rf'after step {step}, in epoch.* here they have 2\.'):
         runner.train()
     assert not recorder.batches
 

@@ -88,7 +88,8 @@ def test_teacher_and_its_projector_move_before_they_are_used():
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        (dict(mask_ratio=(0.75,)), r'model\.mask_ratio=\(0\.75,\): give one for each view'),
+        (dict(mask_ratio=(0.75,)), r'model\.mask_ratio=\(0\.75,\): give one for the strong view'),
+        (dict(mask_ratio=0.75), r'model\.mask_ratio=0\.75: give one for the strong view'),
         (dict(mask_ratio=(0.99, 0.5)), r'model\.mask_ratio=0\.99 leaves none'),
         (dict(mask_ratio=(0.75, 0.0)), r'model\.mask_ratio=0\.0 hides none'),
         (dict(temperature=-1.0), r'model\.temperature=-1'),
