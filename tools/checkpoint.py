@@ -65,9 +65,12 @@ def checkpoint_file(path: str) -> Path:
 
 
 def architecture(info: CheckpointInfo) -> str:
-    """What to give for ``--arch``: what the run says, or else what the tensors fit."""
-    if info.arch is not None:
+    """What the run says, or else what the tensors fit: a name for ``--arch``, or dimensions."""
+    if isinstance(info.arch, str):
         return f'{info.arch} (says the run)'
+    if info.arch is not None:
+        dimensions = ', '.join(f'{key}={value!r}' for key, value in info.arch.items())
+        return f'dict({dimensions}) (says the run)'
     return f'{" or ".join(info.fitting)} (by its tensors)' if info.fitting else 'no name fits'
 
 

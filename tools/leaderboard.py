@@ -27,7 +27,7 @@ from moca.evaluation.leaderboard import build_leaderboard
 from moca.evaluation.plan import Plan, make_jobs
 from moca.evaluation.queue import Run, launcher, run_jobs
 from moca.evaluation.race import RacePlan, make_race
-from moca.evaluation.race_table import race_markdown, read_standings, show_race
+from moca.evaluation.race_table import check_steps, race_markdown, read_standings, show_race
 from moca.evaluation.records import read_runs
 
 
@@ -172,6 +172,7 @@ def race(args: argparse.Namespace) -> None:
 
             curves_sheet([racer.folder for racer in racers if racer.finished], args.plot)
     complain(failed, len(racers))
+    check_steps(standings)
 
 
 def work(runs: Sequence[Run], tool: str, args: argparse.Namespace, console: Console) -> list[Run]:

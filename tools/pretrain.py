@@ -19,7 +19,6 @@ from moca.engine.launch import (
     main_guard,
     merge_options,
 )
-from moca.engine.resumed import warn_of_changes
 from moca.evaluation.feature_pictures import picture_features
 from moca.evaluation.pretraining import pretraining_config
 from moca.pretrain.data import check_data_root
@@ -94,7 +93,6 @@ def main(arguments: list[str] | None = None) -> None:
     pictures = cfg.train_dataloader.dataset
     if pictures.type == 'UnlabelledPictures':  # now, before the log begins with the whole config
         check_data_root(pictures.data_root)
-    warn_of_changes(cfg)
     runner_of(cfg).train()
 
 

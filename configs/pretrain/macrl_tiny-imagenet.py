@@ -5,7 +5,7 @@ Command:
     python tools/pretrain.py configs/pretrain/macrl_tiny-imagenet.py --amp \\
         --data-root data/tiny-imagenet-200/train --knn data/tiny-imagenet-200/train
 Cost: 100 epochs of N pictures are 3 N steps of 32, as moca_tiny-imagenet.py; made for a few
-thousand pictures.
+thousand pictures. For the 100,000 of the whole data set add --cfg-options model.bank_size=4096.
 """
 
 _base_ = ['./macrl.py']
@@ -19,7 +19,7 @@ model = dict(
     # choice: 4096 would hold three times as many weights as the encoder
     projector=dict(hidden_dim=1024, out_dim=256),
     # choice: a quarter of two thousand pictures. A bank as large as the data set holds keys of the
-    # very picture that asks, as something it is not; a larger set may take 4096
+    # very picture that asks, as something it is not
     bank_size=512,
 )
 # choice: blur of up to 1 pixel; more would wipe out a 64-pixel picture

@@ -17,8 +17,8 @@ model = dict(
     type='MOMAPretrain',
     backbone=dict(type='PlainViT', arch='vit_base_patch16', img_size=224),
     teachers=dict(
-        # MoCo-v3's ViT-S has 12 heads: arch=dict(patch_size=16, embed_dim=384, depth=12,
-        # num_heads=12). The file's student is the encoder that its authors evaluate.
+        # MoCo-v3's ViT-S is arch='vit_small_patch16_heads12'. The student in such a file is the
+        # encoder that its authors evaluate.
         moco=dict(arch='vit_base_patch16', checkpoint='checkpoints/moco_v3_vit-b-300ep.pth.tar'),
         mae=dict(arch='vit_base_patch16', checkpoint='checkpoints/mae_pretrain_vit_base.pth'),
     ),

@@ -9,9 +9,13 @@ from typing import Any
 
 from moca.backbone.arch import ArchSpec, vit_dimensions
 from moca.engine.config_text import read_literals
+from moca.errors import UserError
 
 # Of the notes that an exported file carries in its `meta`; their presence tells such a file.
 NOTES_VERSION = '1'
+
+OWN_FAMILIES = ('moca run', 'downstream run')
+"""What checkpoints of this suite are called in `moca.backbone.files.FAMILIES`."""
 
 
 def run_config(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,12 +60,19 @@ def exported_notes(content: Mapping[str, Any]) -> dict[str, str]:
 
 
 def noted_arch(content: Mapping[str, Any]) -> ArchSpec | None:
-    """The architecture of the run that wrote a file, of an exported one as well; None if unsaid."""
-    noted = {**run_notes(content), **exported_notes(content)}.get('arch')
+    """The architecture of the run of ours that wrote a file or that it is exported from, or None.
+
+    Other tools' names for theirs may mean another network than timm's of that name.
+    """
+    exported = exported_notes(content)
+    if exported.get('family') in OWN_FAMILIES:
+        noted = exported.get('arch')
+    else:
+        noted = run_notes(content).get('arch') if run_config(content) else None
     try:
         arch = json.loads(noted) if noted and noted.startswith('{') else noted
         if arch:
             vit_dimensions(arch)
-    except Exception:  # another tool's name, such as moca_vit_base_patch16, or its dimensions
-        return None
+    except (UserError, ValueError, TypeError, AssertionError, ArithmeticError, RuntimeError):
+        return None  # dimensions of no ViT
     return arch or None

@@ -51,12 +51,7 @@ def set_accumulation(cfg: Config, accumulate: str) -> None:
         UserError: It is neither; or the recipe's batch is unknown or no multiple of what all
             processes hold at a time.
     """
-    if accumulate == 'auto':
-        count = _parts_of_recipe(cfg)
-    elif accumulate.isdecimal() and int(accumulate) > 0:
-        count = int(accumulate)
-    else:
-        raise UserError(f'--accumulate {accumulate}: give auto or a whole number from 1 up.')
+    count = number_of_parts(accumulate) or _parts_of_recipe(cfg)
     cfg.optim_wrapper.accumulative_counts = count
     if cfg.train_cfg.get('type') == 'IterBasedTrainLoop':
         cfg.train_cfg.type = 'AccumulatingIterLoop'
@@ -65,6 +60,19 @@ def set_accumulation(cfg: Config, accumulate: str) -> None:
         f'--accumulate: a step takes {count} x {batch} pictures of {_world_size(cfg)} processes.',
         'current',
     )
+
+
+def number_of_parts(accumulate: str) -> int | None:
+    """What ``--accumulate`` says; None for ``auto``.
+
+    Raises:
+        UserError: It is neither ``auto`` nor a whole number above 0.
+    """
+    if accumulate == 'auto':
+        return None
+    if accumulate.isdecimal() and int(accumulate) > 0:
+        return int(accumulate)
+    raise UserError(f'--accumulate {accumulate}: give auto or a whole number from 1 up.')
 
 
 def _parts_of_recipe(cfg: Config) -> int:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
-
-from mmengine.config import Config
-from mmengine.logging import print_log
 
 from moca.engine.config_text import read_literals
 
@@ -18,29 +13,24 @@ _SHOWN = 6  # changes in the message
 _ABSENT = object()
 
 
-def warn_of_changes(cfg: Config) -> None:
-    """Log the fields in which a run to be resumed differs from the config in its work dir.
+def warn_of_changes(runner: Any, checkpoint: Mapping[str, Any]) -> None:
+    """Log the fields in which a run that is resumed differs from what its checkpoint says.
 
     Longer training, another rate or other data may be meant; but a short trial in the same folder
     would be gone on with as well.
 
     Args:
-        cfg: Of the run to be started, with ``resume`` and ``load_from``.
+        runner: mmengine's, with the config of the run that goes on.
+        checkpoint: As it was loaded; ``meta.cfg`` is the text of the config that wrote it.
     """
-    if not (cfg.get('resume') and cfg.get('load_from')):
-        return
-    dumped = Path(cfg.load_from).parent / Path(cfg.filename).name
-    if not dumped.is_file():
-        return
-    changes = changed_fields(read_literals(dumped.read_text()), cfg.to_dict())
+    text = (checkpoint.get('meta') or {}).get('cfg')
+    changes = changed_fields(read_literals(text), runner.cfg.to_dict()) if text else []
     if changes:
         more = f' and {len(changes) - _SHOWN} more' if len(changes) > _SHOWN else ''
-        print_log(
-            f'{cfg.load_from} was written under other settings, which now change: '
+        runner.logger.warning(
+            'The checkpoint to go on from was written under other settings, which now change: '
             f'{", ".join(changes[:_SHOWN])}{more}. Where that is not meant, give those of that '
-            'run, or another --work-dir.',
-            'current',
-            logging.WARNING,
+            'run, or another --work-dir.'
         )
 
 

@@ -13,6 +13,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from moca.engine.accumulate import pictures_per_step
+from moca.engine.resumed import warn_of_changes
 from moca.errors import UserError
 
 
@@ -48,6 +49,11 @@ class WatchTraining(RuntimeInfoHook):
             wrapper.clip_func = self._keeping_norm(wrapper.clip_func)
         self._images = pictures_per_step(runner)
         self._since = time.perf_counter()
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Say what a run that is resumed does otherwise from now on."""
+        if runner._resume:
+            warn_of_changes(runner, checkpoint)
 
     def before_train_epoch(self, runner: Any) -> None:
         """Start the clock."""

@@ -111,6 +111,8 @@ def _run(job: Run, launch: Launch, console: Console, poll: float) -> str | None:
         raise
     if code == 0 and job.finished:
         return None
-    lines = [line for line in tail(log, 8_000).splitlines() if line.strip()]
-    said = next((line for line in reversed(lines) if re.search(r'\w*[Ee]rror\b', line)), '')
+    # torchrun writes a block of its own for each process, the reason stands before them
+    lines = [line for line in reversed(tail(log, 64_000).splitlines()) if line.strip()]
+    ours = (line for line in lines if line.startswith('error: '))
+    said = next(ours, '') or next((x for x in lines if re.search(r'\w*[Ee]rror\b', x)), '')
     return f'{said or f"exit code {code}"} (see {log})'

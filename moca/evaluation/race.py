@@ -10,6 +10,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from moca.backbone import vit_dimensions
+from moca.engine.accumulate import number_of_parts
 from moca.engine.amp import enable_amp, gpu_has_bfloat16
 from moca.engine.config_check import check_config
 from moca.engine.launch import merge_options, parse_cfg_options
@@ -106,12 +107,14 @@ def make_race(plan: RacePlan) -> list[Racer]:
     unknown = ['optim_wrapper.accumulative_counts'] if plan.accumulate == 'auto' else []
     if plan.launcher == 'slurm' and not plan.amp:
         unknown.append('optim_wrapper.type')
-    graph: dict[str, list[str]] = {}
+    sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
+    for name in configs:  # alone first: what may come in any order comes in the plan's
+        sorter.add(name)
     for name, cfg in configs.items():
-        graph[name] = _set_teachers(cfg, configs, plan)
+        sorter.add(name, *_set_teachers(cfg, configs, plan))
         check_folder(plan.folder / name, cfg, unknown)
     try:
-        order = list(graphlib.TopologicalSorter(graph).static_order())
+        order = list(sorter.static_order())
     except graphlib.CycleError as error:
         raise UserError(f'{" and ".join(error.args[1][1:])} are teachers of each other.') from error
     racers = [_racer(configs[name], plan) for name in order]
@@ -134,8 +137,8 @@ def _config(path: Path, plan: RacePlan) -> Config:
     vit_dimensions(cfg.model.backbone.arch)
     if plan.amp or gpu_has_bfloat16():  # as the run does
         enable_amp(cfg)
-    if plan.accumulate and plan.accumulate.isdecimal():  # of auto only the run itself knows
-        cfg.optim_wrapper.accumulative_counts = int(plan.accumulate)
+    if plan.accumulate and (parts := number_of_parts(plan.accumulate)):
+        cfg.optim_wrapper.accumulative_counts = parts
     if not (cfg.get('default_hooks') or {}).get('checkpoint', {}).get('by_epoch', True):
         raise UserError(
             f'{path}: default_hooks.checkpoint.by_epoch=False. A race looks for epoch_N.pth; leave '
@@ -170,17 +173,17 @@ def _checkpoint(cfg: Config, plan: RacePlan) -> Path:
 
 
 def _check_teachers(racers: Sequence[Racer]) -> None:
-    """A student that is there already cannot have learnt from a teacher that is yet to come."""
+    """A student that is there already has not learnt from a teacher that came after it."""
     for racer in racers:
         for other in racers:
-            if (
-                other.checkpoint in racer.teachers
-                and not other.finished
-                and racer.checkpoint.is_file()
-            ):
+            if other.checkpoint not in racer.teachers or not racer.checkpoint.is_file():
+                continue
+            ended = racer.checkpoint.stat().st_mtime
+            if not other.checkpoint.is_file() or other.checkpoint.stat().st_mtime > ended:
                 raise UserError(
-                    f'{racer.folder} has learnt from an earlier {other.title}, which is to be '
-                    f'trained anew. Move {racer.folder} away, or bring {other.folder} back.'
+                    f'{racer.checkpoint} is older than {other.checkpoint} or has outlived it: it '
+                    f'has learnt from another {other.title}. Move {racer.folder} away, and it is '
+                    'trained anew.'
                 )
 
 

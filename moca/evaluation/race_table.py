@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from moca.errors import UserError
 from moca.evaluation.pieces import Curve, read_curves
 from moca.evaluation.race import KNN, Racer
 
@@ -28,8 +29,8 @@ class Standing:
         steps: of the optimiser.
         seconds: a step, the median of what was logged; None of a run too short for a line.
         loss: of the first and the last line of the log, each a mean over a few steps; likewise.
-        knn: top-1 accuracy in percent by the name of the curve (``top1_k10``): of random weights
-            and at the end; empty if it was not measured.
+        knn: top-1 accuracy in percent by the name of the curve (``top1_k10``): before the first
+            step and at the end; empty if it was not measured.
         teachers: files that it distilled from.
     """
 
@@ -45,6 +46,21 @@ def read_standings(racers: Sequence[Racer]) -> list[Standing]:
     """Read the logs of the runs that are finished, the best k-NN accuracy first."""
     found = [_standing(racer) for racer in racers if racer.finished]
     return sorted(found, key=lambda standing: [-end for _, end in standing.knn.values()] or [0.0])
+
+
+def check_steps(standings: Sequence[Standing]) -> None:
+    """Verify that all took equally many steps, which depends on where they ran as well.
+
+    Raises:
+        UserError: naming the steps of each.
+    """
+    if len({standing.steps for standing in standings}) > 1:
+        found = ', '.join(f'{standing.steps} of {standing.name}' for standing in standings)
+        raise UserError(
+            f'No race on equal terms: steps {found}. They ran in other numbers of processes, or on '
+            'other pictures. Move the work dirs of some away and give all the same --launcher, '
+            '--gpus, --accumulate and pictures.'
+        )
 
 
 def _standing(racer: Racer) -> Standing:

@@ -30,12 +30,12 @@ from torch import Tensor, nn
 from moca.pretrain.contrastive import (
     build_projector,
     check_contrastive,
-    check_temperature,
     nt_xent,
 )
 from moca.pretrain.decoder import EarlyMaskDecoder
+from moca.pretrain.fields import check_number, check_positive, check_weight
 from moca.pretrain.masking import MaskRound, take_tokens, visible_tokens
-from moca.pretrain.method import check_weight, init_linears
+from moca.pretrain.method import init_linears
 from moca.pretrain.reconstruction import PixelMethod, patch_error, patchify
 
 # Angles of the sinusoid at the strongest noise, as wide as those of a long text's positions.
@@ -106,8 +106,10 @@ class CANPretrain(PixelMethod):
         width = self.student.embed_dims
         self.sigma_mlp = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
         self.sigma_max = check_weight(sigma_max, 'model.sigma_max')
-        self.sigma_scale = _ANGLES / (sigma_max or 1.0) if sigma_scale is None else sigma_scale
-        self.temperature = check_temperature(temperature)
+        if sigma_scale is None:
+            sigma_scale = _ANGLES / (sigma_max or 1.0)
+        self.sigma_scale = check_number(sigma_scale, 'model.sigma_scale')
+        self.temperature = check_positive(temperature, 'model.temperature')
         self.contrastive_weight = check_weight(contrastive_weight, 'model.contrastive_weight')
         self.reconstruction_weight = check_weight(
             reconstruction_weight, 'model.reconstruction_weight'

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from moca.errors import UserError
 from moca.pretrain.draws import Draws
+from moca.pretrain.fields import check_positive
 from moca.pretrain.losses import tf32_under_autocast
 
 # All of MOCA's L2 normalisations use this (released code).
@@ -57,14 +58,12 @@ class Codebook(nn.Module):
                 f'num_words={num_words} is no multiple of words_per_step={words_per_step}: the '
                 'queue must turn over in whole steps. Give whole numbers above 0 that divide.'
             )
-        if not inv_delta > 0:
-            raise UserError(f'inv_delta={inv_delta}: give a number above 0; the paper has 10.')
         if not 0 <= decay < 1:
             raise UserError(
                 f'normaliser_decay={decay}: give a number in [0, 1); the paper has .99.'
             )
         self.words_per_step = words_per_step
-        self.inv_delta = inv_delta
+        self.inv_delta = check_positive(inv_delta, 'model.inv_delta')
         self.decay = decay
         # of the parts of a step before the last one
         self._spreads: list[Tensor] = []

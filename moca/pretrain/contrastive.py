@@ -63,17 +63,6 @@ def gather(rows: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def check_temperature(temperature: float) -> float:
-    """The temperature, if it is one.
-
-    Raises:
-        UserError: It is not above 0.
-    """
-    if not temperature > 0:
-        raise UserError(f'model.temperature={temperature}: give a number above 0.')
-    return temperature
-
-
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     """SimCLR's loss: find the other view among all views of all processes but oneself.
 

@@ -11,7 +11,8 @@ Source: arXiv 2211.06012, of which only the abstract is public here.
   gradient; both views are reconstructed by the *online* encoder and decoder; the strong view
   queries, the weak one, masked as well, gives the key; features are the mean of the seen patch
   tokens; ``projector`` d-4096-4096-256 with batch norm; ``bank_size`` keys, of past steps alone,
-  4096 for small data and 65536 for ImageNet; ``temperature`` .2, the loss times 2 * temperature as
+  4096 for small data and 65536 for ImageNet, less for fewer pictures than twice that, which would
+  meet their own earlier keys in it; ``temperature`` .2, the loss times 2 * temperature as
   in MoCo-v3; L1 on hidden patches, whose pixels are normalised (``norm_pix``);
   ``reconstruction_weight`` .5 for each view, ``contrastive_weight`` 1; the size of a smaller
   encoder's ``decoder``.
@@ -29,17 +30,16 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from moca.backbone import Tokens
-from moca.errors import UserError
 from moca.pretrain.contrastive import (
     KeyBank,
     build_projector,
     check_contrastive,
-    check_temperature,
     info_nce,
 )
 from moca.pretrain.ema import ema_update, teacher_of
+from moca.pretrain.fields import check_pair, check_positive, check_weight
 from moca.pretrain.masking import MaskRound
-from moca.pretrain.method import check_weight, init_linears
+from moca.pretrain.method import init_linears
 from moca.pretrain.reconstruction import PixelMethod, partly_visible, patch_error
 
 
@@ -79,19 +79,15 @@ class MACRLPretrain(PixelMethod):
         data_preprocessor: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(backbone, decoder, norm_pix, data_preprocessor, with_teacher=True)
-        if not isinstance(mask_ratio, Sequence) or len(mask_ratio) != 2:
-            raise UserError(
-                f'model.mask_ratio={mask_ratio}: give one for the strong view and one for the weak '
-                'one, such as (.75, .5).'
-            )
-        self.visible = [partly_visible(self.num_patches, ratio) for ratio in mask_ratio]
+        ratios = check_pair(mask_ratio, 'model.mask_ratio', 'the strong view and the weak one')
+        self.visible = [partly_visible(self.num_patches, ratio) for ratio in ratios]
         self.projector, self.teacher_projector = (
             build_projector(self.student.embed_dims, projector, hidden_dim=4096, out_dim=256)
             for _ in range(2)
         )
         teacher_of(self.projector, self.teacher_projector)
         self.bank = KeyBank(bank_size, self.projector.out_dim)
-        self.temperature = check_temperature(temperature)
+        self.temperature = check_positive(temperature, 'model.temperature')
         self.reconstruction_weight = check_weight(
             reconstruction_weight, 'model.reconstruction_weight'
         )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from moca.errors import UserError
+from moca.pretrain.fields import check_pair, check_share
 
 
 def num_kept(tokens: int, mask_ratio: float) -> int:
@@ -30,9 +31,7 @@ def visible_tokens(tokens: int, mask_ratio: float, field: str = 'mask_ratio') ->
     Raises:
         UserError: It is no share, or leaves fewer than one token.
     """
-    if not 0 <= mask_ratio < 1:
-        raise UserError(f'{field}={mask_ratio}: give a share from 0 up to, but not, 1.')
-    visible = num_kept(tokens, mask_ratio)
+    visible = num_kept(tokens, check_share(mask_ratio, field))
     if visible < 1:
         raise UserError(
             f'{field}={mask_ratio} leaves none of {tokens} tokens visible. Lower the ratio or use '
@@ -82,34 +81,32 @@ def round_sizes(
     """Visible and decoded tokens of MOCA's two rounds.
 
     Raises:
-        UserError: A round encodes no token, decodes fewer than it encodes, or the visible sets
-            of the rounds would overlap.
+        UserError: There are not two ratios for each, a round encodes no token or decodes fewer than
+            it encodes, or the visible sets of the rounds would overlap.
     """
-    for name, ratios in (('mask_ratio', mask_ratio), ('decoder_mask_ratio', decoder_mask_ratio)):
-        if len(ratios) != 2:
-            raise UserError(f'{name}={tuple(ratios)}: MOCA has two rounds; give a ratio for each.')
-        if not all(0 <= ratio < 1 for ratio in ratios):
-            raise UserError(f'{name}={tuple(ratios)}: give shares from 0 up to, but not, 1.')
+    rounds = zip(
+        check_pair(mask_ratio, 'model.mask_ratio', "MOCA's rounds"),
+        check_pair(decoder_mask_ratio, 'model.decoder_mask_ratio', "MOCA's rounds"),
+        strict=True,
+    )
     sizes = []
-    for number, (encoder, decoder) in enumerate(
-        zip(mask_ratio, decoder_mask_ratio, strict=True), start=1
-    ):
+    for number, (encoder, decoder) in enumerate(rounds, start=1):
         visible, decoded = num_kept(tokens, encoder), num_kept(tokens, decoder)
         if visible < 1:
             raise UserError(
-                f'mask_ratio: round {number} masks {encoder:.0%} of {tokens} tokens and leaves '
-                'none visible. Lower the ratio or use larger pictures or smaller patches.'
+                f'model.mask_ratio: round {number} masks {encoder:.0%} of {tokens} tokens and '
+                'leaves none visible. Lower the ratio or use larger pictures or smaller patches.'
             )
         if decoded < visible:
             raise UserError(
-                f'decoder_mask_ratio: round {number} decodes {decoded} of {tokens} tokens, fewer '
-                f'than the {visible} visible ones. It must not be higher than mask_ratio.'
+                f'model.decoder_mask_ratio: round {number} decodes {decoded} of {tokens} tokens, '
+                f'fewer than the {visible} visible ones. It must not be higher than mask_ratio.'
             )
         sizes.append((visible, decoded))
     if sizes[0][0] + sizes[1][0] > tokens:
         raise UserError(
-            f'mask_ratio: the rounds see {sizes[0][0]} and {sizes[1][0]} of {tokens} tokens, which '
-            'cannot be disjoint. Raise one of the two ratios.'
+            f'model.mask_ratio: the rounds see {sizes[0][0]} and {sizes[1][0]} of {tokens} tokens, '
+            'which cannot be disjoint. Raise one of the two ratios.'
         )
     return sizes
 

@@ -127,17 +127,6 @@ class PretrainMethod(BaseModel):
         return MaskRound(order[number * batch :][:batch], visible, self.num_patches)
 
 
-def check_weight(weight: float, field: str) -> float:
-    """A loss's weight or another factor, if it is one.
-
-    Raises:
-        UserError: It is negative or not finite; names the field.
-    """
-    if not 0 <= weight < math.inf:
-        raise UserError(f'{field}={weight}: give a number from 0 up.')
-    return weight
-
-
 def init_linears(modules: Iterable[nn.Module]) -> None:
     """Xavier-uniform weights and zero biases, as MAE and MOCA have them."""
     for module in modules:

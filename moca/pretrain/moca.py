@@ -20,6 +20,7 @@ from moca.pretrain.codebook import Codebook, perplexity
 from moca.pretrain.decoder import FILLED, CondenserDecoder
 from moca.pretrain.draws import Draws, check_words, make_draws
 from moca.pretrain.ema import ema_update
+from moca.pretrain.fields import check_positive, check_weight
 from moca.pretrain.losses import assignment_kl
 from moca.pretrain.masking import MaskRound, central_tokens, round_sizes
 from moca.pretrain.method import PretrainMethod, init_linears
@@ -85,8 +86,9 @@ class MOCAPretrain(PretrainMethod):
         dense_width = self.decoder.embed.out_features
         self.dense_prototypes = PrototypeGenerator(width, dense_width, generator_mlp_ratio)
 
-        self.kappa = kappa
-        self.image_weight, self.dense_weight = image_weight, dense_weight
+        self.kappa = check_positive(kappa, 'model.kappa')
+        self.image_weight = check_weight(image_weight, 'model.image_weight')
+        self.dense_weight = check_weight(dense_weight, 'model.dense_weight')
         self.round_sizes = round_sizes(grid[0] * grid[1], mask_ratio, decoder_mask_ratio)
         self.register_buffer(
             'central', central_tokens(grid, skip_offset, torch.device('cpu')), persistent=False

@@ -33,8 +33,9 @@ from torch import Tensor, nn
 from moca.backbone import PlainViT, Tokens
 from moca.engine.config_check import check_arguments
 from moca.errors import CheckpointMismatch, UserError
+from moca.pretrain.fields import check_positive, check_weight
 from moca.pretrain.masking import MaskRound, take_tokens, visible_tokens
-from moca.pretrain.method import PretrainMethod, check_weight, init_linears
+from moca.pretrain.method import PretrainMethod, init_linears
 
 
 class FrozenTeacher(PlainViT):
@@ -116,8 +117,6 @@ class MOMAPretrain(PretrainMethod):
         super().__init__(backbone, data_preprocessor)
         if not teachers:
             raise UserError('model.teachers is empty: give one or two, by any name.')
-        if not beta > 0:
-            raise UserError(f'model.beta={beta}: give a number above 0.')
         self.visible = visible_tokens(self.num_patches, mask_ratio, 'model.mask_ratio')
         built = {name: self._teacher(name, given, backbone) for name, given in teachers.items()}
         self.weights = teacher_weights or dict.fromkeys(teachers, 1 / len(teachers))
@@ -134,7 +133,7 @@ class MOMAPretrain(PretrainMethod):
         )
         for name, weight in self.weights.items():
             check_weight(weight, f'model.teacher_weights.{name}')
-        self.beta = beta
+        self.beta = check_positive(beta, 'model.beta')
         self.normalise_student = normalise_student
 
     def _teacher(self, name: str, given: dict[str, Any], backbone: dict[str, Any]) -> FrozenTeacher:

@@ -128,6 +128,12 @@ def check_earlier_run(cfg: Config, record: dict[str, Any]) -> None:
             theirs = _identity(earlier)[field, option]
             if not earlier or ours == theirs or (field == _CONTENT and theirs is None):
                 continue
+            if field == _CONTENT:
+                raise UserError(
+                    f'{path} is of another file of the name {record["checkpoint"]["path"]}, which '
+                    'has been written anew since. Bring that file back, or choose another '
+                    '--work-dir.'
+                )
             if resume:
                 raise UserError(
                     f'{path}: the run to resume has {field} {theirs!r}, and this one {ours!r}. '
@@ -173,7 +179,7 @@ def _identity(record: dict[str, Any]) -> dict[tuple[str, str], Any]:
         ('ema', '--ema'): record.get('ema'),
         ('protocol', 'CONFIG'): record.get('protocol'),
         ('checkpoint.path', '--checkpoint'): path and str(Path(path).resolve()),
-        (_CONTENT, 'file of --checkpoint'): checkpoint.get('sha256'),
+        (_CONTENT, '--checkpoint'): checkpoint.get('sha256'),
         ('checkpoint.branch', '--branch'): checkpoint.get('branch'),
         ('checkpoint.name', '--name'): checkpoint.get('name'),
         ('arch', '--arch'): record.get('arch'),

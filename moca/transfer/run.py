@@ -15,7 +15,6 @@ from mmengine.runner import Runner
 from moca.backbone.checkpoint import check_checkpoint
 from moca.engine.config_check import check_config
 from moca.engine.launch import apply_common, merge_options, read_config
-from moca.engine.resumed import warn_of_changes
 from moca.errors import UserError
 from moca.transfer.data_check import check_data
 from moca.transfer.labels import (
@@ -167,7 +166,6 @@ def train(cfg: Config, record: dict[str, Any]) -> Path:
         UserError: if the work dir holds, or ``--resume`` would go on with, another run.
     """
     check_earlier_run(cfg, record)
-    warn_of_changes(cfg)
     runner = Runner.from_cfg(cfg)
     hook = RunRecordHook(record)
     runner.register_hook(hook)

@@ -1,5 +1,6 @@
 """Which architecture a file is of: timm's own files under timm's own names, and heads."""
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,20 @@ def test_a_run_says_its_architecture_and_so_does_what_is_exported_of_it(
 def test_what_another_tool_calls_an_architecture_is_not_taken_for_one(
     noted: str, tmp_path: Path
 ) -> None:
-    notes = {'notes_version': '1', 'arch': noted}
+    notes = {'notes_version': '1', 'arch': noted, 'family': 'moca run'}
     path = save({'model': timm_vit(TINY).state_dict(), 'meta': notes}, tmp_path / 'a.pth')
     assert inspect_checkpoint(path).arch is None
+
+
+def test_a_name_in_anothers_file_may_be_another_network(tmp_path: Path) -> None:
+    arguments = argparse.Namespace(model='vit_small_patch16_224')
+    reference = timm_vit(dict(**SMALL, num_heads=8))
+    content = dict(model=reference.state_dict(), args=arguments)
+    path, exported = save(content, tmp_path / 'a.pth'), tmp_path / 'b.safetensors'
+    assert checkpoint.main(['export', str(path), str(exported)]) == 0
+    for file in (path, exported):
+        assert inspect_checkpoint(file).arch is None
+        check_checkpoint(file, {**SMALL, 'num_heads': 8})
 
 
 @pytest.mark.parametrize(

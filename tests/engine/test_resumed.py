@@ -1,13 +1,14 @@
 """What changes when a run goes on is said, and nothing else is."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from mmengine.config import Config
 
-from moca.engine import resumed
-from moca.engine.resumed import changed_fields, warn_of_changes
+from moca.engine.resumed import changed_fields
+from moca.engine.watch import WatchTraining
 
 EARLIER: dict[str, Any] = dict(
     model=dict(size=(2, 3), arch=dict(depth=2, name=None), weights=[0.1, float('inf')]),
@@ -40,28 +41,26 @@ def test_every_difference_has_its_field(change: dict[str, Any], expected: list[s
     assert changed_fields(EARLIER, now.to_dict()) == expected
 
 
-def test_a_resumed_run_is_held_against_the_config_of_its_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(resumed, 'print_log', lambda text, *_: said.append(text))
-    (tmp_path / 'a.py').write_text('model = dict(size=(2, 3))\ntrain_cfg = dict(max_epochs=1)\n')
+def test_a_resumed_run_is_held_against_the_config_in_its_checkpoint(tmp_path: Path) -> None:
+    """The runs themselves are in tests/transfer/test_tools.py."""
+    config = tmp_path / 'a.py'
+    config.write_text('model = dict(size=(2, 3))\ntrain_cfg = dict(max_epochs=1)\n')
+    written = dict(meta=dict(cfg=Config.fromfile(str(config)).pretty_text))
 
-    def start(resume: bool = True, **changes: Any) -> list[str]:
-        cfg = Config.fromfile(str(tmp_path / 'a.py'))
+    def said(checkpoint: dict[str, Any], resume: bool = True, **changes: Any) -> list[str]:
+        cfg, found = Config.fromfile(str(config)), []
         cfg.merge_from_dict(changes)
-        cfg.resume, cfg.load_from = resume, str(tmp_path / 'run' / 'epoch_1.pth')
-        said.clear()
-        warn_of_changes(cfg)
-        return said
+        logger = SimpleNamespace(warning=found.append)
+        runner = SimpleNamespace(cfg=cfg, logger=logger, _resume=resume)
+        WatchTraining().after_load_checkpoint(runner, checkpoint)
+        return found
 
-    assert start(**{'train_cfg.max_epochs': 9}) == []  # nothing there
-    (tmp_path / 'run').mkdir()
-    Config.fromfile(str(tmp_path / 'a.py')).dump(str(tmp_path / 'run' / 'a.py'))
-    assert start() == []
-    assert start(resume=False, **{'train_cfg.max_epochs': 9}) == []
-    (message,) = start(**{'train_cfg.max_epochs': 9})
-    assert 'epoch_1.pth was written under other settings' in message
-    assert ': train_cfg.max_epochs: 1 -> 9. ' in message
-    (message,) = start(**{f'new.field{number}': 0 for number in range(8)})
+    longer = {'train_cfg.max_epochs': 9}
+    assert said(written) == []
+    assert said(written, resume=False, **longer) == []
+    for other in ({}, dict(meta={}), dict(meta=dict(cfg=None)), dict(meta=None)):
+        assert said(other, **longer) == []
+    (message,) = said(written, **longer)
+    assert 'which now change: train_cfg.max_epochs: 1 -> 9. ' in message
+    (message,) = said(written, **{f'new.field{number}': 0 for number in range(8)})
     assert 'new.field5: absent -> 0 and 2 more. ' in message

@@ -89,6 +89,20 @@ def test_a_failure_stops_nothing_and_a_second_call_runs_only_what_failed(tmp_pat
     assert second == {'finished': ['b'], 'failed': [], 'was finished before': ['a', 'c']}
 
 
+def test_the_reason_is_the_tools_and_not_torchruns(tmp_path):
+    class Torchrun(Pretender):
+        def __call__(self, arguments: Sequence[str], log: Path) -> Pretender.Process:
+            log.parent.mkdir(parents=True)
+            block = (
+                'torch.distributed.elastic.multiprocessing.errors.ChildFailedError:\n' + 'x\n' * 9
+            )
+            log.write_text('ValueError: no\nerror: model.bank_size=512 is wrong\n' + block * 100)
+            return self.Process(1)
+
+    _, said = run(jobs_in(tmp_path, 'a'), Torchrun())
+    assert 'failed: error: model.bank_size=512 is wrong (see' in said
+
+
 def test_a_run_that_ends_well_but_without_a_result_has_failed(tmp_path):
     launch = Pretender()
     (job,) = jobs_in(tmp_path, 'a')

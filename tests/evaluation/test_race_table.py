@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from moca.evaluation.race_table import race_markdown, read_standings
+import pytest
+
+from moca.errors import UserError
+from moca.evaluation.race_table import check_steps, race_markdown, read_standings
 from tests.evaluation.raced import racer, ran
 
 
@@ -61,3 +64,12 @@ def test_the_table_has_first_and_last_values_the_best_first(tmp_path: Path) -> N
     assert '| – | – |' in said
     assert 'up to 2.2 points' in said  # sqrt(.5 * .5 / 500)
     assert 'half learns from y/epoch_3.pth and z.pth' in said
+
+
+def test_other_numbers_of_steps_are_no_race(tmp_path: Path) -> None:
+    for name, steps in (('a', 40), ('b', 40), ('c', 20)):
+        ran(tmp_path / name, 9, 3, [5, 20], steps)
+    check_steps(read_standings([racer(tmp_path, name) for name in 'ab']))
+    check_steps([])
+    with pytest.raises(UserError, match='40 of a, 20 of c'):
+        check_steps(read_standings([racer(tmp_path, name) for name in 'ac']))

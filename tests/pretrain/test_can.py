@@ -152,6 +152,7 @@ def test_noise_differs_between_steps_and_from_the_mask():
     [
         (dict(mask_ratio=0.99), r'model\.mask_ratio=0\.99 leaves none'),
         (dict(sigma_max=-1.0), r'model\.sigma_max=-1'),
+        (dict(sigma_scale='a'), r"model\.sigma_scale='a'"),
         (dict(sigma_max=float('nan')), r'model\.sigma_max=nan'),
         (dict(denoising_weight=-0.3), r'model\.denoising_weight=-0\.3'),
         (dict(decoder=dict(dim=0)), r'model\.decoder: dim=0'),

@@ -88,11 +88,13 @@ def test_teacher_and_its_projector_move_before_they_are_used():
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        (dict(mask_ratio=(0.75,)), r'model\.mask_ratio=\(0\.75,\): give one for the strong view'),
-        (dict(mask_ratio=0.75), r'model\.mask_ratio=0\.75: give one for the strong view'),
+        (dict(mask_ratio=(0.75,)), r'model\.mask_ratio=\(0\.75,\): give two, for the strong'),
+        (dict(mask_ratio=0.75), r'model\.mask_ratio=0\.75: give two, for the strong'),
         (dict(mask_ratio=(0.99, 0.5)), r'model\.mask_ratio=0\.99 leaves none'),
         (dict(mask_ratio=(0.75, 0.0)), r'model\.mask_ratio=0\.0 hides none'),
+        (dict(mask_ratio=(0.75, 'a')), r"model\.mask_ratio='a': give a number"),
         (dict(temperature=-1.0), r'model\.temperature=-1'),
+        (dict(temperature=None), r'model\.temperature=None'),
         (dict(bank_size=0), r'model\.bank_size=0'),
         (dict(contrastive_weight=float('inf')), r'model\.contrastive_weight=inf'),
         (dict(projector=dict(out=3)), r"model\.projector .*'out'"),

@@ -119,6 +119,7 @@ def test_a_student_may_start_from_a_file(tmp_path):
         (one_teacher(field='x'), r"model\.teachers\.mae has no argument 'field'"),
         (dict(teacher_weights=dict(moco=-1.0, mae=2.0)), r'model\.teacher_weights\.moco=-1'),
         (dict(beta=0), r'model\.beta=0'),
+        (dict(beta=float('inf')), r'model\.beta=inf'),
     ],
 )
 def test_impossible_settings_are_errors(changes, message):
