@@ -21,7 +21,7 @@ from moca.engine.launch import (
 )
 from moca.evaluation.feature_pictures import picture_features
 from moca.evaluation.pretraining import pretraining_config
-from moca.pretrain.data import check_data_root
+from moca.pretrain.check import check_run
 from moca.pretrain.released import accept_released
 
 
@@ -90,9 +90,7 @@ def configure(args: argparse.Namespace) -> Config:
 def main(arguments: list[str] | None = None) -> None:
     """Pre-train as the command line says."""
     cfg = configure(parse_args(arguments))
-    pictures = cfg.train_dataloader.dataset
-    if pictures.type == 'UnlabelledPictures':  # now, before the log begins with the whole config
-        check_data_root(pictures.data_root)
+    check_run(cfg)
     runner_of(cfg).train()
 
 

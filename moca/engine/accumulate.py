@@ -57,7 +57,7 @@ def set_accumulation(cfg: Config, accumulate: str) -> None:
         cfg.train_cfg.type = 'AccumulatingIterLoop'
     batch = cfg.train_dataloader.batch_size
     print_log(
-        f'--accumulate: a step takes {count} x {batch} pictures of {_world_size(cfg)} processes.',
+        f'--accumulate: a step takes {count} x {batch} pictures of {world_size_of(cfg)} processes.',
         'current',
     )
 
@@ -82,14 +82,14 @@ def _parts_of_recipe(cfg: Config) -> int:
             '--accumulate auto: the config does not name the batch of its recipe. Give a number '
             'of parts, or --cfg-options auto_scale_lr.base_batch_size=N.'
         )
-    at_once = cfg.train_dataloader.batch_size * _world_size(cfg)
+    at_once = cfg.train_dataloader.batch_size * world_size_of(cfg)
     count, rest = divmod(recipe, at_once)
     if rest or not count:
-        fitting = [n for n in range(1, recipe + 1) if recipe % (n * _world_size(cfg)) == 0]
+        fitting = [n for n in range(1, recipe + 1) if recipe % (n * world_size_of(cfg)) == 0]
         nearest = min(fitting, key=lambda n: abs(n - cfg.train_dataloader.batch_size), default=None)
         raise UserError(
             f"--accumulate auto: the recipe's batch of {recipe} is no multiple of "
-            f'{cfg.train_dataloader.batch_size} pictures x {_world_size(cfg)} processes. '
+            f'{cfg.train_dataloader.batch_size} pictures x {world_size_of(cfg)} processes. '
             + (
                 f'Give --cfg-options train_dataloader.batch_size={nearest}.'
                 if nearest
@@ -99,7 +99,8 @@ def _parts_of_recipe(cfg: Config) -> int:
     return count
 
 
-def _world_size(cfg: Config) -> int:
+def world_size_of(cfg: Config) -> int:
+    """Processes of a run that has not begun, by the environment of its launcher."""
     name = _WORLD_SIZE.get(cfg.get('launcher', 'none'))
     return int(os.environ[name]) if name else 1
 

@@ -123,7 +123,7 @@ class PretrainSchedule(Hook):
         per_epoch = loop.max_iters / loop.max_epochs
         batch = pictures_per_step(runner)
         views = getattr(runner.train_dataloader.dataset, 'views', None)
-        _check_views(method, views)
+        check_views(method, views)
         if hasattr(method, 'part'):
             method.part = (0, getattr(loop, 'accumulate', 1))
         if hasattr(method, 'pictures'):
@@ -174,8 +174,16 @@ class PretrainSchedule(Hook):
         return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
-def _check_views(method: Any, views: Any) -> None:
-    """Refuse data of fewer or more views than the method takes."""
+def check_views(method: Any, views: Any) -> None:
+    """Refuse data of fewer or more views than the method takes.
+
+    Args:
+        method: Of pre-training.
+        views: An `AugmentedViews`, or whatever else a data set has.
+
+    Raises:
+        UserError: Naming both numbers.
+    """
     wanted = getattr(method, 'num_views', None)
     recipes = getattr(views, 'recipes', None)
     if wanted is not None and recipes is not None and len(recipes) != wanted:

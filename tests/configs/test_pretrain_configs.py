@@ -18,6 +18,7 @@ from moca.backbone.positions import sincos_positions
 from moca.engine.amp import AutocastOptimWrapper
 from moca.engine.checkpoints import latest_checkpoint
 from moca.errors import UserError
+from moca.pretrain.check import check_run
 from tests.configs.helpers import REPOSITORY
 from tests.configs.pretraining import tiny
 from tests.pretrain.tiny import METHODS, random_views, tiny_method
@@ -39,6 +40,8 @@ def test_there_are_configs() -> None:
 @pytest.mark.parametrize('config', CONFIGS, ids=str)
 def test_config_trains_and_its_encoder_loads(config: Path, pictures: Path, tmp_path: Path) -> None:
     cfg = tiny(config, pictures, tmp_path, '--amp')
+    check_run(cfg)
+    assert not any(tmp_path.glob('*'))  # it writes nothing
     runner = Runner.from_cfg(cfg)
     before = {name: p.clone() for name, p in runner.model.named_parameters()}
     runner.train()

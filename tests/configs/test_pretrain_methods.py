@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from moca.engine.checkpoints import latest_checkpoint
 from moca.errors import UserError
 from moca.evaluation.curves import curves_sheet
+from moca.pretrain.check import check_run
 from moca.pretrain.export import export
 from tests.configs.pretraining import tiny
 
@@ -51,43 +52,47 @@ def test_a_method_is_watched_exported_and_drawn_like_moca(
         export(run, saved, tmp_path / 'whole.pth', to='moca')
 
 
-@pytest.mark.parametrize(
-    ('name', 'changes', 'message'),
-    [
-        ('can_tiny-imagenet', {'train_dataloader.batch_size': 1}, 'batch_size: a contrastive loss'),
-        ('can_tiny-imagenet', {'optim_wrapper.accumulative_counts': 2}, r'\(--accumulate\)'),
-        ('macrl_tiny-imagenet', {'optim_wrapper.accumulative_counts': 2}, r'\(--accumulate\)'),
-        ('macrl_tiny-imagenet', {'model.bank_size': 18}, r'model\.bank_size=18'),
-        (
-            'macrl_tiny-imagenet',
-            {'model.bank_size': 64},
-            r'model\.bank_size=64 for 10 pictures.*bank_size=4\.',
-        ),
-        ('mae_tiny-imagenet', {'train_dataloader.dataset.views.size': 32}, 'views of 32 x 32'),
-        ('mae_tiny-imagenet', {'train_cfg.max_epochs': 0}, r'train_cfg\.max_epochs=0: give'),
-        ('mae_tiny-imagenet', {'model.mask_ratio': 0.99}, r'model\.mask_ratio=0\.99 leaves none'),
-        (
-            'moma_tiny-imagenet',
-            {'model.teachers.mae.checkpoint': 'absent.pth'},
-            r'model\.teachers\.mae\.checkpoint: absent\.pth is no file',
-        ),
-        (
-            'moma_moco-to-mae',
-            {'model.backbone.init_cfg.checkpoint': 'absent.pth'},
-            r'model\.backbone\.init_cfg\.checkpoint: absent\.pth is no file',
-        ),
-        (
-            'moma_tiny-imagenet',
-            {'model.teachers.mae.arch.patch_size': 16},
-            r'model\.teachers\.mae: its patches of 16 pixels',
-        ),
-        (
-            'moma_tiny-imagenet',
-            {'model.teachers.mae.arch.embed_dim': 64},
-            r'model\.teachers\.mae\.arch: .* does not fit',
-        ),
-    ],
-)
+# found in the config, the checkpoints and the folder alone
+EARLY: list[tuple[str, dict[str, Any], str]] = [
+    ('can_tiny-imagenet', {'train_dataloader.batch_size': 1}, 'batch_size: a contrastive loss'),
+    ('can_tiny-imagenet', {'optim_wrapper.accumulative_counts': 2}, r'\(--accumulate\)'),
+    ('macrl_tiny-imagenet', {'optim_wrapper.accumulative_counts': 2}, r'\(--accumulate\)'),
+    ('macrl_tiny-imagenet', {'model.bank_size': 18}, r'model\.bank_size=18'),
+    ('mae_tiny-imagenet', {'train_dataloader.dataset.views.size': 32}, 'views of 32 x 32'),
+    ('mae_tiny-imagenet', {'model.mask_ratio': 0.99}, r'model\.mask_ratio=0\.99 leaves none'),
+    (
+        'moma_tiny-imagenet',
+        {'model.teachers.mae.checkpoint': 'absent.pth'},
+        r'model\.teachers\.mae\.checkpoint: absent\.pth is no file',
+    ),
+    (
+        'moma_moco-to-mae',
+        {'model.backbone.init_cfg.checkpoint': 'absent.pth'},
+        r'model\.backbone\.init_cfg\.checkpoint: absent\.pth is no file',
+    ),
+    (
+        'moma_tiny-imagenet',
+        {'model.teachers.mae.arch.patch_size': 16},
+        r'model\.teachers\.mae: its patches of 16 pixels',
+    ),
+]
+# found when weights are read or pictures counted
+LATE: list[tuple[str, dict[str, Any], str]] = [
+    (
+        'moma_tiny-imagenet',
+        {'model.teachers.mae.arch.embed_dim': 64},
+        r'model\.teachers\.mae\.arch: .* does not fit',
+    ),
+    (
+        'macrl_tiny-imagenet',
+        {'model.bank_size': 64},
+        r'model\.bank_size=64 for 10 pictures.*bank_size=4\.',
+    ),
+    ('mae_tiny-imagenet', {'train_cfg.max_epochs': 0}, r'train_cfg\.max_epochs=0: give'),
+]
+
+
+@pytest.mark.parametrize(('name', 'changes', 'message'), [*EARLY, *LATE])
 def test_what_a_method_cannot_use_is_refused_before_the_first_step(
     name: str, changes: dict[str, Any], message: str, pictures: Path, tmp_path: Path
 ) -> None:
@@ -101,6 +106,16 @@ def test_what_a_method_cannot_use_is_refused_before_the_first_step(
 
     with pytest.raises(UserError, match=message):
         build_and_train()
+
+
+@pytest.mark.parametrize(('name', 'changes', 'message'), EARLY)
+def test_most_of_it_before_anything_is_logged(
+    name: str, changes: dict[str, Any], message: str, pictures: Path, tmp_path: Path
+) -> None:
+    cfg = tiny(f'configs/pretrain/{name}.py', pictures, tmp_path)
+    cfg.merge_from_dict(changes)
+    with pytest.raises(UserError, match=message):
+        check_run(cfg)
 
 
 @pytest.mark.parametrize(('name', 'views'), [('mae_tiny-imagenet', 2), ('can_tiny-imagenet', 1)])
