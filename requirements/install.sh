@@ -29,4 +29,6 @@ fi
 echo 'set-up: installing requirements/lock.txt into .venv (about 3 GB the first time)'
 "${install[@]}" -r requirements/lock.txt
 # The lock holds setuptools, so building needs neither isolation nor another download.
-"${install[@]}" --no-deps --no-build-isolation --editable .
+# As a path: setuptools' import hook comes after the current folder, where a clone named moca would
+# pass for the package.
+"${install[@]}" --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .

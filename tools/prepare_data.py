@@ -53,7 +53,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     command.add_argument('--data-root', help='folder of the data, laid out as CONFIG says')
     command.add_argument(
-        '--out', type=Path, metavar='FILE', help='sheet of pictures [work_dirs/data/CONFIG.png]'
+        '--out',
+        type=Path,
+        metavar='FILE',
+        help='sheet [work_dirs/data/FOLDER_CONFIG.png]',
     )
     command.add_argument('--count', type=int, default=4, help='pictures of each split in it [4]')
     return parser.parse_args(argv)
@@ -95,7 +98,9 @@ def check(args: argparse.Namespace) -> None:
     cfg = read_config(args.config)
     if args.data_root:
         set_data_root(cfg, args.data_root)
-    out = args.out or Path('work_dirs', 'data', f'{Path(args.config).stem}.png')
+    config = Path(args.config)
+    name = f'{config.absolute().parent.name}_{config.stem}.png'  # many are called linear-bn
+    out = args.out or Path('work_dirs', 'data', name)
     faults, drawn = _check_coco(cfg, out, args.count) or _check_pairs(cfg, out, args.count)
     if drawn:
         CONSOLE.print(f'Written: {out}', soft_wrap=True)

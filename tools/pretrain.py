@@ -23,6 +23,8 @@ from moca.evaluation.feature_pictures import picture_features
 from moca.evaluation.pretraining import pretraining_config
 from moca.pretrain.check import check_run
 from moca.pretrain.released import accept_released
+from moca.pretrain.schedules import check_options
+from moca.transfer.overrides import set_checkpoint
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -31,6 +33,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help='such as configs/pretrain/moca_v1p0.py')
     parser.add_argument('--data-root', help='folder of pictures, searched recursively')
     parser.add_argument('--arch', help='timm name of the ViT, such as vit_small_patch16')
+    parser.add_argument(
+        '--checkpoint', metavar='CKPT', help='start the encoder from a file of any family [random]'
+    )
     parser.add_argument('--epochs', type=int, help='how long; warm-up keeps its share of it')
     parser.add_argument(
         '--knn', metavar='DIR', help='watch the k-NN accuracy on DIR/CLASS/PICTURE while training'
@@ -71,6 +76,8 @@ def configure(args: argparse.Namespace) -> Config:
         knn_val=args.knn_val,
         seed=args.seed,
     )
+    if args.checkpoint:
+        set_checkpoint(cfg, args.checkpoint)
     if args.features is not None:
         picture_features(cfg, args.features or None)
     log_to(cfg, args.log_to)
@@ -78,6 +85,7 @@ def configure(args: argparse.Namespace) -> Config:
         cfg.custom_hooks.append(dict(type='CompileBlocks'))
     if args.amp is None:
         args.amp = gpu_has_bfloat16()
+    check_options(args.cfg_options)
     merge_options(cfg, args.cfg_options)  # last, so that they win
     check_config(cfg, source=args.config)
     vit_dimensions(cfg.model.backbone.arch)  # an unknown name is an error here and now

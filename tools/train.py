@@ -44,7 +44,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--epochs',
         type=int,
         choices=[12, 25, 50, 100],
-        help="a shorter run of ViTDet's recipes [100]",
+        help="a shorter run of ViTDet's recipes [100]; others have train_cfg.max_iters",
     )
     parser.add_argument('--seed', type=int, help='of all random numbers [0]')
     parser.add_argument(

@@ -136,10 +136,11 @@ class PlainViT(BaseModule):
             return
         self.reset_parameters()
         if self.init_cfg:
-            if self.init_cfg['type'] != 'ViTCheckpoint':
+            if self.init_cfg.get('type') != 'ViTCheckpoint':
                 raise UserError(
-                    f'PlainViT: init_cfg.type={self.init_cfg["type"]!r} would load what happens '
-                    "to match and skip the rest. Use dict(type='ViTCheckpoint', checkpoint=...)."
+                    f'PlainViT: init_cfg.type={self.init_cfg.get("type")!r} would load what '
+                    "happens to match and skip the rest. Use dict(type='ViTCheckpoint', "
+                    'checkpoint=...).'
                 )
             initialize(self, self.init_cfg)
         self._is_init = True

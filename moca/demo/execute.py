@@ -51,6 +51,8 @@ class _Running:
     log: Path
     start: float
     share: float = 0.0
+    # when and where its progress was first seen: before that it loads, which says nothing
+    first: tuple[float, float] | None = None
 
 
 def execute(
@@ -119,6 +121,7 @@ def _look(job: _Running, display: Display) -> bool:
         if found:
             done, total, loss = found
             job.share = done / total
+            job.first = job.first or (time.monotonic(), job.share)
             display.advanced(job.stage, job.share, loss)
         return False
     if code != 0 or not job.stage.output.is_file():
@@ -140,8 +143,9 @@ def _pace(states: States, spent: dict[str, float], running: Sequence[_Running] =
 def _left(job: _Running, pace: float) -> float:
     """Seconds that a running stage will still take: from its own progress as soon as it tells."""
     elapsed = time.monotonic() - job.start
-    if job.share > 0.05:
-        return elapsed / job.share - elapsed
+    if job.first and job.share > job.first[1]:
+        since, share = job.first
+        return (time.monotonic() - since) / (job.share - share) * (1 - job.share)
     return max(job.stage.seconds * pace - elapsed, 0.1 * job.stage.seconds)
 
 

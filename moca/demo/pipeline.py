@@ -103,7 +103,7 @@ def conclusion(board: Leaderboard, seconds: float) -> str:
         f'minutes of pre-training, {tables.cell_text(random)} on random weights of the same '
         'architecture, probe and seeds. '
     )
-    gap = moca.mean - random.mean
+    gap = round(moca.mean, 1) - round(random.mean, 1)  # of the two as they are shown
     spread = (moca.deviation or 0.0) + (random.deviation or 0.0)
     if gap > spread:
         text += f'MOCA is {gap:.1f} above, more than the deviations together ({spread:.1f}).'

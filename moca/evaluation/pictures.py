@@ -196,6 +196,8 @@ def draw_instances(axis: Any, instances: Any, names: Sequence[str], colours: Seq
         names: Of the classes.
         colours: RGB in 0..255, one a class.
     """
+    if not len(instances['labels']) and 'scores' in instances:
+        axis.text(*(0.5, 0.04, 'nothing'), fontsize=6, ha='center', transform=axis.transAxes)
     for number, label in enumerate(instances['labels']):
         colour = np.asarray(colours[label]) / 255
         mask = instances['masks'][number]

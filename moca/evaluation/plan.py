@@ -25,6 +25,8 @@ from moca.transfer.labels import (
 from moca.transfer.overrides import set_arch
 from moca.transfer.record import RECORD, file_digest, options_of
 
+CONFIGS = Path(__file__).parents[2] / 'configs'
+
 RANDOM = 'random'
 """In the place of a checkpoint: random weights."""
 
@@ -79,7 +81,7 @@ class Plan:
     data_roots: dict[str, str] = field(default_factory=dict)
     options: Sequence[str] = ()
     cfg_options: Sequence[str] = ()
-    configs: Path = Path('configs')
+    configs: Path = CONFIGS
 
 
 def make_jobs(plan: Plan) -> list[Job]:
@@ -165,6 +167,8 @@ def task_config(task: str, arch: str | None, root: Path) -> Config:
             for found in folder.glob('*/*.py')
         )
         raise UserError(f'--tasks {task}: no such protocol. There are {", ".join(known)}.')
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
     cfg = read_config(path)
     if arch:
         set_arch(cfg, arch)

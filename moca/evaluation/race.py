@@ -20,7 +20,9 @@ from moca.evaluation.pieces import read_curves
 from moca.evaluation.pretraining import pretraining_config
 from moca.evaluation.queue import Run
 from moca.evaluation.race_terms import check_equal, check_folder
+from moca.pretrain.check import check_method
 from moca.pretrain.data import check_data_root
+from moca.pretrain.schedules import check_options
 
 KNN = 'knn/'
 """How the curves of the k-NN monitor begin."""
@@ -113,6 +115,10 @@ def make_race(plan: RacePlan) -> list[Racer]:
     for name, cfg in configs.items():
         sorter.add(name, *_set_teachers(cfg, configs, plan))
         check_folder(plan.folder / name, cfg, unknown)
+    for cfg in configs.values():
+        files = [Path(each.checkpoint) for each in (cfg.model.get('teachers') or {}).values()]
+        if all(file.is_file() for file in files):  # not before its teachers are trained
+            check_method(cfg)
     try:
         order = list(sorter.static_order())
     except graphlib.CycleError as error:
@@ -132,7 +138,9 @@ def _config(path: Path, plan: RacePlan) -> Config:
         knn_val=plan.knn_val,
         seed=plan.seed,
     )
-    merge_options(cfg, parse_cfg_options(plan.cfg_options))
+    options = parse_cfg_options(plan.cfg_options)
+    check_options(options)
+    merge_options(cfg, options)
     check_config(cfg, source=str(path))
     vit_dimensions(cfg.model.backbone.arch)
     if plan.amp or gpu_has_bfloat16():  # as the run does

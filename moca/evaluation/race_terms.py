@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from moca.engine.checkpoints import run_checkpoints
 from moca.engine.launch import read_config
 from moca.engine.resumed import changed_fields
 from moca.errors import UserError
@@ -73,8 +74,8 @@ def check_folder(folder: Path, cfg: Config, unknown: Collection[str] = ()) -> No
         UserError: naming the fields that differ.
     """
     dumped = folder / Path(cfg.filename).name
-    if not dumped.is_file():
-        return
+    if not dumped.is_file() or not run_checkpoints(folder):
+        return  # nothing there to go on with: it failed or was stopped at once
     earlier = read_config(dumped)
     before, now = (
         {field: _absolute(_at(each, field)) for field in _SAME if field not in unknown}

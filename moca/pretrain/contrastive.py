@@ -188,7 +188,7 @@ class KeyBank(nn.Module):
 
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
-        if size < 1:
+        if not isinstance(size, int) or size < 1:
             raise UserError(f'model.bank_size={size}: give a whole number, 1 up.')
         self.register_buffer('keys', torch.zeros(size, dim))
         self.register_buffer('pointer', torch.zeros(1, dtype=torch.long))

@@ -56,11 +56,17 @@ class ExactEpochLoop(EpochBasedTrainLoop):
         sampler.group = self.dataloader.batch_size * self.accumulate
         self.steps = len(sampler) // sampler.group
         if not self.steps:
+            batch = self.dataloader.batch_size
+            fewer = (
+                f'Give --accumulate {samples // batch} or less'
+                if self.accumulate > 1 and samples >= batch
+                else f'Make it at most {samples}'
+            )
             raise UserError(
-                f'train_dataloader.batch_size is {self.dataloader.batch_size}'
+                f'train_dataloader.batch_size is {batch}'
                 + (f', {self.accumulate} times a step' if self.accumulate > 1 else '')
-                + f', but each process has {samples} pictures: no batch at all. Make it at most '
-                f'{samples // self.accumulate}, or give more pictures.'
+                + f', but each process has {samples} pictures: no batch at all. {fewer}, or give '
+                'more pictures.'
             )
         self._max_iters = self._max_epochs * self.steps
 

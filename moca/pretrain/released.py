@@ -100,6 +100,11 @@ def accept_released(cfg: Config) -> None:
     """
     if not cfg.get('load_from') or cfg.get('resume'):
         return
+    if str(cfg.load_from).endswith('.safetensors'):
+        raise UserError(
+            f"load_from={cfg.load_from}: a whole model is a .pth of a run or of MOCA's release. To "
+            'start from an encoder alone give --checkpoint.'
+        )
     content = read_file(cfg.load_from)
     if not is_released(content):
         return

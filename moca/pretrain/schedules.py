@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,23 @@ def check_pretraining(cfg: Config, source: str | Path) -> None:
             f'{source}: no config of pre-training such as those of configs/pretrain (custom_hooks '
             'has no PretrainSchedule). Configs of segmentation and detection are for '
             'tools/train.py.'
+        )
+
+
+def check_options(options: Iterable[str]) -> None:
+    """Refuse ``--cfg-options`` that a `PretrainSchedule` writes over at every step.
+
+    Args:
+        options: Their dotted fields.
+
+    Raises:
+        UserError: One is; names what to set instead.
+    """
+    if 'optim_wrapper.optimizer.lr' in options:
+        raise UserError(
+            '--cfg-options optim_wrapper.optimizer.lr: the schedule sets the rate at every step. '
+            'Set that of a batch of 256, custom_hooks.N.base_lr, where N is the place of '
+            'PretrainSchedule (0 in the configs here).'
         )
 
 

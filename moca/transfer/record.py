@@ -14,6 +14,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from moca.engine.checkpoints import write_atomically
@@ -56,7 +57,11 @@ class RunRecordHook(Hook):
             self._start = time.monotonic()
 
     def before_train(self, runner: Runner) -> None:
-        """Say what is being measured here, so that a resumed run can be held against it."""
+        """Say what is being measured here, so that a resumed run can be held against it.
+
+        A result that is there already stays, as ``run_TIME.json`` beside the new one.
+        """
+        _keep_result(runner)
         _write(runner, {'status': 'running', **self.record, 'seed': runner.seed})
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
@@ -94,6 +99,16 @@ class RunRecordHook(Hook):
             'finished_at': datetime.now(UTC).isoformat(timespec='seconds'),
         }
         return _write(runner, record)
+
+
+def _keep_result(runner: Runner) -> None:
+    path = Path(runner.work_dir) / RECORD
+    earlier = _read(path)
+    if earlier.get('status') == 'finished' and is_main_process():
+        time_of_it = str(earlier.get('finished_at', 'earlier')).replace(':', '-')
+        kept = path.with_name(f'run_{time_of_it}.json')
+        write_atomically(kept, path.read_bytes())
+        print_log(f'{path} had a result, which is now {kept.name}.', 'current')
 
 
 def _write(runner: Runner, record: dict[str, Any]) -> Path:

@@ -11,13 +11,14 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from moca.backbone import PlainViT, load_checkpoint
 from moca.backbone.positions import sincos_positions
 from moca.engine.amp import AutocastOptimWrapper
 from moca.engine.checkpoints import latest_checkpoint
-from moca.errors import UserError
+from moca.errors import CheckpointMismatch, UserError
 from moca.pretrain.check import check_run
 from tests.configs.helpers import REPOSITORY
 from tests.configs.pretraining import tiny
@@ -108,6 +109,32 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
     assert second.iter == whole.iter
     for name, value in whole.model.state_dict().items():
         assert torch.equal(second.model.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize('name', ['moca_tiny-imagenet', 'mae_tiny-imagenet'])
+def test_a_run_starts_from_an_encoder_of_any_file(
+    name: str, pictures: Path, tmp_path: Path
+) -> None:
+    other = PlainViT(dict(patch_size=8, embed_dim=32, depth=6, num_heads=2), img_size=32)
+    other.init_weights()
+    save_file(other.state_dict(), tmp_path / 'a.safetensors')
+    file = str(tmp_path / 'a.safetensors')
+    config = f'configs/pretrain/{name}.py'
+    assert configure(parse_args([config, '--checkpoint', file])).model.backbone.init_cfg == dict(
+        type='ViTCheckpoint', checkpoint=file, branch=None, trust=False, grid=None
+    )
+    cfg = tiny(config, pictures, tmp_path / 'run', '--checkpoint', file)
+    cfg.model.backbone.init_cfg.checkpoint = file
+    check_run(cfg)
+    model = Runner.from_cfg(cfg).model
+    model.init_weights()
+    for branch in {'student', 'teacher'} & {key for key, _ in model.named_children()}:
+        for key, value in getattr(model, branch).state_dict().items():
+            if key != 'pos_embed':  # 4 x 4 in the file, 8 x 8 here
+                assert torch.equal(value, other.state_dict()[key]), key
+    cfg.model.backbone.arch.embed_dim = 64
+    with pytest.raises(CheckpointMismatch, match='does not fit the backbone'):
+        check_run(cfg)
 
 
 def test_schedules_of_v1_reach_every_parameter_group(pictures: Path, tmp_path: Path) -> None:
@@ -289,6 +316,9 @@ def test_resume_from_another_codebook_is_an_error(pictures: Path, tmp_path: Path
         (['CONFIG', '--cfg-options', 'model.num_wrds=64'], "Did you mean 'num_words'"),
         (['CONFIG', '--cfg-options', 'model.decoder.dpth=3'], "Did you mean 'depth'"),
         (['CONFIG', '--cfg-options', 'max_epochs=5'], 'Set the field that it was used in'),
+        (['CONFIG', '--cfg-options', 'optim_wrapper.optimizer.lr=1'], 'Set that of a batch of 256'),
+        (['CONFIG', '--cfg-options', 'load_from=a.safetensors'], 'give --checkpoint'),
+        (['CONFIG', '--data-root', '.', '--checkpoint', 'absent.pth'], 'absent.pth: no such'),
         (['CONFIG', '--cfg-options', 'model.skip_offset=7'], 'skip_offset=7 leaves no central'),
     ],
 )

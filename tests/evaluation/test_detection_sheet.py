@@ -84,3 +84,12 @@ def test_found_objects_are_drawn_with_masks_or_without(masks: bool) -> None:
     for layer in drawn:
         assert np.array_equal(layer[..., 3] > 0, instances.masks[0].numpy())
     pictures.plt.close(figure)
+
+
+def test_a_picture_without_a_prediction_says_so() -> None:
+    empty = dict(labels=[], boxes=np.zeros((0, 4)), masks=[])
+    for instances, expected in ((dict(empty, scores=[]), ['nothing']), (empty, [])):
+        figure = pictures.sheet([[np.zeros((30, 40, 3), np.uint8)]], [''], 'heading')
+        pictures.draw_instances(figure.axes[0], instances, 'ab', [[255, 0, 0], [0, 255, 0]])
+        assert [text.get_text() for text in figure.axes[0].texts] == expected
+        pictures.plt.close(figure)

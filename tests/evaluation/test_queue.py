@@ -171,6 +171,12 @@ def test_checkpoints_of_several_architectures_are_measured_beside_each_other(che
         make_jobs(plan(*given, archs=[small, tiny, tiny]))
 
 
+def test_protocols_are_found_from_any_folder(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (job,) = make_jobs(Plan([checkpoint], ['driving/linear-bn'], archs=['vit_tiny_patch16']))
+    assert Path(job.arguments[0]) == CONFIGS / 'segmentation/driving/linear-bn.py'
+
+
 def test_subsets_are_runs_of_their_own(checkpoint):
     jobs = make_jobs(plan(checkpoint, tasks=('cityscapes/linear',), subsets=(100, 372, None)))
     assert len({job.folder for job in jobs}) == 3

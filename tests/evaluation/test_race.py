@@ -116,6 +116,10 @@ def test_what_cannot_run_is_refused(tmp_path: Path) -> None:
         race(CONFIGS[2], accumulate='two')
     with pytest.raises(UserError, match="Did you mean 'mask_ratio'"):
         race(CONFIGS[2], cfg_options=['model.mask_rato=.5'])
+    with pytest.raises(UserError, match='the schedule sets the rate'):
+        race(CONFIGS[2], cfg_options=['optim_wrapper.optimizer.lr=1e-2'])
+    with pytest.raises(UserError, match=r'model\.mask_ratio=0\.99 leaves none'):
+        race(CONFIGS[2], cfg_options=['model.mask_ratio=.99'])
     with pytest.raises(UserError, match='is no timm ViT'):
         race(CONFIGS[2], cfg_options=['model.backbone.arch=vit_tny_patch8'])
     with pytest.raises(UserError, match='by_epoch=False'):
@@ -171,6 +175,8 @@ def test_another_run_in_the_folder_is_refused(
     cfg = pretrain.configure(pretrain.parse_args(list(race.arguments)))
     race.folder.mkdir(parents=True)
     cfg.dump(race.folder / CONFIGS[2].name)
+    make_race(RacePlan([CONFIGS[2]], **{**given, **change}))  # it failed before any checkpoint
+    (race.folder / 'epoch_1.pth').write_bytes(b'')
     assert make_race(RacePlan([CONFIGS[2]], **given)) == [race]
     elsewhere = {
         **given,

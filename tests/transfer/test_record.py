@@ -75,6 +75,19 @@ def test_a_run_that_has_started_is_recorded_as_unfinished(tmp_path: Path) -> Non
     assert omission.reason == "not finished: its status is 'running'"
 
 
+def test_a_result_that_is_there_is_kept_when_the_run_starts_again(tmp_path: Path) -> None:
+    earlier = dict(RECORD, status='finished', finished_at='2026-01-02T03:04:05+00:00', metrics={})
+    (tmp_path / 'run.json').write_text(json.dumps(earlier))
+    runner = SimpleNamespace(work_dir=str(tmp_path), seed=3, iter=0)
+    for _ in range(2):
+        RunRecordHook(RECORD).before_train(runner)
+    assert json.loads((tmp_path / 'run.json').read_text())['status'] == 'running'
+    (kept,) = tmp_path.glob('run_*.json')
+    assert kept.name == 'run_2026-01-02T03-04-05+00-00.json'
+    assert json.loads(kept.read_text()) == earlier
+    assert read_runs([tmp_path])[0] == []  # it is no run of the leaderboard's
+
+
 def other_path(record: dict[str, Any]) -> None:
     record['checkpoint'].update(path='/runs/moca/epoch_10.pth')
 
