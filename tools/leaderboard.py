@@ -156,6 +156,7 @@ def race(args: argparse.Namespace) -> None:
         amp=args.amp,
         accumulate=args.accumulate,
         launcher=args.launcher,
+        processes=1 if args.launcher == 'none' else args.gpus,
     )
     check_outputs(args)
     racers = make_race(plan)

@@ -71,6 +71,7 @@ class RacePlan:
         folder: work dirs are made in it, each named after its config.
         cfg_options: ``KEY=VALUE`` for all of them.
         amp, accumulate, launcher: as `tools/pretrain.py` takes them.
+        processes: of each run.
     """
 
     configs: Sequence[Path]
@@ -84,6 +85,7 @@ class RacePlan:
     amp: bool = False
     accumulate: str | None = None
     launcher: str = 'none'
+    processes: int = 1
 
 
 def make_race(plan: RacePlan) -> list[Racer]:
@@ -118,7 +120,7 @@ def make_race(plan: RacePlan) -> list[Racer]:
     for cfg in configs.values():
         files = [Path(each.checkpoint) for each in (cfg.model.get('teachers') or {}).values()]
         if all(file.is_file() for file in files):  # not before its teachers are trained
-            check_method(cfg)
+            check_method(cfg, plan.processes)
     try:
         order = list(sorter.static_order())
     except graphlib.CycleError as error:

@@ -35,11 +35,12 @@ def check_run(cfg: Config) -> None:
         check_checkpoint(path, backbone.arch, img_size=backbone.get('img_size'), **start)
 
 
-def check_method(cfg: Config) -> None:
+def check_method(cfg: Config, processes: int | None = None) -> None:
     """Check a method's fields, its views and its batch.
 
     Args:
-        cfg: Of a run, with ``launcher`` if it has one.
+        cfg: Of a run.
+        processes: That it will have; None for as many as its launcher has started.
 
     Raises:
         UserError: Naming the field.
@@ -55,5 +56,5 @@ def check_method(cfg: Config) -> None:
     if hasattr(method, 'check_batch'):
         parts = cfg.optim_wrapper.get('accumulative_counts', 1)
         method.part = (0, parts)
-        batch = cfg.train_dataloader.batch_size * world_size_of(cfg) * parts
+        batch = cfg.train_dataloader.batch_size * (processes or world_size_of(cfg)) * parts
         method.check_batch(batch, getattr(views, 'size', None))

@@ -105,8 +105,8 @@ def _keep_result(runner: Runner) -> None:
     path = Path(runner.work_dir) / RECORD
     earlier = _read(path)
     if earlier.get('status') == 'finished' and is_main_process():
-        time_of_it = str(earlier.get('finished_at', 'earlier')).replace(':', '-')
-        kept = path.with_name(f'run_{time_of_it}.json')
+        ended = str(earlier.get('finished_at', 'earlier')).replace(':', '-')
+        kept = path.with_name(f'run_{ended}.json')
         write_atomically(kept, path.read_bytes())
         print_log(f'{path} had a result, which is now {kept.name}.', 'current')
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from mmengine.config import Config
 from mmengine.runner import Runner
 
 from moca.engine.checkpoints import latest_checkpoint
@@ -16,6 +17,7 @@ from moca.errors import UserError
 from moca.evaluation.curves import curves_sheet
 from moca.pretrain.check import check_run
 from moca.pretrain.export import export
+from tests.configs.helpers import REPOSITORY
 from tests.configs.pretraining import tiny
 
 
@@ -126,3 +128,11 @@ def test_views_that_the_method_does_not_take_are_refused(
     cfg.train_dataloader.dataset.views.views = [{}] * views
     with pytest.raises(UserError, match=rf'views\.views has {views} views'):
         Runner.from_cfg(cfg).train()
+
+
+@pytest.mark.parametrize(
+    'path', sorted(REPOSITORY.glob('configs/*/*macrl*.py')), ids=lambda path: path.stem
+)
+def test_the_bank_of_a_recipe_turns_over_in_whole_steps(path: Path) -> None:
+    cfg = Config.fromfile(str(path))
+    assert cfg.model.bank_size % cfg.auto_scale_lr.base_batch_size == 0

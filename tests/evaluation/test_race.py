@@ -120,6 +120,9 @@ def test_what_cannot_run_is_refused(tmp_path: Path) -> None:
         race(CONFIGS[2], cfg_options=['optim_wrapper.optimizer.lr=1e-2'])
     with pytest.raises(UserError, match=r'model\.mask_ratio=0\.99 leaves none'):
         race(CONFIGS[2], cfg_options=['model.mask_ratio=.99'])
+    with pytest.raises(UserError, match='batch_size: a contrastive loss'):
+        race(CONFIGS[1], cfg_options=['train_dataloader.batch_size=1'])
+    race(CONFIGS[1], cfg_options=['train_dataloader.batch_size=1'], processes=2)
     with pytest.raises(UserError, match='is no timm ViT'):
         race(CONFIGS[2], cfg_options=['model.backbone.arch=vit_tny_patch8'])
     with pytest.raises(UserError, match='by_epoch=False'):
