@@ -172,8 +172,8 @@ def race(args: argparse.Namespace) -> None:
             from moca.evaluation.curves import curves_sheet  # matplotlib takes a second to import
 
             curves_sheet([racer.folder for racer in racers if racer.finished], args.plot)
-    complain(failed, len(racers))
     check_steps(standings)
+    complain(failed, len(racers))
 
 
 def work(runs: Sequence[Run], tool: str, args: argparse.Namespace, console: Console) -> list[Run]:

@@ -19,6 +19,7 @@ from moca.engine.launch import (
     main_guard,
     merge_options,
 )
+from moca.errors import UserError
 from moca.evaluation.feature_pictures import picture_features
 from moca.evaluation.pretraining import pretraining_config
 from moca.pretrain.check import check_run
@@ -36,6 +37,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--checkpoint', metavar='CKPT', help='start the encoder from a file of any family [random]'
     )
+    parser.add_argument('--branch', choices=('teacher', 'student'), help='of CKPT [teacher]')
+    parser.add_argument('--trust', action='store_true', help='read CKPT with plain pickle')
     parser.add_argument('--epochs', type=int, help='how long; warm-up keeps its share of it')
     parser.add_argument(
         '--knn', metavar='DIR', help='watch the k-NN accuracy on DIR/CLASS/PICTURE while training'
@@ -77,7 +80,9 @@ def configure(args: argparse.Namespace) -> Config:
         seed=args.seed,
     )
     if args.checkpoint:
-        set_checkpoint(cfg, args.checkpoint)
+        set_checkpoint(cfg, args.checkpoint, args.branch, args.trust)
+    elif args.branch or args.trust:
+        raise UserError('--branch and --trust describe a checkpoint: give --checkpoint as well.')
     if args.features is not None:
         picture_features(cfg, args.features or None)
     log_to(cfg, args.log_to)

@@ -6,7 +6,7 @@ Command:
     python tools/pretrain.py configs/pretrain/moma_cifar.py --amp \\
         --data-root data/cifar10/train --knn data/cifar10/train --knn-val data/cifar10/test \\
         --cfg-options model.teachers.moco.checkpoint=FILE model.teachers.mae.checkpoint=FILE
-Cost: 400 epochs of 50,000 pictures are 39,000 steps of 512.
+Cost: 400 epochs of 50,000 pictures are 38,800 steps of 512.
 """
 
 _base_ = ['./moma_tiny-imagenet.py']
@@ -31,7 +31,7 @@ auto_scale_lr = dict(base_batch_size=batch_size)
 custom_hooks = [
     dict(
         type='PretrainSchedule',
-        base_lr=1.5e-4,  # x 512 / 256 = 3e-4, the recipe's rate
+        base_lr=1.5e-4,  # the recipe's; x 512 / 256 = 3e-4
         warmup_epochs=20,
         stretch=1.0,
         momentum=None,

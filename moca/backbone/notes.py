@@ -45,7 +45,7 @@ def run_notes(content: Mapping[str, Any]) -> dict[str, str]:
         if isinstance(content.get('epoch'), int):
             notes['epoch'] = content['epoch'] + 1  # the released code counts from 0
     return {
-        key: value if isinstance(value, str) else json.dumps(value)
+        key: value if isinstance(value, str) else json.dumps(value, default=str)
         for key, value in notes.items()
         if isinstance(value, str | int | dict)
     }
@@ -68,7 +68,9 @@ def noted_arch(content: Mapping[str, Any]) -> ArchSpec | None:
     if exported.get('family') in OWN_FAMILIES:
         noted = exported.get('arch')
     else:
-        noted = run_notes(content).get('arch') if run_config(content) else None
+        backbone = (run_config(content).get('model') or {}).get('backbone') or {}
+        ours = isinstance(backbone, dict) and backbone.get('type') == 'PlainViT'
+        noted = run_notes(content).get('arch') if ours else None
     try:
         arch = json.loads(noted) if noted and noted.startswith('{') else noted
         if arch:

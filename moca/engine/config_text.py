@@ -47,6 +47,10 @@ def _value(node: ast.expr | None) -> Any:
             return [_value(item) for item in node.elts]
         case ast.Tuple():
             return tuple(_value(item) for item in node.elts)
+        case ast.Name(id='inf' | 'nan' as number):  # as yapf writes them
+            return float(number)
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Name(id='inf')):
+            return -float('inf')
         case None:
             raise ValueError('** of something that is not written out')
     return ast.literal_eval(node)

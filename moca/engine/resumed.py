@@ -8,7 +8,10 @@ from typing import Any
 from moca.engine.config_text import read_literals
 
 # How a run is started, and not what it does.
-_STARTING = ('work_dir', 'resume', 'load_from', 'launcher', 'experiment_name', 'log_level')
+_STARTING = (
+    *('work_dir', 'resume', 'load_from', 'launcher', 'experiment_name', 'log_level'),
+    *('env_cfg', 'model_wrapper_cfg'),
+)
 _SHOWN = 6  # changes in the message
 _ABSENT = object()
 
@@ -54,7 +57,8 @@ def _leaves(node: Any, name: str = '') -> Iterator[tuple[str, Any]]:
     elif isinstance(node, list | tuple) and any(isinstance(item, Mapping) for item in node):
         inner = list(enumerate(node))
     else:
-        yield name, list(node) if isinstance(node, tuple) else node
+        if name:
+            yield name, list(node) if isinstance(node, tuple) else node
         return
     for key, value in inner:
         yield from _leaves(value, f'{name}.{key}' if name else str(key))

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from moca.backbone import vit_dimensions
 from moca.engine.accumulate import number_of_parts
 from moca.engine.amp import enable_amp, gpu_has_bfloat16
+from moca.engine.checkpoints import run_checkpoints
 from moca.engine.config_check import check_config
 from moca.engine.launch import merge_options, parse_cfg_options
 from moca.errors import UserError
@@ -54,8 +55,10 @@ class Racer(Run):
         except UserError:
             return False
         # which the monitor logs beside each accuracy
-        _, epochs = curves.get('epoch', ((), (-1,)))
-        return not self.watched or bool(epochs[-1] >= self.epochs)
+        steps, epochs = curves.get('epoch', ((-1,), (-1,)))
+        measured = {int(curve[0][-1]) for name, curve in curves.items() if name.startswith(KNN)}
+        last = bool(epochs[-1] >= self.epochs) and int(steps[-1]) in measured
+        return last or not self.watched
 
 
 @dataclass(frozen=True)
@@ -183,17 +186,18 @@ def _checkpoint(cfg: Config, plan: RacePlan) -> Path:
 
 
 def _check_teachers(racers: Sequence[Racer]) -> None:
-    """A student that is there already has not learnt from a teacher that came after it."""
+    """What is there of a student has not learnt from a teacher that came after it.
+
+    A student's checkpoints hold its teachers, so that it would go on with the old ones.
+    """
     for racer in racers:
-        for other in racers:
-            if other.checkpoint not in racer.teachers or not racer.checkpoint.is_file():
-                continue
-            ended = racer.checkpoint.stat().st_mtime
-            if not other.checkpoint.is_file() or other.checkpoint.stat().st_mtime > ended:
+        there = [path.stat().st_mtime for path in run_checkpoints(racer.folder)]
+        for teacher in racer.teachers if there else ():
+            if not teacher.is_file() or teacher.stat().st_mtime > min(there):
                 raise UserError(
-                    f'{racer.checkpoint} is older than {other.checkpoint} or has outlived it: it '
-                    f'has learnt from another {other.title}. Move {racer.folder} away, and it is '
-                    'trained anew.'
+                    f'{racer.folder} has learnt from another {teacher}: that file is newer than '
+                    f'the checkpoints there, or gone. Move {racer.folder} away, and it is trained '
+                    'anew.'
                 )
 
 

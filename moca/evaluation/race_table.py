@@ -113,6 +113,8 @@ def remarks(standings: Sequence[Standing], queries: int | None) -> list[str]:
         'First to last logged value; losses of different methods do not compare. One run a method: '
         'nothing here says how much another seed would change.'
     ]
+    if len({standing.steps for standing in standings}) > 1:
+        lines.append('The numbers of steps differ: this is no race on equal terms.')
     accuracies = [end for standing in standings for _, end in standing.knn.values()]
     for standing in standings:
         if standing.teachers:

@@ -1,15 +1,17 @@
-"""What a pre-training cannot be, found before anything is built, logged or written."""
+"""What a pre-training cannot be, found before its log begins and a work dir is made."""
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, TRANSFORMS
+from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
 
 from moca.backbone.checkpoint import check_checkpoint
 from moca.engine.accumulate import world_size_of
+from moca.errors import UserError
 from moca.pretrain.data import check_data_root
 from moca.pretrain.schedules import check_views
 
@@ -29,14 +31,20 @@ def check_run(cfg: Config) -> None:
     if cfg.train_dataloader.dataset.type == 'UnlabelledPictures':
         check_data_root(cfg.train_dataloader.dataset.data_root)
     backbone = cfg.model.backbone
-    start = dict(backbone.get('init_cfg') or {})
-    if start.pop('type', None) == 'ViTCheckpoint' and not cfg.get('resume'):
-        path = start.pop('checkpoint')
-        check_checkpoint(path, backbone.arch, img_size=backbone.get('img_size'), **start)
+    start = backbone.get('init_cfg')
+    if not isinstance(start, dict) or start.get('type') != 'ViTCheckpoint' or cfg.get('resume'):
+        return
+    how = {key: value for key, value in start.items() if key not in ('type', 'checkpoint')}
+    if not start.get('checkpoint'):
+        raise UserError('model.backbone.init_cfg has no checkpoint: give --checkpoint FILE.')
+    check_checkpoint(start['checkpoint'], backbone.arch, img_size=backbone.get('img_size'), **how)
 
 
 def check_method(cfg: Config, processes: int | None = None) -> None:
     """Check a method's fields, its views and its batch.
+
+    The method is built without memory (on torch's ``meta`` device). One of somebody's that cannot
+    be built so, or cannot look at a batch so, is left to the run itself.
 
     Args:
         cfg: Of a run.
@@ -45,16 +53,27 @@ def check_method(cfg: Config, processes: int | None = None) -> None:
     Raises:
         UserError: Naming the field.
     """
-    try:
-        with torch.device('meta'):
-            method: Any = MODELS.build(cfg.model)
-    except (NotImplementedError, RuntimeError):
-        return  # somebody's that cannot be built without memory: the run itself will tell
+    at_once = cfg.train_dataloader.batch_size
+    parts = cfg.optim_wrapper.get('accumulative_counts', 1)
+    for field, value in (
+        ('train_dataloader.batch_size', at_once),
+        ('optim_wrapper.accumulative_counts', parts),
+    ):
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f'{field}={value!r}: give a whole number from 1 up.')
     dataset = cfg.train_dataloader.dataset
     views = TRANSFORMS.build(dataset.views) if dataset.type == 'UnlabelledPictures' else None
-    check_views(method, views)
-    if hasattr(method, 'check_batch'):
-        parts = cfg.optim_wrapper.get('accumulative_counts', 1)
-        method.part = (0, parts)
-        batch = cfg.train_dataloader.batch_size * (processes or world_size_of(cfg)) * parts
-        method.check_batch(batch, getattr(views, 'size', None))
+    scope = DefaultScope.overwrite_default_scope(cfg.get('default_scope'))
+    try:
+        with torch.device('meta'), scope:
+            # of a copy: a method may take its own config apart
+            method: Any = MODELS.build(copy.deepcopy(cfg.model))
+        check_views(method, views)
+        if hasattr(method, 'check_batch'):
+            method.part = (0, parts)
+            batch = at_once * (processes or world_size_of(cfg)) * parts
+            method.check_batch(batch, getattr(views, 'size', None))
+    except UserError:
+        raise
+    except Exception:  # whatever it needs that is not there yet
+        return

@@ -82,7 +82,7 @@ def test_a_run_says_its_architecture_and_so_does_what_is_exported_of_it(
     vit = timm_vit('vit_tiny_patch16_224', patch_size=8, img_size=32) if arch != TINY else None
     reference = vit or timm_vit(TINY)
     content = families.own_run(reference, reference)
-    content['meta']['cfg'] = f'model = dict(backbone=dict(arch={arch!r}))'
+    content['meta']['cfg'] = f'model = dict(backbone=dict(type="PlainViT", arch={arch!r}))'
     run, exported = save(content, tmp_path / 'epoch_1.pth'), tmp_path / 'b.safetensors'
     assert checkpoint.main(['export', str(run), str(exported)]) == 0
     for path in (run, exported):
@@ -121,7 +121,9 @@ def test_a_name_in_anothers_file_may_be_another_network(tmp_path: Path) -> None:
     content = dict(model=reference.state_dict(), args=arguments)
     path, exported = save(content, tmp_path / 'a.pth'), tmp_path / 'b.safetensors'
     assert checkpoint.main(['export', str(path), str(exported)]) == 0
-    for file in (path, exported):
+    config = "model = dict(backbone=dict(type='MyViT', arch='vit_small_patch8'))"
+    run = dict(state_dict=reference.state_dict(), meta=dict(cfg=config))
+    for file in (path, exported, save(run, tmp_path / 'c.pth')):
         assert inspect_checkpoint(file).arch is None
         check_checkpoint(file, {**SMALL, 'num_heads': 8})
 

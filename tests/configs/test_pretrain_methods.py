@@ -10,6 +10,7 @@ import pytest
 import timm
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 from moca.engine.checkpoints import latest_checkpoint
@@ -17,6 +18,7 @@ from moca.errors import UserError
 from moca.evaluation.curves import curves_sheet
 from moca.pretrain.check import check_run
 from moca.pretrain.export import export
+from moca.pretrain.mae import MAEPretrain
 from tests.configs.helpers import REPOSITORY
 from tests.configs.pretraining import tiny
 
@@ -78,6 +80,22 @@ EARLY: list[tuple[str, dict[str, Any], str]] = [
         r'model\.teachers\.mae: its patches of 16 pixels',
     ),
 ]
+# and what the run itself would not say so well
+EARLY_ALONE: list[tuple[str, dict[str, Any], str]] = [
+    ('moca_tiny-imagenet', {'model.skip_offset': 7}, 'skip_offset=7 leaves no central'),
+    ('mae_tiny-imagenet', {'train_dataloader.batch_size': 0}, 'batch_size=0: give a whole'),
+    ('can_tiny-imagenet', {'train_dataloader.batch_size': 'x'}, "batch_size='x': give a whole"),
+    (
+        'mae_tiny-imagenet',
+        {'optim_wrapper.accumulative_counts': 'two'},
+        "accumulative_counts='two': give a whole",
+    ),
+    (
+        'mae_tiny-imagenet',
+        {'model.backbone.init_cfg': dict(type='ViTCheckpoint')},
+        'init_cfg has no checkpoint: give --checkpoint',
+    ),
+]
 # found when weights are read or pictures counted
 LATE: list[tuple[str, dict[str, Any], str]] = [
     (
@@ -110,7 +128,7 @@ def test_what_a_method_cannot_use_is_refused_before_the_first_step(
         build_and_train()
 
 
-@pytest.mark.parametrize(('name', 'changes', 'message'), EARLY)
+@pytest.mark.parametrize(('name', 'changes', 'message'), [*EARLY, *EARLY_ALONE])
 def test_most_of_it_before_anything_is_logged(
     name: str, changes: dict[str, Any], message: str, pictures: Path, tmp_path: Path
 ) -> None:
@@ -128,6 +146,42 @@ def test_views_that_the_method_does_not_take_are_refused(
     cfg.train_dataloader.dataset.views.views = [{}] * views
     with pytest.raises(UserError, match=rf'views\.views has {views} views'):
         Runner.from_cfg(cfg).train()
+
+
+class Popping(MAEPretrain):
+    """Takes its own config apart."""
+
+    def __init__(self, head: dict[str, Any], **others: Any) -> None:
+        super().__init__(**others)
+        self.head = torch.nn.Linear(head.pop('dim'), 1)
+
+
+class Counting(MAEPretrain):
+    """Needs numbers to be built."""
+
+    def __init__(self, **others: Any) -> None:
+        super().__init__(**others)
+        self.rates = torch.linspace(0, 1, 3).numpy()
+
+
+class Asking(MAEPretrain):
+    """Asks for the pictures before they are counted."""
+
+    def check_batch(self, images: int, size: int | None) -> None:
+        assert self.pictures // images
+
+
+@pytest.mark.parametrize('method', [Popping, Counting, Asking])
+def test_anothers_method_is_left_to_the_run(
+    method: type, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = tiny('configs/pretrain/mae_tiny-imagenet.py', pictures, tmp_path)
+    monkeypatch.setitem(MODELS.module_dict, 'Another', method)
+    cfg.model.type = 'Another'
+    if method is Popping:
+        cfg.model.head = dict(dim=4)
+    check_run(cfg)
+    assert isinstance(Runner.from_cfg(cfg).model, method)
 
 
 @pytest.mark.parametrize(

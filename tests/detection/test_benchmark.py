@@ -95,7 +95,13 @@ def test_need_is_what_a_real_pass_needs(frozen: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ('free', 'left'), [(2**20, [OURS]), (6 * 2**30, [OURS, KEPT]), (2**50, [PLAIN, OURS, KEPT])]
+    ('free', 'left'),
+    [
+        (2**20, [OURS]),
+        (7 * 2**30, [OURS]),  # 5 GiB would fit, but not with the margin
+        (8 * 2**30, [OURS, KEPT]),
+        (2**50, [PLAIN, OURS, KEPT]),
+    ],
 )
 def test_versions_without_room_are_left_out(
     free: int, left: list[str], monkeypatch: pytest.MonkeyPatch

@@ -28,6 +28,11 @@ def test_keys_that_are_no_names() -> None:
     assert read_literals(text) == {'a': {'blocks.0': [1, {'b': -2.5}], 'c': {'x y': None, 'd': ()}}}
 
 
+def test_infinity_as_mmengine_writes_it() -> None:
+    cfg = Config(dict(a=dict(b=float('inf'), c=[-float('inf'), 1])))
+    assert read_literals(cfg.pretty_text) == cfg.to_dict()
+
+
 def test_code_is_not_run(tmp_path: Path) -> None:
     victim = tmp_path / 'victim'
     text = (

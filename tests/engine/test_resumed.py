@@ -55,6 +55,9 @@ def test_a_resumed_run_is_held_against_the_config_in_its_checkpoint(tmp_path: Pa
         WatchTraining().after_load_checkpoint(runner, checkpoint)
         return found
 
+    infinite = dict(meta=dict(cfg='train_cfg = dict(max_epochs=1)\nmodel = dict(size=(2, inf))'))
+    (message,) = said(infinite)
+    assert 'change: model.size: [2, inf] -> [2, 3]. ' in message
     longer = {'train_cfg.max_epochs': 9}
     assert said(written) == []
     assert said(written, resume=False, **longer) == []
