@@ -99,7 +99,7 @@ def test_need_is_what_a_real_pass_needs(frozen: bool) -> None:
     [
         (2**20, [OURS]),
         (7 * 2**30, [OURS]),  # 5 GiB would fit, but not with the margin
-        (8 * 2**30, [OURS, KEPT]),
+        (11 * 2**30, [OURS, KEPT]),
         (2**50, [PLAIN, OURS, KEPT]),
     ],
 )
