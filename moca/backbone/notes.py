@@ -65,14 +65,14 @@ def noted_arch(content: Mapping[str, Any]) -> ArchSpec | None:
     Other tools' names for theirs may mean another network than timm's of that name.
     """
     exported = exported_notes(content)
-    if exported.get('family') in OWN_FAMILIES:
-        noted = exported.get('arch')
-    else:
-        backbone = (run_config(content).get('model') or {}).get('backbone') or {}
-        ours = isinstance(backbone, dict) and backbone.get('type') == 'PlainViT'
-        noted = run_notes(content).get('arch') if ours else None
+    backbone = (run_config(content).get('model') or {}).get('backbone')
+    arch: Any = None
     try:
-        arch = json.loads(noted) if noted and noted.startswith('{') else noted
+        if exported.get('family') in OWN_FAMILIES:
+            arch = exported.get('arch')
+            arch = json.loads(arch) if arch and arch.startswith('{') else arch
+        elif isinstance(backbone, dict) and backbone.get('type') == 'PlainViT':
+            arch = backbone.get('arch')
         if arch:
             vit_dimensions(arch)
     except (UserError, ValueError, TypeError, AssertionError, ArithmeticError, RuntimeError):

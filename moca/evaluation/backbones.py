@@ -20,7 +20,7 @@ from torchvision.transforms import functional as transforms
 
 from moca.backbone import PlainViT
 from moca.backbone.arch import ArchSpec, vit_dimensions
-from moca.backbone.checkpoint import inspect_checkpoint, load_checkpoint
+from moca.backbone.checkpoint import CheckpointInfo, inspect_checkpoint, load_checkpoint
 from moca.engine.launch import read_config
 from moca.errors import UserError
 from moca.evaluation.labelled import normalise, read_picture
@@ -87,17 +87,18 @@ def load_backbones(
     given = arch_of_each(archs, checkpoints)
     found = []
     for number, (checkpoint, text) in enumerate(zip(checkpoints, given, strict=True)):
-        arch = read_arch(text) if text else _said_arch(checkpoint, branch, trust)
+        info = None if checkpoint == RANDOM else inspect_checkpoint(checkpoint, branch, trust)
+        arch = read_arch(text) if text else _said_arch(info)
         depth = vit_dimensions(arch).depth
         if not -depth <= block < depth:
             raise UserError(f'--block {block}: {arch} has blocks 0 to {depth - 1}.')
         settings: dict[str, Any] = dict(out_indices=(block,), frozen=True)
         torch.manual_seed(0)  # the same random weights whatever was built before
-        if checkpoint == RANDOM:
+        if info is None:
             model, name = PlainViT(arch, **settings), random_label(arch)
             model.reset_parameters()
         else:
-            size = _own_size(checkpoint, arch, branch, grid, trust)
+            size = _own_size(info, arch, grid)
             model, name = PlainViT(arch, img_size=size, **settings), checkpoint_label(checkpoint)
             load_checkpoint(model, checkpoint, branch, grid=grid, trust=trust)
         name = names[number] if names else name
@@ -105,32 +106,27 @@ def load_backbones(
     return found
 
 
-def _said_arch(checkpoint: str, branch: str | None, trust: bool) -> ArchSpec:
-    if checkpoint == RANDOM:
+def _said_arch(info: CheckpointInfo | None) -> ArchSpec:
+    if info is None:
         raise UserError(f'{RANDOM}: random weights of which architecture? Give --arch.')
-    info = inspect_checkpoint(checkpoint, branch, trust)
     if info.arch is None:
         fits = ' or '.join(f'--arch {name}' for name in info.fitting)
         raise UserError(
-            f'{checkpoint}: the file does not say its architecture. '
+            f'{info.path}: the file does not say its architecture. '
             + (f'Its tensors fit {fits}: give that.' if fits else 'Give --arch.')
         )
     return info.arch
 
 
 def _own_size(
-    checkpoint: str,
-    arch: ArchSpec,
-    branch: str | None,
-    grid: tuple[int, int] | None,
-    trust: bool,
+    info: CheckpointInfo, arch: ArchSpec, grid: tuple[int, int] | None
 ) -> tuple[int, int] | None:
     """Height and width in pixels for which a file's positions were made; None if unknown."""
     with torch.device('meta'):
         model = PlainViT(arch)
     if grid is None:
         prefix = 0 if model.no_embed_class else model.num_prefix_tokens
-        count = inspect_checkpoint(checkpoint, branch, trust).num_positions - prefix
+        count = info.num_positions - prefix
         side = math.isqrt(max(count, 0))
         if side == 0 or side * side != count:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +19,7 @@ from moca.engine.amp import AutocastOptimWrapper
 from moca.errors import UserError
 
 
-class EncoderMonitor(Hook):
+class EncoderMonitor(Hook, ABC):
     """Looks at the encoder before the first step, every so many epochs and after the last one.
 
     Args:
@@ -48,9 +49,9 @@ class EncoderMonitor(Hook):
         if self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner):
             self.look(runner, epoch=runner.epoch + 1)
 
+    @abstractmethod
     def look(self, runner: Any, epoch: int) -> None:
         """What there is to do after so many epochs."""
-        raise NotImplementedError
 
 
 def encoder_of(model: nn.Module) -> tuple[str, PlainViT]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections.abc import Sequence
@@ -117,7 +118,7 @@ def make_jobs(plan: Plan) -> list[Job]:
 def _check_folders(jobs: Sequence[Job]) -> None:
     """Two runs in one folder would pass for each other, and so would another file's result."""
     taken: dict[Path, Job] = {}
-    content = {name: _content(name) for name in {job.checkpoint for job in jobs}}
+    digest = functools.cache(file_digest)  # of many runs of one large file, and only where asked
     for job in jobs:
         other = taken.setdefault(job.folder, job)
         if other is not job:
@@ -134,7 +135,7 @@ def _check_folders(jobs: Sequence[Job]) -> None:
                 'Rename the checkpoint, or move that folder away.'
             )
         read = (job.record.get('checkpoint') or {}).get('sha256')
-        if read is not None and read != content[job.checkpoint]:
+        if read is not None and read != digest(job.checkpoint):
             raise UserError(
                 f'{job.folder} has measured another file of the name {job.checkpoint}: it has been '
                 'written anew since. Move that folder away.'
@@ -145,10 +146,6 @@ def _check_folders(jobs: Sequence[Job]) -> None:
                 f'{job.folder} was measured with {told}, not {job.options}. Give the same '
                 '--data-root and --cfg-options, or move that folder away.'
             )
-
-
-def _content(checkpoint: str) -> str | None:
-    return None if checkpoint == RANDOM else file_digest(checkpoint)
 
 
 def task_config(task: str, arch: str | None, root: Path) -> Config:
