@@ -19,6 +19,7 @@ from moca.engine.launch import (
     main_guard,
     merge_options,
 )
+from moca.engine.work_dir import alone_in_work_dir
 from moca.errors import UserError
 from moca.evaluation.feature_pictures import picture_features
 from moca.evaluation.pretraining import pretraining_config
@@ -104,7 +105,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Pre-train as the command line says."""
     cfg = configure(parse_args(arguments))
     check_run(cfg)
-    runner_of(cfg).train()
+    with alone_in_work_dir(cfg):
+        runner_of(cfg).train()
 
 
 if __name__ == '__main__':

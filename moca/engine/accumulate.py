@@ -51,45 +51,42 @@ def set_accumulation(cfg: Config, accumulate: str) -> None:
         UserError: It is neither; or the recipe's batch is unknown or no multiple of what all
             processes hold at a time.
     """
-    count = number_of_parts(accumulate) or _parts_of_recipe(cfg)
+    processes = world_size_of(cfg)
+    count = number_of_parts(cfg, accumulate, processes)
     cfg.optim_wrapper.accumulative_counts = count
     if cfg.train_cfg.get('type') == 'IterBasedTrainLoop':
         cfg.train_cfg.type = 'AccumulatingIterLoop'
     batch = cfg.train_dataloader.batch_size
     print_log(
-        f'--accumulate: a step takes {count} x {batch} pictures of {world_size_of(cfg)} processes.',
+        f'--accumulate: a step takes {count} x {batch} pictures of {processes} processes.',
         'current',
     )
 
 
-def number_of_parts(accumulate: str) -> int | None:
-    """What ``--accumulate`` says; None for ``auto``.
-
-    Raises:
-        UserError: It is neither ``auto`` nor a whole number above 0.
-    """
+def number_of_parts(cfg: Config, accumulate: str, processes: int) -> int:
+    """In how many parts a run of some processes takes its batch; see :func:`set_accumulation`."""
     if accumulate == 'auto':
-        return None
+        return _parts_of_recipe(cfg, processes)
     if accumulate.isdecimal() and int(accumulate) > 0:
         return int(accumulate)
     raise UserError(f'--accumulate {accumulate}: give auto or a whole number from 1 up.')
 
 
-def _parts_of_recipe(cfg: Config) -> int:
+def _parts_of_recipe(cfg: Config, processes: int) -> int:
     recipe = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
     if not recipe:
         raise UserError(
             '--accumulate auto: the config does not name the batch of its recipe. Give a number '
             'of parts, or --cfg-options auto_scale_lr.base_batch_size=N.'
         )
-    at_once = cfg.train_dataloader.batch_size * world_size_of(cfg)
+    at_once = cfg.train_dataloader.batch_size * processes
     count, rest = divmod(recipe, at_once)
     if rest or not count:
-        fitting = [n for n in range(1, recipe + 1) if recipe % (n * world_size_of(cfg)) == 0]
+        fitting = [n for n in range(1, recipe + 1) if recipe % (n * processes) == 0]
         nearest = min(fitting, key=lambda n: abs(n - cfg.train_dataloader.batch_size), default=None)
         raise UserError(
             f"--accumulate auto: the recipe's batch of {recipe} is no multiple of "
-            f'{cfg.train_dataloader.batch_size} pictures x {world_size_of(cfg)} processes. '
+            f'{cfg.train_dataloader.batch_size} pictures x {processes} processes. '
             + (
                 f'Give --cfg-options train_dataloader.batch_size={nearest}.'
                 if nearest

@@ -18,7 +18,7 @@ from mmengine.optim import OptimWrapper, build_optim_wrapper
 from moca.engine.amp import enable_amp
 from moca.engine.measure import peak_bytes, take_turns
 
-OURS = 'moca'
+OURS = 'ours'
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,12 @@ def prepare_launcher(cfg: Config, tool: str = 'train.py') -> None:
         torch.distributed.init_process_group('gloo')
 
 
+def rank_of(cfg: Config) -> int:
+    """This process's number in a run that has not begun, by the environment of its launcher."""
+    launcher = cfg.get('launcher', 'none')
+    return 0 if launcher == 'none' else int(os.environ[_ENVIRONMENT[launcher][0][0]])
+
+
 def replace_sync_bn(cfg: Config) -> int:
     """Turn every ``SyncBN`` of a config into ``BN``, where processes cannot synchronise it.
 

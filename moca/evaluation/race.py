@@ -110,10 +110,8 @@ def make_race(plan: RacePlan) -> list[Racer]:
     if len(configs) < len(plan.configs):
         raise UserError('Two configs of a race have the same file name, and so one work dir.')
     check_equal(configs)
-    # what a run finds out where it runs
-    unknown = ['optim_wrapper.accumulative_counts'] if plan.accumulate == 'auto' else []
-    if plan.launcher == 'slurm' and not plan.amp:
-        unknown.append('optim_wrapper.type')
+    # the precision is the run's own choice where another machine runs it
+    unknown = ['optim_wrapper.type'] if plan.launcher == 'slurm' and not plan.amp else []
     sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
     for name in configs:  # alone first: what may come in any order comes in the plan's
         sorter.add(name)
@@ -150,7 +148,8 @@ def _config(path: Path, plan: RacePlan) -> Config:
     vit_dimensions(cfg.model.backbone.arch)
     if plan.amp or gpu_has_bfloat16():  # as the run does
         enable_amp(cfg)
-    if plan.accumulate and (parts := number_of_parts(plan.accumulate)):
+    if plan.accumulate:
+        parts = number_of_parts(cfg, plan.accumulate, plan.processes)
         cfg.optim_wrapper.accumulative_counts = parts
     if not (cfg.get('default_hooks') or {}).get('checkpoint', {}).get('by_epoch', True):
         raise UserError(

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
+from mmengine.registry import HOOKS, MODELS, TRANSFORMS, DefaultScope
 
 from moca.backbone.checkpoint import check_checkpoint
 from moca.engine.accumulate import world_size_of
@@ -17,7 +17,7 @@ from moca.pretrain.schedules import check_views
 
 
 def check_run(cfg: Config) -> None:
-    """Check what a run is to start from: method, views, batch, folder and checkpoint.
+    """Check what a run is to start from: method, views, batch, folders and checkpoint.
 
     What depends on the number of pictures is seen when they have been listed.
 
@@ -30,6 +30,9 @@ def check_run(cfg: Config) -> None:
     check_method(cfg)
     if cfg.train_dataloader.dataset.type == 'UnlabelledPictures':
         check_data_root(cfg.train_dataloader.dataset.data_root)
+    for hook in cfg.get('custom_hooks') or []:
+        if hook.get('type') == 'KNNMonitor':  # which reads its folders as it is made
+            HOOKS.build(hook)
     backbone = cfg.model.backbone
     start = backbone.get('init_cfg')
     if not isinstance(start, dict) or start.get('type') != 'ViTCheckpoint' or cfg.get('resume'):

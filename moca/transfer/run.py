@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from moca.backbone.checkpoint import check_checkpoint
 from moca.engine.config_check import check_config
 from moca.engine.launch import apply_common, merge_options, read_config
+from moca.engine.work_dir import alone_in_work_dir
 from moca.errors import UserError
 from moca.transfer.data_check import check_data
 from moca.transfer.labels import (
@@ -163,8 +164,14 @@ def train(cfg: Config, record: dict[str, Any]) -> Path:
     """Train, validate, and write ``run.json``; returns its path.
 
     Raises:
-        UserError: if the work dir holds, or ``--resume`` would go on with, another run.
+        UserError: if the work dir holds, or ``--resume`` would go on with, another run, or another
+            process trains in it.
     """
+    with alone_in_work_dir(cfg):
+        return _train(cfg, record)
+
+
+def _train(cfg: Config, record: dict[str, Any]) -> Path:
     check_earlier_run(cfg, record)
     runner = Runner.from_cfg(cfg)
     hook = RunRecordHook(record)

@@ -138,6 +138,16 @@ def test_most_of_it_before_anything_is_logged(
         check_run(cfg)
 
 
+def test_so_is_a_labelled_folder(pictures: Path, tmp_path: Path) -> None:
+    for options, message in (
+        (('--knn', str(tmp_path / 'absent')), r'KNNMonitor\.bank .*absent: no such folder'),
+        (('--knn', str(pictures)), 'labelled folder has one'),
+    ):
+        cfg = tiny('configs/pretrain/mae_tiny-imagenet.py', pictures, tmp_path, *options)
+        with pytest.raises(UserError, match=message):
+            check_run(cfg)
+
+
 @pytest.mark.parametrize(('name', 'views'), [('mae_tiny-imagenet', 2), ('can_tiny-imagenet', 1)])
 def test_views_that_the_method_does_not_take_are_refused(
     name: str, views: int, pictures: Path, tmp_path: Path

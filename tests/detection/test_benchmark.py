@@ -156,5 +156,5 @@ def test_command_takes_real_pictures(tmp_path: Path, capsys: pytest.CaptureFixtu
     arguments = [f'--data-root={root}', '--size=64', '--steps=1', '--device=cpu']
     benchmark.main(['detector', str(config), *arguments])
     output = capsys.readouterr().out
-    assert 'moca / plain' in output
+    assert 'ours / plain' in output
     assert 'relative positions' not in output

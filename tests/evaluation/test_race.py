@@ -114,6 +114,8 @@ def test_what_cannot_run_is_refused(tmp_path: Path) -> None:
         race(REPOSITORY / 'configs/segmentation/cityscapes/linear.py')
     with pytest.raises(UserError, match='--accumulate two: give auto or a whole number'):
         race(CONFIGS[2], accumulate='two')
+    with pytest.raises(UserError, match=r'batch of 32 is no multiple of 32 pictures x 3 processes'):
+        race(CONFIGS[2], accumulate='auto', processes=3)
     with pytest.raises(UserError, match="Did you mean 'mask_ratio'"):
         race(CONFIGS[2], cfg_options=['model.mask_rato=.5'])
     with pytest.raises(UserError, match='the schedule sets the rate'):
@@ -159,6 +161,7 @@ def test_teachers_of_each_other_are_refused(
             r'optimizer\.weight_decay: 0\.05 -> 0\.3',
         ),
         (dict(accumulate='4'), 'accumulative_counts: 2 -> 4'),
+        (dict(accumulate='auto'), 'accumulative_counts: 2 -> 1'),  # the recipe's batch is 32
         (dict(amp=False), r'optim_wrapper\.type: .* -> .OptimWrapper'),
     ],
 )
@@ -187,8 +190,6 @@ def test_another_run_in_the_folder_is_refused(
         'knn': str(Path('labelled').absolute()),
     }
     make_race(RacePlan([CONFIGS[2]], **elsewhere))  # the same by other names
-    auto = {**given, 'accumulate': 'auto'}  # as many parts as the run finds that it needs
-    make_race(RacePlan([CONFIGS[2]], **auto))
     # a node with a GPU may have chosen the precision
     make_race(RacePlan([CONFIGS[2]], **{**given, 'amp': False, 'launcher': 'slurm'}))
     with pytest.raises(UserError, match=message):

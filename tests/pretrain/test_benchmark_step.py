@@ -219,7 +219,7 @@ def test_the_tool(capsys: pytest.CaptureFixture[str], dtype: str) -> None:
     printed = capsys.readouterr().out
     assert f'{dtype}; a step takes 4 pictures of 2 views, 32 px' in printed
     rows = {line.split()[0]: line.split()[1:] for line in printed.splitlines()}
-    ours, plain = (rows[name] for name in ('moca', 'straightforward'))
+    ours, plain = (rows[name] for name in ('ours', 'straightforward'))
     assert float(ours[0]) == pytest.approx(4 / float(ours[1]), rel=0.2)
     memory = float(rows['ratio'][1])
     assert memory == pytest.approx(float(ours[2]) / float(plain[2]), abs=0.05)
@@ -244,9 +244,9 @@ def test_another_method_stands_alone() -> None:
     cfg.optim_wrapper.paramwise_cfg = dict(constant_lr={})
     cfg.train_dataloader.dataset.views.size = 32
     found = measure_step(cfg, 4, 2, 'float32', CPU)
-    assert list(found.versions) == ['moca']
+    assert list(found.versions) == ['ours']
     # forward and weight gradient of 3072 -> 8
-    assert found.versions['moca'].flops == 2 * (2 * 4 * 3072 * 8)
+    assert found.versions['ours'].flops == 2 * (2 * 4 * 3072 * 8)
     assert found.dense_kl is None
     assert 'straightforward' not in str(found)
     assert re.search(r'moca +[\d.]+ ', str(found))

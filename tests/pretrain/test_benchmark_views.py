@@ -43,7 +43,7 @@ def test_the_tool(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert benchmark.main(arguments) == 0
     printed = capsys.readouterr().out
     numbers = {line.split()[0]: float(line.split()[1]) for line in printed.splitlines()[2:]}
-    assert numbers['ratio'] == pytest.approx(numbers['moca'] / numbers['torchvision/PIL'], rel=0.01)
+    assert numbers['ratio'] == pytest.approx(numbers['ours'] / numbers['torchvision/PIL'], rel=0.01)
 
 
 def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -129,8 +129,8 @@ def test_the_benchmark_counts_every_methods_flops(name: str, picture: int) -> No
         read_config(path, parse_cfg_options(options)),
         *(4, 1, 'float32', torch.device('cpu')),
     )
-    assert list(found.versions) == ['moca']
-    assert found.versions['moca'].flops == pytest.approx(4 * picture, rel=2e-3)
+    assert list(found.versions) == ['ours']
+    assert found.versions['ours'].flops == pytest.approx(4 * picture, rel=2e-3)
 
 
 def test_the_command_prints_flops(capsys: pytest.CaptureFixture[str]) -> None:

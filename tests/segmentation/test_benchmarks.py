@@ -132,8 +132,8 @@ class TestTraining:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=0)
         torch.testing.assert_close(ours, frozen, rtol=1e-4, atol=0)
         memory = {name: version.bytes for name, version in table.versions.items()}
-        assert list(memory) == ['mmseg', 'moca', 'moca, frozen']
-        assert memory['moca, frozen'] < memory['moca'] <= memory['mmseg']
+        assert list(memory) == ['mmseg', 'ours', 'ours, frozen']
+        assert memory['ours, frozen'] < memory['ours'] <= memory['mmseg']
 
     def test_refuses_one_picture_for_a_batch_norm_over_pooled_maps(self) -> None:
         with pytest.raises(UserError, match=r'--batch-size 1.* 2 or more'):
@@ -148,7 +148,7 @@ def test_ratios_are_medians_over_turns() -> None:
     table = Table('t', 2, {'theirs': Version([4.0, 9.0, 2.0], 40), OURS: Version([2.0, 3, 2], 10)})
     assert table.speedup('theirs') == 2.0
     assert table.memory_ratio('theirs') == 0.25
-    assert re.search(r'moca / theirs +2\.000 +0\.250', str(table))
+    assert re.search(r'ours / theirs +2\.000 +0\.250', str(table))
 
 
 def test_command_takes_real_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,4 +156,4 @@ def test_command_takes_real_pictures(tmp_path: Path, capsys: pytest.CaptureFixtu
     config = tmp_path / 'toy.py'
     tiny('cityscapes/linear.py').dump(config)
     benchmark.main(['segmentor', str(config), f'--data-root={root}', '--steps=1', '--device=cpu'])
-    assert 'moca, not frozen' in capsys.readouterr().out
+    assert 'ours, not frozen' in capsys.readouterr().out
