@@ -60,7 +60,7 @@ def run_views(args: argparse.Namespace) -> None:
     print(f'{speed.pairs} pairs of {args.size} px views each, {speed.pictures} pictures ({source})')
     print('from file to tensors, one decode a pair, one thread; pairs per CPU second:')
     print(f'  torchvision/PIL {speed.torchvision:8.1f}')
-    print(f'  moca            {speed.ours:8.1f}')
+    print(f'  ours            {speed.ours:8.1f}')
     print(f'  ratio           {speed.ratio:8.2f}')
 
 

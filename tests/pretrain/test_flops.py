@@ -141,6 +141,6 @@ def test_the_command_prints_flops(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert printed.startswith('MAEPretrain')
     assert 'straightforward' not in printed
-    row = re.search(r'^moca +[\d.]+ +[\d.]+ +[\d.]+ +([\d.]+)', printed, re.MULTILINE)
+    row = re.search(r'^ours +[\d.]+ +[\d.]+ +[\d.]+ +([\d.]+)', printed, re.MULTILINE)
     assert row is not None
     assert float(row[1]) == pytest.approx(64 * mae_picture() / 1e9, rel=0.02)
