@@ -40,5 +40,8 @@ class RescaledFPN(BaseModule):
         self.fpn = FPN([embed_dim] * len(rescales), out_channels, num_outs=len(rescales) + 1)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return five fp32 maps [B, out_channels, ...], finest first, of four [B, C, h, w]."""
-        return tuple(level.float() for level in self.fpn(self.rescale(inputs)))
+        """Return five fp32 maps [B, out_channels, ...], finest first, of four [B, C, h, w].
+
+        They are contiguous, as mmcv's compiled RoIAlign takes them to be.
+        """
+        return tuple(level.float().contiguous() for level in self.fpn(self.rescale(inputs)))

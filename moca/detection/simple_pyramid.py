@@ -71,6 +71,9 @@ class SimpleFeaturePyramid(BaseModule):
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return five fp32 maps [B, out_channels, ...], finest first, of one map [B, C, h, w].
 
+        They are contiguous: `LayerNorm2d` leaves channels last, whose strides mmcv's compiled
+        RoIAlign does not read.
+
         Raises:
             UserError: if the backbone gives more than one map.
         """
@@ -79,6 +82,6 @@ class SimpleFeaturePyramid(BaseModule):
                 f'SimpleFeaturePyramid takes one map and got {len(inputs)}: '
                 'set model.backbone.out_indices=(-1,).'
             )
-        levels = [level(inputs[0]).float() for level in self.levels]
+        levels = [level(inputs[0]).float().contiguous() for level in self.levels]
         levels.append(F.max_pool2d(levels[-1], kernel_size=1, stride=2))
         return tuple(levels)

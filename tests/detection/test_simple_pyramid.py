@@ -69,6 +69,7 @@ def test_hands_on_full_precision() -> None:
     with torch.autocast('cpu', torch.bfloat16):
         levels = SimpleFeaturePyramid(WIDTH, OUT)((torch.randn(1, WIDTH, 4, 4),))
     assert {level.dtype for level in levels} == {torch.float32}
+    assert all(level.is_contiguous() for level in levels)
 
 
 def test_faults() -> None:
