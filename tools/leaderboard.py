@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 
 from moca.engine.checkpoints import write_atomically
-from moca.engine.launch import main_guard
+from moca.engine.launch import main_guard, seed_number, whole_number
 from moca.errors import UserError
 from moca.evaluation import tables
 from moca.evaluation.knn import read_pair
@@ -66,7 +66,9 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     command.add_argument(
         '--tasks', nargs='+', required=True, metavar='TASK', help='such as cityscapes/linear'
     )
-    command.add_argument('--seeds', nargs='+', type=int, default=[0], metavar='N', help='[0]')
+    command.add_argument(
+        '--seeds', nargs='+', type=seed_number, default=[0], metavar='N', help='[0]'
+    )
     command.add_argument(
         '--subset', nargs='+', type=int, default=[None], metavar='N', help='training pictures [all]'
     )
@@ -98,24 +100,26 @@ def add_race(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     command.add_argument('--knn', metavar='DIR', help='as in tools/pretrain.py')
     command.add_argument('--knn-val', metavar='DIR', help='as in tools/pretrain.py')
     command.add_argument('--epochs', type=int, metavar='N', help='how long [as in the configs]')
-    command.add_argument('--seed', type=int, metavar='N', help='[0]')
+    command.add_argument('--seed', type=seed_number, metavar='N', help='[0]')
     command.add_argument(
         '--work-dir', type=Path, default=Path('work_dirs/race'), metavar='DIR', help='[%(default)s]'
     )
     command.add_argument('--markdown', type=Path, metavar='FILE', help='write the table')
     command.add_argument('--plot', type=Path, metavar='FILE', help='draw curves (.png, .svg, ...)')
-    add_queue_arguments(command, 'tools/pretrain.py')
+    add_queue_arguments(command, 'tools/pretrain.py', '; CONFIG:KEY=VALUE for that config alone')
     command.set_defaults(act=race)
 
 
-def add_queue_arguments(command: argparse.ArgumentParser, tool: str) -> None:
+def add_queue_arguments(command: argparse.ArgumentParser, tool: str, options: str = '') -> None:
     """Add what all runs of a queue are given alike."""
     command.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
-    command.add_argument('--gpus', type=int, default=8, help='processes of a run, launched [8]')
+    command.add_argument(
+        '--gpus', type=whole_number(1), default=8, help='processes of a run, launched [8]'
+    )
     command.add_argument('--accumulate', metavar='N', help=f'as in {tool}')
     command.add_argument('--amp', action='store_true', help=f'as in {tool}')
     command.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help=f'as in {tool}'
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help=f'as in {tool}{options}'
     )
     command.add_argument('--dry-run', action='store_true', help='only print what would run')
 

@@ -18,6 +18,7 @@ from moca.engine.launch import (
     apply_common,
     main_guard,
     merge_options,
+    seed_number,
 )
 from moca.engine.work_dir import alone_in_work_dir
 from moca.errors import UserError
@@ -61,7 +62,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         default=(),
         help='where else scalars and pictures go, beside the JSON files',
     )
-    parser.add_argument('--seed', type=int, help='of all random numbers [0]')
+    parser.add_argument('--seed', type=seed_number, help='of all random numbers [0]')
     parser.add_argument(
         '--compile', action='store_true', help="torch.compile the transformers' blocks"
     )

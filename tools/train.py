@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from moca.engine.ema import MOMENTUM
-from moca.engine.launch import add_common_arguments, main_guard
+from moca.engine.launch import add_common_arguments, main_guard, seed_number
 from moca.transfer.run import add_protocol_arguments, prepare_training, train
 
 
@@ -46,7 +46,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         choices=[12, 25, 50, 100],
         help="a shorter run of ViTDet's recipes [100]; others have train_cfg.max_iters",
     )
-    parser.add_argument('--seed', type=int, help='of all random numbers [0]')
+    parser.add_argument('--seed', type=seed_number, help='of all random numbers [0]')
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help="scale lr by batch over the recipe's batch"
     )

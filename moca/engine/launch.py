@@ -85,6 +85,26 @@ def add_common_arguments(parser: argparse.ArgumentParser, resume: bool = True) -
     parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
 
 
+def whole_number(lowest: int, highest: int | None = None) -> Callable[[str], int]:
+    """An argparse type: a whole number within bounds."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = lowest - 1
+        if value < lowest or (highest is not None and value > highest):
+            bounds = f'from {lowest} up' if highest is None else f'from {lowest} to {highest}'
+            raise argparse.ArgumentTypeError(f'{text!r} is no whole number {bounds}')
+        return value
+
+    return number
+
+
+seed_number = whole_number(0, 2**32 - 1)
+"""What NumPy takes for a seed."""
+
+
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--cfg-options`` to a parser."""
     parser.add_argument(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 
 class Process(Protocol):
@@ -26,6 +28,7 @@ Launch = Callable[[Sequence[str], Path], Process]
 def start(command: Sequence[str], log: Path, **environment: str) -> Process:
     """Start a command; what it prints goes to `log` at once, whose folder is made."""
     log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)  # a process that still writes to the old one keeps that
     with log.open('w') as out:
         return subprocess.Popen(
             command,
@@ -33,3 +36,21 @@ def start(command: Sequence[str], log: Path, **environment: str) -> Process:
             stderr=subprocess.STDOUT,
             env={**os.environ, 'PYTHONUNBUFFERED': '1', **environment},
         )
+
+
+@contextmanager
+def sigterm_as_exit() -> Iterator[None]:
+    """Let SIGTERM, which batch systems send, raise `SystemExit` (143) within the block.
+
+    Whoever waits for processes then ends them, as after Ctrl-C; by itself the signal would end
+    this process alone and leave them running. Only the main thread may ask for it.
+    """
+
+    def leave(*_: object) -> NoReturn:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -15,12 +15,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from moca.engine.log_lines import last_iteration, tail
-from moca.engine.processes import Launch, Process, start
+from moca.engine.processes import Launch, Process, sigterm_as_exit, start
 
 POLL = 1.0
 """Seconds between looks at the running process."""
 
 _TOOLS = Path(__file__).parents[2] / 'tools'
+# The last line of a traceback, with what torch puts before it.
+_PYTHONS = re.compile(r'(\[rank\d+\]: )?[\w.]*(Error|Exception|Interrupt)\b')
 _FINISHED, _FAILED, _SKIPPED = 'finished', 'failed', 'was finished before'
 
 
@@ -97,7 +99,7 @@ def _run(job: Run, launch: Launch, console: Console, poll: float) -> str | None:
     columns = (TextColumn('  {task.description}'), BarColumn(bar_width=28), TimeElapsedColumn())
     process = launch(job.arguments, log)
     try:
-        with Progress(*columns, console=console, transient=True) as progress:
+        with sigterm_as_exit(), Progress(*columns, console=console, transient=True) as progress:
             bar = progress.add_task('starting', total=None)
             while (code := process.poll()) is None:
                 if found := last_iteration(log):
@@ -109,10 +111,10 @@ def _run(job: Run, launch: Launch, console: Console, poll: float) -> str | None:
         process.terminate()
         process.wait(timeout=60)
         raise
-    if code == 0 and job.finished:
-        return None
+    if code == 0:
+        return None if job.finished else f'ended without its result (see {log})'
     # torchrun writes a block of its own for each process, the reason stands before them
-    lines = [line for line in reversed(tail(log, 64_000).splitlines()) if line.strip()]
+    lines = tail(log, 64_000).splitlines()[::-1]
     ours = (line for line in lines if line.startswith('error: '))
-    said = next(ours, '') or next((x for x in lines if re.search(r'\w*[Ee]rror\b', x)), '')
+    said = next(ours, '') or next((line for line in lines if _PYTHONS.match(line)), '')
     return f'{said or f"exit code {code}"} (see {log})'

@@ -10,6 +10,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from moca.backbone import vit_dimensions
+from moca.backbone.read import read_file
 from moca.engine.accumulate import number_of_parts
 from moca.engine.amp import enable_amp, gpu_has_bfloat16
 from moca.engine.checkpoints import run_checkpoints
@@ -20,7 +21,7 @@ from moca.evaluation.knn import read_pair
 from moca.evaluation.pieces import read_curves
 from moca.evaluation.pretraining import pretraining_config
 from moca.evaluation.queue import Run
-from moca.evaluation.race_terms import check_equal, check_folder
+from moca.evaluation.race_terms import check_equal, check_folder, check_names, options_of
 from moca.pretrain.check import check_method
 from moca.pretrain.data import check_data_root
 from moca.pretrain.schedules import check_options
@@ -38,22 +39,27 @@ class Racer(Run):
         epochs: its length.
         watched: whether its k-NN accuracy is measured.
         teachers: files that it distils from.
+        interval: steps from one line of its log to the next.
     """
 
     checkpoint: Path
     epochs: int
     watched: bool
     teachers: tuple[Path, ...] = ()
+    interval: int = 10
 
     @property
     def finished(self) -> bool:
-        """Whether its checkpoint is there, and its last k-NN accuracy."""
+        """Whether its checkpoint is there, with the log to it and its last k-NN accuracy."""
         if not self.checkpoint.is_file():
             return False
         try:
             curves = read_curves(self.folder)
-        except UserError:
+            taken = int(read_file(self.checkpoint)['meta']['iter'])
+        except (UserError, KeyError):
             return False
+        if max(int(steps[-1]) for steps, _ in curves.values()) <= taken - self.interval:
+            return False  # the log of a later start, which was stopped
         # which the monitor logs beside each accuracy
         steps, epochs = curves.get('epoch', ((-1,), (-1,)))
         measured = {int(curve[0][-1]) for name, curve in curves.items() if name.startswith(KNN)}
@@ -72,7 +78,7 @@ class RacePlan:
         epochs: how long; the configs' own if None.
         seed: of all random numbers; the configs' own if None.
         folder: work dirs are made in it, each named after its config.
-        cfg_options: ``KEY=VALUE`` for all of them.
+        cfg_options: ``KEY=VALUE`` for all of them, ``CONFIG:KEY=VALUE`` for the one of that name.
         amp, accumulate, launcher: as `tools/pretrain.py` takes them.
         processes: of each run.
     """
@@ -104,12 +110,14 @@ def make_race(plan: RacePlan) -> list[Racer]:
     """
     if plan.knn:
         read_pair(plan.knn, plan.knn_val)
-    if plan.data_root:
-        check_data_root(plan.data_root)
+    check_names(plan.cfg_options, [path.stem for path in plan.configs])
     configs = {path.stem: _config(path, plan) for path in plan.configs}
     if len(configs) < len(plan.configs):
         raise UserError('Two configs of a race have the same file name, and so one work dir.')
     check_equal(configs)
+    for cfg in configs.values():
+        if cfg.train_dataloader.dataset.type == 'UnlabelledPictures':
+            check_data_root(cfg.train_dataloader.dataset.data_root)
     # the precision is the run's own choice where another machine runs it
     unknown = ['optim_wrapper.type'] if plan.launcher == 'slurm' and not plan.amp else []
     sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
@@ -141,7 +149,7 @@ def _config(path: Path, plan: RacePlan) -> Config:
         knn_val=plan.knn_val,
         seed=plan.seed,
     )
-    options = parse_cfg_options(plan.cfg_options)
+    options = parse_cfg_options(options_of(path.stem, plan.cfg_options))
     check_options(options)
     merge_options(cfg, options)
     check_config(cfg, source=str(path))
@@ -214,7 +222,7 @@ def _racer(cfg: Config, plan: RacePlan) -> Racer:
             arguments += [option, str(value)]
     teachers = cfg.model.get('teachers') or {}
     taught = [f'model.teachers.{key}.checkpoint={t.checkpoint}' for key, t in teachers.items()]
-    if settings := [*plan.cfg_options, *taught]:
+    if settings := [*options_of(name, plan.cfg_options), *taught]:
         arguments += ['--cfg-options', *settings]
     if plan.amp:
         arguments += ['--amp']
@@ -228,4 +236,5 @@ def _racer(cfg: Config, plan: RacePlan) -> Racer:
         epochs=cfg.train_cfg.max_epochs,
         watched=plan.knn is not None,
         teachers=tuple(Path(teacher.checkpoint) for teacher in teachers.values()),
+        interval=cfg.default_hooks.logger.interval,
     )

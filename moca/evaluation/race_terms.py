@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-from moca.engine.checkpoints import run_checkpoints
-from moca.engine.launch import read_config
+from moca.backbone.notes import run_config
+from moca.backbone.read import read_file
+from moca.engine.checkpoints import latest_checkpoint
 from moca.engine.resumed import changed_fields
 from moca.errors import UserError
 
@@ -49,7 +50,7 @@ def check_equal(configs: Mapping[str, Config]) -> None:
         UserError: naming the field in which they differ, with the value of each.
     """
     for field in _EQUAL:
-        values = {name: _at(cfg, field) for name, cfg in configs.items()}
+        values = {name: _at(cfg.to_dict(), field) for name, cfg in configs.items()}
         first = next(iter(values.values()))
         if any(value != first for value in values.values()):
             found = ', '.join(f'{value} in {name}' for name, value in values.items())
@@ -61,8 +62,37 @@ def check_equal(configs: Mapping[str, Config]) -> None:
             raise UserError(f'{field} is {found}: no race on equal terms. Give {option}.')
 
 
+def check_names(cfg_options: Sequence[str], names: Sequence[str]) -> None:
+    """Verify that every ``CONFIG:KEY=VALUE`` is of a config that races.
+
+    Args:
+        cfg_options: as the command line has them.
+        names: of the configs.
+
+    Raises:
+        UserError: naming the option.
+    """
+    for option in cfg_options:
+        name = _owner(option)
+        if name and name not in names:
+            raise UserError(
+                f'--cfg-options {option}: no config of this race is called {name!r}, they are '
+                f'{", ".join(names)}.'
+            )
+
+
+def options_of(name: str, cfg_options: Sequence[str]) -> list[str]:
+    """The ``KEY=VALUE`` of one config: those of all first, so that its own win."""
+    own = [option.removeprefix(f'{name}:') for option in cfg_options if _owner(option) == name]
+    return [*(option for option in cfg_options if not _owner(option)), *own]
+
+
+def _owner(option: str) -> str:
+    return option.partition('=')[0].rpartition(':')[0]
+
+
 def check_folder(folder: Path, cfg: Config, unknown: Collection[str] = ()) -> None:
-    """Verify that what is in a work dir is of the run that is to be there.
+    """Verify that the newest checkpoint of a work dir is of the run that is to be there.
 
     Otherwise it would be gone on with, or pass for this run's result.
 
@@ -74,18 +104,19 @@ def check_folder(folder: Path, cfg: Config, unknown: Collection[str] = ()) -> No
     Raises:
         UserError: naming the fields that differ.
     """
-    dumped = folder / Path(cfg.filename).name
-    if not dumped.is_file() or not run_checkpoints(folder):
+    checkpoint = latest_checkpoint(folder)
+    if checkpoint is None:
         return  # nothing there to go on with: it failed or was stopped at once
-    earlier = read_config(dumped)
+    # not the config that mmengine leaves in the folder, which a later start replaces at once
+    earlier = run_config(read_file(checkpoint))
     before, now = (
         {field: _absolute(_at(each, field)) for field in _SAME if field not in unknown}
-        for each in (earlier, cfg)
+        for each in (earlier, cfg.to_dict())
     )
     if changes := changed_fields(before, now):
         raise UserError(
-            f'{folder} has a run of other settings: {", ".join(changes[:3])}. Give another '
-            '--work-dir, or the arguments of that run.'
+            f'{folder} has a checkpoint of a run of other settings, {checkpoint.name}: '
+            f'{", ".join(changes[:3])}. Give another --work-dir, or the arguments of that run.'
         )
 
 
@@ -100,9 +131,11 @@ def _absolute(value: Any) -> Any:
     return value
 
 
-def _at(cfg: Config, field: str) -> Any:
-    """The value of a dotted field, None if it is not there; plain dicts and lists."""
-    value: Any = cfg.to_dict()
+def _at(cfg: Mapping[str, Any], field: str) -> Any:
+    """The value of a dotted field, None if it is not there."""
+    value: Any = cfg
     for key in field.split('.'):
         value = (value or {}).get(key)
+    if field == 'custom_hooks' and value:  # a first start from a released file has one more
+        return [hook for hook in value if hook.get('type') != 'ReleasedNames']
     return value

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
+from mmengine.config import Config
+
 from moca.evaluation.race import Racer
 
 
@@ -24,7 +27,14 @@ def ran(folder: Path, first: float, last: float, accuracies: list[float], steps:
         for number, value in enumerate(accuracies)
     ]
     (logs / 'scalars.json').write_text('\n'.join(map(json.dumps, rows)))
-    (folder / 'epoch_2.pth').write_bytes(b'')
+    leave_checkpoint(folder / 'epoch_2.pth', steps)
+
+
+def leave_checkpoint(file: Path, steps: int = 0, cfg: Config | None = None) -> None:
+    """Leave a checkpoint that says how long and of which config its run was."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    text = '' if cfg is None else cfg.pretty_text
+    torch.save(dict(meta=dict(iter=steps, cfg=text), state_dict={}), file)
 
 
 def racer(folder: Path, name: str, watched: bool = True) -> Racer:

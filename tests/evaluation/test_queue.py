@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +17,7 @@ import timm
 import torch
 from rich.console import Console
 
+from moca.engine.processes import start
 from moca.errors import UserError
 from moca.evaluation.plan import Job, Plan, make_jobs
 from moca.evaluation.queue import run_jobs
@@ -104,16 +109,67 @@ def test_the_reason_is_the_tools_and_not_torchruns(tmp_path):
 
 
 def test_a_run_that_ends_well_but_without_a_result_has_failed(tmp_path):
-    launch = Pretender()
-    (job,) = jobs_in(tmp_path, 'a')
+    class Forgetful(Pretender):
+        def __call__(self, arguments: Sequence[str], log: Path) -> Pretender.Process:
+            process = super().__call__(arguments, log)
+            log.write_text('Build settings: CXX_FLAGS=-O2 -Werror=return-type\nValueError: old\n')
+            (log.parent / 'run.json').write_text(json.dumps({'status': 'running'}))
+            return process
 
-    def forgetful(arguments: Sequence[str], log: Path) -> Pretender.Process:
-        process = launch(arguments, log)
-        (log.parent / 'run.json').write_text(json.dumps({'status': 'running'}))
-        return process
+    outcomes, said = run(jobs_in(tmp_path, 'a'), Forgetful())
+    assert outcomes['failed'] == ['a']
+    assert 'failed: ended without its result (see' in said
+    assert 'Werror' not in said
 
-    outcomes = run_jobs([job], forgetful, Console(file=io.StringIO()), poll=0)
-    assert outcomes['failed'] == [job]
+
+def test_the_reason_is_a_line_of_python(tmp_path):
+    class Crashing(Pretender):
+        def __call__(self, arguments: Sequence[str], log: Path) -> Pretender.Process:
+            log.parent.mkdir(parents=True)
+            log.write_text('[rank0]: ValueError: no\nflags: -Werror=return-type\nan Error here\n')
+            return self.Process(1)
+
+    assert 'failed: [rank0]: ValueError: no (see' in run(jobs_in(tmp_path, 'a'), Crashing())[1]
+
+
+# A queue whose only run sleeps.
+QUEUE = """
+import sys
+from pathlib import Path
+from rich.console import Console
+from moca.engine.processes import start
+from moca.evaluation.plan import Job
+from moca.evaluation.queue import run_jobs
+
+def launch(arguments, log):
+    process = start([sys.executable, '-c', 'import time; time.sleep(600)'], log)
+    print(process.pid, flush=True)
+    return process
+
+run_jobs([Job('a', Path(sys.argv[1]), (), 'a.pth')], launch, Console(file=sys.stderr), poll=0.05)
+"""
+
+
+def test_a_queue_that_is_told_to_end_takes_its_run_with_it(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, '-c', QUEUE, tmp_path], stdout=subprocess.PIPE, text=True
+    ) as queue:
+        run = int(queue.stdout.readline())
+        time.sleep(0.5)  # it waits by now
+        queue.terminate()
+        assert queue.wait(timeout=60) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(run, 0)
+
+
+def test_a_log_begins_anew_and_leaves_the_old_one_to_who_writes_it(tmp_path):
+    log = tmp_path / 'queue.log'
+    with log.open('w') as old:
+        old.write('x' * 1000)
+        old.flush()
+        start([sys.executable, '-c', 'print("new")'], log).wait()
+        old.write('y')
+    assert log.read_text() == 'new\n'
 
 
 def test_an_interruption_ends_the_running_process(tmp_path):

@@ -14,23 +14,28 @@ from mmengine.config import Config
 from moca.errors import UserError
 from moca.evaluation.race import RacePlan, Racer, make_race
 from tests.configs.helpers import REPOSITORY
-from tests.evaluation.raced import ran
+from tests.evaluation.raced import leave_checkpoint, ran
 from tools import leaderboard, pretrain
 
 METHODS = ('moma', 'can', 'mae', 'macrl', 'moca')
 CONFIGS = [REPOSITORY / f'configs/pretrain/{name}_tiny-imagenet.py' for name in METHODS]
 
 
+def here(folder: Path, *configs: Path, **fields: Any) -> RacePlan:
+    """A race in a folder that holds the pictures as well."""
+    return RacePlan(configs, **{'folder': folder, 'data_root': str(folder), **fields})
+
+
 def test_teachers_come_first_and_hand_over_their_last_checkpoint(tmp_path: Path) -> None:
-    race = make_race(
-        RacePlan(CONFIGS, epochs=7, folder=tmp_path, cfg_options=('randomness.seed=3',))
-    )
+    options = ('randomness.seed=3', 'macrl_tiny-imagenet:model.bank_size=64')
+    race = make_race(here(tmp_path, *CONFIGS, epochs=7, cfg_options=options))
     order = [each.title.removesuffix('_tiny-imagenet') for each in race]
     assert order == ['can', 'mae', 'macrl', 'moca', 'moma']  # the plan's but for the student
     for each in race:
         cfg = pretrain.configure(pretrain.parse_args(list(each.arguments)))
         assert cfg.train_cfg.max_epochs == 7
         assert cfg.randomness.seed == 3
+        assert cfg.model.get('bank_size', 64) == 64
         assert Path(cfg.work_dir) == each.folder
         assert each.checkpoint == each.folder / 'epoch_7.pth'
     teachers = pretrain.configure(pretrain.parse_args(list(race[order.index('moma')].arguments)))
@@ -46,10 +51,10 @@ def test_a_teacher_from_outside_stays_as_the_config_has_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r'model\.teachers\.mo.*is no file, and no config of this'):
-        make_race(RacePlan([CONFIGS[0]], folder=tmp_path))
+        make_race(here(tmp_path, CONFIGS[0]))
     for name in ('mae', 'macrl'):
         leave(Path(f'work_dirs/{name}_tiny-imagenet/epoch_100.pth'))
-    (race,) = make_race(RacePlan([CONFIGS[0]], folder=tmp_path))
+    (race,) = make_race(here(tmp_path, CONFIGS[0]))
     cfg = pretrain.configure(pretrain.parse_args(list(race.arguments)))
     assert cfg.model.teachers == Config.fromfile(str(CONFIGS[0])).model.teachers
     assert race.teachers == tuple(Path(each.checkpoint) for each in cfg.model.teachers.values())
@@ -65,8 +70,7 @@ def leave(file: Path, content: bytes = b'') -> None:
 )
 def test_all_five_configs_of_a_size_can_race(names: str, tmp_path: Path) -> None:
     configs = [REPOSITORY / f'configs/{names.format(method)}.py' for method in METHODS]
-    options = ['train_dataloader.dataset.data_root=x']
-    race = make_race(RacePlan(configs, folder=tmp_path, cfg_options=options))
+    race = make_race(here(tmp_path, *configs))
     files = {each.title: each.checkpoint for each in race}
     moma, macrl, mae = (Path(names.format(name)).name for name in ('moma', 'macrl', 'mae'))
     (teachers,) = (each.teachers for each in race if each.title == moma)
@@ -75,7 +79,7 @@ def test_all_five_configs_of_a_size_can_race(names: str, tmp_path: Path) -> None
 
 def test_unequal_terms_are_refused(tmp_path: Path) -> None:
     def race(*configs: Path, **changes: Any) -> None:
-        make_race(RacePlan(configs, folder=tmp_path / 'race', **changes))
+        make_race(here(tmp_path / 'race', *configs, **{'data_root': str(tmp_path), **changes}))
 
     def changed(name: str, text: str) -> Path:
         path = tmp_path / f'{name}.py'
@@ -93,8 +97,18 @@ def test_unequal_terms_are_refused(tmp_path: Path) -> None:
     race(can, larger, cfg_options=['train_dataloader.batch_size=16'])
     elsewhere = changed('elsewhere', "train_dataloader = dict(dataset=dict(data_root='there'))")
     with pytest.raises(UserError, match=r'data_root is .* there in elsewhere.*--data-root'):
-        race(can, elsewhere)
-    race(can, elsewhere, data_root=str(tmp_path))
+        race(can, elsewhere, data_root=None)
+    race(can, elsewhere)
+    for field, value in (
+        ('train_dataloader.dataset.limit', 9),
+        ('model.backbone.arch', 'vit_small_patch8'),
+        ('model.backbone.img_size', 32),
+        ('randomness.seed', 3),
+        ('default_hooks.logger.interval', 5),
+    ):
+        with pytest.raises(UserError, match=rf'{field} is {value} in can_.*, \S+ in mae_'):
+            race(can, CONFIGS[2], cfg_options=[f'{can.stem}:{field}={value}'])
+    race(can, CONFIGS[2])
     parts = changed('parts', 'optim_wrapper = dict(accumulative_counts=4)')
     with pytest.raises(UserError, match=r'accumulative_counts is None in can.*, 4 in parts'):
         race(can, parts)
@@ -104,8 +118,12 @@ def test_unequal_terms_are_refused(tmp_path: Path) -> None:
 
 def test_what_cannot_run_is_refused(tmp_path: Path) -> None:
     def race(config: Path, **changes: Any) -> None:
-        make_race(RacePlan([config], folder=tmp_path, **changes))
+        make_race(here(tmp_path, config, **changes))
 
+    with pytest.raises(UserError, match='data/tiny-imagenet-200/train does not exist'):
+        race(CONFIGS[2], data_root=None)
+    with pytest.raises(UserError, match=r"no config of this race is called 'mae'.*mae_tiny"):
+        race(CONFIGS[2], cfg_options=['mae:model.mask_ratio=.5'])
     with pytest.raises(UserError, match='--knn-val needs --knn'):
         race(CONFIGS[2], knn_val=str(tmp_path))
     with pytest.raises(UserError, match='data_root absent does not exist'):
@@ -144,7 +162,7 @@ def test_teachers_of_each_other_are_refused(
             f"model = dict(teachers=dict(mae=dict(checkpoint='work_dirs/{other}/epoch_1.pth')))\n"
         )
     with pytest.raises(UserError, match='teachers of each other'):
-        make_race(RacePlan(configs, folder=tmp_path))
+        make_race(here(tmp_path, *configs))
 
 
 @pytest.mark.parametrize(
@@ -159,6 +177,14 @@ def test_teachers_of_each_other_are_refused(
         (
             dict(cfg_options=['optim_wrapper.optimizer.weight_decay=.3']),
             r'optimizer\.weight_decay: 0\.05 -> 0\.3',
+        ),
+        (
+            dict(cfg_options=['optim_wrapper.clip_grad.max_norm=1']),
+            r'clip_grad\.max_norm: absent -> 1',
+        ),
+        (
+            dict(cfg_options=['optim_wrapper.paramwise_cfg.constant_lr.x=1']),
+            r'paramwise_cfg\.constant_lr\.x: absent -> 1',
         ),
         (dict(accumulate='4'), 'accumulative_counts: 2 -> 4'),
         (dict(accumulate='auto'), 'accumulative_counts: 2 -> 1'),  # the recipe's batch is 32
@@ -176,18 +202,19 @@ def test_another_run_in_the_folder_is_refused(
                 cv2.imwrite(f'{name}/{label}/{number}.png', np.zeros((32, 32, 3), np.uint8))
     monkeypatch.setattr('torch.cuda.is_available', lambda: False)
     given: dict[str, Any] = dict(epochs=7, seed=3, knn='labelled', amp=True, accumulate='2')
+    given |= dict(data_root='labelled')
     (race,) = make_race(RacePlan([CONFIGS[2]], **given))
-    # what a run leaves first
     cfg = pretrain.configure(pretrain.parse_args(list(race.arguments)))
-    race.folder.mkdir(parents=True)
-    cfg.dump(race.folder / CONFIGS[2].name)
-    make_race(RacePlan([CONFIGS[2]], **{**given, **change}))  # it failed before any checkpoint
-    (race.folder / 'epoch_1.pth').write_bytes(b'')
+    cfg.custom_hooks.append(dict(type='ReleasedNames'))  # of a first start from a released file
+    leave_checkpoint(race.folder / 'epoch_1.pth', cfg=cfg)
+    # a later start, which was killed as mmengine wrote its config: the checkpoint is what counts
+    (race.folder / CONFIGS[2].name).touch()
     assert make_race(RacePlan([CONFIGS[2]], **given)) == [race]
     elsewhere = {
         **given,
         'folder': race.folder.parent.absolute(),
         'knn': str(Path('labelled').absolute()),
+        'data_root': str(Path('labelled').absolute()),
     }
     make_race(RacePlan([CONFIGS[2]], **elsewhere))  # the same by other names
     # a node with a GPU may have chosen the precision
@@ -198,10 +225,12 @@ def test_another_run_in_the_folder_is_refused(
 
 def test_a_student_is_not_kept_when_its_teacher_is_trained_anew(tmp_path: Path) -> None:
     def race() -> list[Racer]:
-        return make_race(RacePlan(CONFIGS, epochs=2, folder=tmp_path))
+        return make_race(here(tmp_path, *CONFIGS, epochs=2))
 
     for each in race():
         ran(each.folder, 9, 3, [])
+        cfg = pretrain.configure(pretrain.parse_args(list(each.arguments)))
+        leave_checkpoint(each.checkpoint, 40, cfg)
     assert all(each.finished for each in race())
     teacher = tmp_path / 'mae_tiny-imagenet/epoch_2.pth'
     os.utime(teacher, (2e9, 2e9))  # written in 2033

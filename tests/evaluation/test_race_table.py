@@ -9,7 +9,7 @@ import pytest
 
 from moca.errors import UserError
 from moca.evaluation.race_table import check_steps, race_markdown, read_standings
-from tests.evaluation.raced import racer, ran
+from tests.evaluation.raced import leave_checkpoint, racer, ran
 
 
 def test_finished_is_what_has_a_checkpoint_and_its_last_accuracy(tmp_path: Path) -> None:
@@ -19,6 +19,10 @@ def test_finished_is_what_has_a_checkpoint_and_its_last_accuracy(tmp_path: Path)
     ran(tmp_path / 'blind', 9, 3, [])
     assert not racer(tmp_path, 'blind').finished
     assert racer(tmp_path, 'blind', watched=False).finished
+    # the log is of a start after that of the checkpoint
+    ran(tmp_path / 'later', 9, 3, [], steps=10)
+    leave_checkpoint(tmp_path / 'later/epoch_2.pth', steps=40)
+    assert not racer(tmp_path, 'later', watched=False).finished
     ran(tmp_path / 'killed', 9, 3, [5])  # between its last step and the accuracy
     assert not racer(tmp_path, 'killed').finished
 
