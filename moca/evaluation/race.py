@@ -23,7 +23,7 @@ from moca.evaluation.pretraining import pretraining_config
 from moca.evaluation.queue import Run
 from moca.evaluation.race_terms import check_equal, check_folder, check_names, options_of
 from moca.pretrain.check import check_method
-from moca.pretrain.data import check_data_root
+from moca.pretrain.data import find_pictures
 from moca.pretrain.schedules import check_options
 
 KNN = 'knn/'
@@ -115,9 +115,7 @@ def make_race(plan: RacePlan) -> list[Racer]:
     if len(configs) < len(plan.configs):
         raise UserError('Two configs of a race have the same file name, and so one work dir.')
     check_equal(configs)
-    for cfg in configs.values():
-        if cfg.train_dataloader.dataset.type == 'UnlabelledPictures':
-            check_data_root(cfg.train_dataloader.dataset.data_root)
+    pictures = _pictures_of(next(iter(configs.values())))
     # the precision is the run's own choice where another machine runs it
     unknown = ['optim_wrapper.type'] if plan.launcher == 'slurm' and not plan.amp else []
     sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
@@ -129,7 +127,7 @@ def make_race(plan: RacePlan) -> list[Racer]:
     for cfg in configs.values():
         files = [Path(each.checkpoint) for each in (cfg.model.get('teachers') or {}).values()]
         if all(file.is_file() for file in files):  # not before its teachers are trained
-            check_method(cfg, plan.processes)
+            check_method(cfg, plan.processes, pictures)
     try:
         order = list(sorter.static_order())
     except graphlib.CycleError as error:
@@ -165,6 +163,14 @@ def _config(path: Path, plan: RacePlan) -> Config:
             'it as it is.'
         )
     return cfg
+
+
+def _pictures_of(cfg: Config) -> int | None:
+    """How many pictures a config's folder has; None of another data set."""
+    dataset = cfg.train_dataloader.dataset
+    if dataset.type != 'UnlabelledPictures':
+        return None
+    return len(find_pictures(Path(dataset.data_root), dataset.get('limit')))
 
 
 def _set_teachers(cfg: Config, configs: dict[str, Config], plan: RacePlan) -> list[str]:

@@ -13,6 +13,7 @@ from moca.backbone.checkpoint import check_checkpoint
 from moca.engine.accumulate import world_size_of
 from moca.errors import UserError
 from moca.pretrain.data import check_data_root
+from moca.pretrain.fields import check_weight
 from moca.pretrain.schedules import check_views
 
 
@@ -43,8 +44,8 @@ def check_run(cfg: Config) -> None:
     check_checkpoint(start['checkpoint'], backbone.arch, img_size=backbone.get('img_size'), **how)
 
 
-def check_method(cfg: Config, processes: int | None = None) -> None:
-    """Check a method's fields, its views and its batch.
+def check_method(cfg: Config, processes: int | None = None, pictures: int | None = None) -> None:
+    """Check a method's fields, its schedule, its views and its batch.
 
     The method is built without memory (on torch's ``meta`` device). One of somebody's that cannot
     be built so, or cannot look at a batch so, is left to the run itself.
@@ -52,6 +53,7 @@ def check_method(cfg: Config, processes: int | None = None) -> None:
     Args:
         cfg: Of a run.
         processes: That it will have; None for as many as its launcher has started.
+        pictures: In its folder, where they have been counted.
 
     Raises:
         UserError: Naming the field.
@@ -61,9 +63,17 @@ def check_method(cfg: Config, processes: int | None = None) -> None:
     for field, value in (
         ('train_dataloader.batch_size', at_once),
         ('optim_wrapper.accumulative_counts', parts),
+        ('train_cfg.max_epochs', cfg.train_cfg.get('max_epochs', 1)),
     ):
         if not isinstance(value, int) or value < 1:
             raise UserError(f'{field}={value!r}: give a whole number from 1 up.')
+    decay = cfg.optim_wrapper.optimizer.get('weight_decay', 0.0)
+    check_weight(decay, 'optim_wrapper.optimizer.weight_decay')
+    schedules = [
+        HOOKS.build(hook)
+        for hook in cfg.get('custom_hooks') or []
+        if hook.get('type') == 'PretrainSchedule'
+    ]
     dataset = cfg.train_dataloader.dataset
     views = TRANSFORMS.build(dataset.views) if dataset.type == 'UnlabelledPictures' else None
     scope = DefaultScope.overwrite_default_scope(cfg.get('default_scope'))
@@ -72,9 +82,13 @@ def check_method(cfg: Config, processes: int | None = None) -> None:
             # of a copy: a method may take its own config apart
             method: Any = MODELS.build(copy.deepcopy(cfg.model))
         check_views(method, views)
+        for schedule in schedules:
+            schedule.check_teacher(method)
+        if hasattr(method, 'pictures'):
+            method.pictures = pictures
         if hasattr(method, 'check_batch'):
             method.part = (0, parts)
-            batch = at_once * (processes or world_size_of(cfg)) * parts
+            batch = at_once * (world_size_of(cfg) if processes is None else processes) * parts
             method.check_batch(batch, getattr(views, 'size', None))
     except UserError:
         raise

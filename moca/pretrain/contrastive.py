@@ -138,10 +138,14 @@ def build_projector(in_dim: int, given: dict[str, Any] | None, **defaults: int) 
     """A head as ``model.projector`` has it; what that leaves out is the method's.
 
     Raises:
-        UserError: An argument is unknown.
+        UserError: An argument is unknown, or a width no whole number from 1 up.
     """
     check_arguments(Projector, given or {}, 'model.projector', filled=('in_dim',))
-    return Projector(in_dim, **{**defaults, **(given or {})})
+    widths = {**defaults, **(given or {})}
+    for name, width in widths.items():
+        if not isinstance(width, int) or width < 1:
+            raise UserError(f'model.projector.{name}={width!r}: give a whole number from 1 up.')
+    return Projector(in_dim, **widths)
 
 
 class SharedBatchNorm(nn.BatchNorm1d):

@@ -81,7 +81,7 @@ class UnlabelledPictures(Dataset[dict[str, Any]]):
         # not its threads, and hangs as soon as it uses the pool or changes its size. Views are
         # too small to gain from more threads, and the workers take all cores.
         cv2.setNumThreads(1)
-        self.paths = PathList(_find_pictures(self.data_root, limit))
+        self.paths = PathList(find_pictures(self.data_root, limit))
         self._check_readable()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -171,7 +171,12 @@ def check_data_root(root: str | Path) -> None:
         )
 
 
-def _find_pictures(root: Path, limit: int | None) -> list[str]:
+def find_pictures(root: Path, limit: int | None = None) -> list[str]:
+    """Pictures in a folder and all below it, or `limit` of them; paths from the folder, sorted.
+
+    Raises:
+        UserError: The folder is missing or holds fewer than two, or `limit` is below two.
+    """
     check_data_root(root)
     if limit is not None and limit < 2:
         raise UserError(f'limit is {limit}; pre-training needs at least 2 pictures.')

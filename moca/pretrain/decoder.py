@@ -34,7 +34,8 @@ class TokenDecoder(nn.Module):
     Args:
         in_dim: The encoder's width.
         grid: Rows and columns of patches.
-        dim: Width; 512.
+        dim: Width; MOCA's 512, as the next two are MOCA's. Methods that predict pixels give all
+            three themselves.
         depth: Blocks; 2.
         num_heads: 16.
         mlp_ratio: 4.

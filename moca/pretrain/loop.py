@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,13 +38,16 @@ class ExactEpochLoop(EpochBasedTrainLoop):
     the same numbers either way.
 
     Raises:
-        UserError: The sampler is not an `EpochShuffle`, an epoch has no batch, or the checkpoint
-            to resume counted other steps in an epoch.
+        UserError: ``max_epochs`` is no whole number from 1 up, the sampler is not an
+            `EpochShuffle`, an epoch has no batch, or the checkpoint to resume counted other steps
+            in an epoch or has had more epochs.
     """
 
     def __init__(
         self, runner: Runner, dataloader: DataLoader | dict, max_epochs: int, **kwargs: Any
     ) -> None:
+        if not isinstance(max_epochs, int) or max_epochs < 1:
+            raise UserError(f'train_cfg.max_epochs={max_epochs!r}: give a whole number from 1 up.')
         super().__init__(runner, dataloader, max_epochs, **kwargs)
         sampler = self.dataloader.sampler
         if not isinstance(sampler, EpochShuffle):
@@ -83,6 +87,15 @@ class ExactEpochLoop(EpochBasedTrainLoop):
                 f'{self.steps}. Resume with the data set, batch size and number of processes of '
                 'that run, or start a new one with --work-dir.'
             )
+        if self._iter >= self._max_iters:
+            epochs = math.ceil(self._iter / self.steps)
+            done = f'the run has had {epochs} of {self._max_epochs} epochs'
+            if self._iter > self._max_iters:
+                raise UserError(
+                    f'resume: {done} (train_cfg.max_epochs). Give --epochs {epochs} or more, or '
+                    'start a new run with --work-dir.'
+                )
+            self.runner.logger.info(f'Finished before: {done}; more --epochs make it longer.')
         hub.update_info('steps_per_epoch', self.steps)
         # Of the first process: `diff_rank_seed` gives each its own, the order must be common.
         seed = [self.runner.seed]

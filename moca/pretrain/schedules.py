@@ -14,6 +14,7 @@ from mmengine.registry import HOOKS
 
 from moca.engine.accumulate import pictures_per_step
 from moca.errors import UserError
+from moca.pretrain.fields import check_positive, check_weight
 
 
 def warmup_cosine(step: float, peak: float, warmup: float, end: float) -> float:
@@ -96,9 +97,10 @@ class PretrainSchedule(Hook):
             v1.0: .994. None for methods without a teacher.
 
     Raises:
-        UserError: ``momentum`` is outside [0, 1], ``stretch`` below 1, the warm-up as long as the
-            training; the views are not as many as the method takes, or its ``check_batch`` refuses
-            the batch, by when ``part`` says in how many parts it comes.
+        UserError: A number is out of its range, or the warm-up as long as the training; the method
+            has a teacher and there is no ``momentum``; the views are not as many as the method
+            takes, or its ``check_batch`` refuses the batch, by when ``part`` says in how many parts
+            it comes.
     """
 
     # before the hook that logs the learning rate
@@ -112,17 +114,29 @@ class PretrainSchedule(Hook):
         final_weight_decay: float | None = None,
         momentum: float | None = 0.99,
     ) -> None:
-        if momentum is not None and not 0 <= momentum <= 1:
-            raise UserError(f'PretrainSchedule.momentum={momentum} is not within [0, 1].')
+        self.base_lr = check_positive(base_lr, 'PretrainSchedule.base_lr')
+        self.warmup_epochs = check_weight(warmup_epochs, 'PretrainSchedule.warmup_epochs')
+        self.stretch = check_positive(stretch, 'PretrainSchedule.stretch')
         if stretch < 1:
             raise UserError(f'PretrainSchedule.stretch={stretch} is below 1: lr would rise again.')
-        if base_lr <= 0:
-            raise UserError(f'PretrainSchedule.base_lr={base_lr} is not positive.')
-        self.base_lr = base_lr
-        self.warmup_epochs = warmup_epochs
-        self.stretch = stretch
+        if final_weight_decay is not None:
+            check_weight(final_weight_decay, 'PretrainSchedule.final_weight_decay')
         self.final_weight_decay = final_weight_decay
+        if momentum is not None and check_weight(momentum, 'PretrainSchedule.momentum') > 1:
+            raise UserError(f'PretrainSchedule.momentum={momentum} is not within [0, 1].')
         self.momentum = momentum
+
+    def check_teacher(self, method: Any) -> None:
+        """Refuse a teacher that would stay as it began.
+
+        Raises:
+            UserError: Naming the field.
+        """
+        if self.momentum is None and hasattr(method, 'teacher'):
+            raise UserError(
+                f'PretrainSchedule.momentum=None, but {type(method).__name__} has a teacher, which '
+                'would never change. Give the momentum that it begins with, such as .99.'
+            )
 
     def before_train(self, runner: Any) -> None:
         """Turn epochs into steps and the batch into the peak learning rate."""
@@ -133,10 +147,9 @@ class PretrainSchedule(Hook):
                 'zero. To clip nothing, set optim_wrapper.clip_grad=None.'
             )
         method = self._model(runner)
+        self.check_teacher(method)
         method.seed = runner.train_dataloader.sampler.seed
         loop = runner.train_loop
-        if loop.max_epochs < 1:
-            raise UserError(f'train_cfg.max_epochs={loop.max_epochs}: give at least 1.')
         self.steps: int = loop.max_iters
         per_epoch = loop.max_iters / loop.max_epochs
         batch = pictures_per_step(runner)
@@ -158,7 +171,9 @@ class PretrainSchedule(Hook):
             )
         # the groups' own weight decay is read here, before the schedule touches it; after a
         # resume the optimiser holds a scheduled value, the config still the first one
-        self.weight_decay: float = runner.cfg.optim_wrapper.optimizer.weight_decay
+        self.weight_decay = check_weight(
+            runner.cfg.optim_wrapper.optimizer.weight_decay, 'optim_wrapper.optimizer.weight_decay'
+        )
         runner.logger.info(
             f'{self.steps} steps of {batch} images: lr {self.peak:.3g} after '
             f'{self.warmup:.0f} steps of warm-up, '

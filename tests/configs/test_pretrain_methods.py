@@ -75,6 +75,18 @@ EARLY: list[tuple[str, dict[str, Any], str]] = [
         r'model\.backbone\.init_cfg\.checkpoint: absent\.pth is no file',
     ),
     (
+        'macrl_tiny-imagenet',
+        {'custom_hooks.0.momentum': None},
+        r'momentum=None, but MACRLPretrain has a teacher',
+    ),
+    ('can_tiny-imagenet', {'custom_hooks.0.base_lr': 'abc'}, r"base_lr='abc': give a number"),
+    ('mae_tiny-imagenet', {'train_cfg.max_epochs': 1.5}, r'max_epochs=1\.5: give a whole number'),
+    (
+        'can_tiny-imagenet',
+        {'model.projector': dict(hidden_dim=0)},
+        r'model\.projector\.hidden_dim=0: give a whole number',
+    ),
+    (
         'moma_tiny-imagenet',
         {'model.teachers.mae.arch.patch_size': 16},
         r'model\.teachers\.mae: its patches of 16 pixels',
@@ -82,6 +94,11 @@ EARLY: list[tuple[str, dict[str, Any], str]] = [
 ]
 # and what the run itself would not say so well
 EARLY_ALONE: list[tuple[str, dict[str, Any], str]] = [
+    (
+        'mae_tiny-imagenet',
+        {'optim_wrapper.optimizer.weight_decay': None},
+        r'optimizer\.weight_decay=None: give a number',
+    ),
     ('moca_tiny-imagenet', {'model.skip_offset': 7}, 'skip_offset=7 leaves no central'),
     ('mae_tiny-imagenet', {'train_dataloader.batch_size': 0}, 'batch_size=0: give a whole'),
     ('can_tiny-imagenet', {'train_dataloader.batch_size': 'x'}, "batch_size='x': give a whole"),

@@ -22,8 +22,13 @@ CONFIGS = [REPOSITORY / f'configs/pretrain/{name}_tiny-imagenet.py' for name in 
 
 
 def here(folder: Path, *configs: Path, **fields: Any) -> RacePlan:
-    """A race in a folder that holds the pictures as well."""
-    return RacePlan(configs, **{'folder': folder, 'data_root': str(folder), **fields})
+    """A race in a folder that holds the pictures as well; nothing but their number counts."""
+    pictures = folder / 'pictures'
+    if not pictures.is_dir():
+        pictures.mkdir(parents=True)
+        for number in range(1024):  # twice MACRL's bank
+            (pictures / f'{number}.png').touch()
+    return RacePlan(configs, **{'folder': folder, 'data_root': str(pictures), **fields})
 
 
 def test_teachers_come_first_and_hand_over_their_last_checkpoint(tmp_path: Path) -> None:
@@ -70,7 +75,8 @@ def leave(file: Path, content: bytes = b'') -> None:
 )
 def test_all_five_configs_of_a_size_can_race(names: str, tmp_path: Path) -> None:
     configs = [REPOSITORY / f'configs/{names.format(method)}.py' for method in METHODS]
-    race = make_race(here(tmp_path, *configs))
+    name = Path(names.format('macrl')).name
+    race = make_race(here(tmp_path, *configs, cfg_options=[f'{name}:model.bank_size=512']))
     files = {each.title: each.checkpoint for each in race}
     moma, macrl, mae = (Path(names.format(name)).name for name in ('moma', 'macrl', 'mae'))
     (teachers,) = (each.teachers for each in race if each.title == moma)
@@ -79,7 +85,7 @@ def test_all_five_configs_of_a_size_can_race(names: str, tmp_path: Path) -> None
 
 def test_unequal_terms_are_refused(tmp_path: Path) -> None:
     def race(*configs: Path, **changes: Any) -> None:
-        make_race(here(tmp_path / 'race', *configs, **{'data_root': str(tmp_path), **changes}))
+        make_race(here(tmp_path, *configs, **changes))
 
     def changed(name: str, text: str) -> Path:
         path = tmp_path / f'{name}.py'
@@ -142,6 +148,15 @@ def test_what_cannot_run_is_refused(tmp_path: Path) -> None:
         race(CONFIGS[2], cfg_options=['model.mask_ratio=.99'])
     with pytest.raises(UserError, match='batch_size: a contrastive loss'):
         race(CONFIGS[1], cfg_options=['train_dataloader.batch_size=1'])
+    with pytest.raises(UserError, match=r'model\.bank_size=512 for 500 pictures.*bank_size=96\.'):
+        race(CONFIGS[3], cfg_options=['train_dataloader.dataset.limit=500'])
+    race(
+        CONFIGS[3],
+        cfg_options=[
+            'train_dataloader.dataset.limit=500',
+            'macrl_tiny-imagenet:model.bank_size=96',
+        ],
+    )
     race(CONFIGS[1], cfg_options=['train_dataloader.batch_size=1'], processes=2)
     with pytest.raises(UserError, match='is no timm ViT'):
         race(CONFIGS[2], cfg_options=['model.backbone.arch=vit_tny_patch8'])

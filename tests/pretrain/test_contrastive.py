@@ -62,6 +62,16 @@ def test_info_nce_equals_the_papers_formula_and_spares_the_key():
     assert key.grad is None
 
 
+def test_losses_are_fp32_under_autocast():
+    first, second = (F.normalize(torch.randn(6, 64), dim=1) for _ in range(2))
+    bank = F.normalize(torch.randn(32, 64), dim=1)
+    losses = (lambda: nt_xent(first, second, 0.1), lambda: info_nce(first, second, bank, 0.1))
+    for loss in losses:
+        expected = loss()
+        with torch.autocast('cpu', torch.bfloat16):
+            torch.testing.assert_close(loss(), expected, rtol=1e-6, atol=0)
+
+
 def test_bank_is_first_in_first_out_and_of_length_one():
     bank = KeyBank(6, 3)
     torch.testing.assert_close(bank.keys.norm(dim=1), torch.ones(6))

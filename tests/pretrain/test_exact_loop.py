@@ -58,6 +58,7 @@ def build(
     seed: int | None = 0,
     workers: int = 0,
     checkpoints: dict[str, Any] | None = None,
+    epochs: Any = EPOCHS,
     **dataloader: Any,
 ) -> tuple[Runner, Recorder]:
     recorder = Recorder()
@@ -74,7 +75,7 @@ def build(
         model=TwoViewRegression(),
         work_dir=str(work_dir),
         train_dataloader={**loader, **dataloader},
-        train_cfg={'type': 'ExactEpochLoop', 'max_epochs': EPOCHS},
+        train_cfg={'type': 'ExactEpochLoop', 'max_epochs': epochs},
         optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.01, 'momentum': 0.9}},
         custom_hooks=[recorder],
         default_hooks={
@@ -174,6 +175,28 @@ def test_other_steps_per_epoch_are_refused(
     with pytest.raises(UserError, match=rf'after step {step}, in epoch.* here they have 2\.'):
         runner.train()
     assert not recorder.batches
+
+
+def test_a_run_that_is_over_stays_so_and_is_not_made_shorter(
+    folder: Path, tmp_path: Path, uninterrupted: Any
+) -> None:
+    last = max(uninterrupted[0].glob('iter_*.pth'), key=lambda path: int(path.stem[5:]))
+    runner, recorder = build(folder, tmp_path, last)
+    runner.train()
+    assert not recorder.batches
+    shorter, recorder = build(folder, tmp_path, last, epochs=EPOCHS - 1)
+    with pytest.raises(UserError, match=rf'has had {EPOCHS} of {EPOCHS - 1} epochs.*--epochs'):
+        shorter.train()
+    assert not recorder.batches
+
+
+@pytest.mark.parametrize('epochs', [0, 1.5, None])
+def test_a_number_of_epochs_that_is_none_is_refused(
+    folder: Path, tmp_path: Path, epochs: Any
+) -> None:
+    runner, _ = build(folder, tmp_path, epochs=epochs)
+    with pytest.raises(UserError, match=r'train_cfg\.max_epochs=.*: give a whole number'):
+        runner.train()
 
 
 def test_a_batch_larger_than_the_data_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -52,6 +52,13 @@ def test_every_trainable_tensor_is_optimised_and_receives_a_gradient(name):
     assert frozen <= {'teacher', 'teacher_projector', 'teachers'}
 
 
+@pytest.mark.parametrize('name', [name for name in METHODS if name != 'MOMAPretrain'])
+def test_mask_tokens_begin_as_small_as_maes(name):
+    model = tiny_method(name)
+    model.init_weights()
+    assert 0.01 < float(model.decoder.mask_token.detach().std()) < 0.03  # of .02
+
+
 @pytest.mark.parametrize('name', METHODS)
 def test_a_step_depends_on_seed_and_number_alone(name):
     def losses(step, seed, numbers):

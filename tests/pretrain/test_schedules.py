@@ -1,7 +1,11 @@
 """Schedules and parameter groups against the published numbers."""
 
+import logging
+from types import SimpleNamespace
+
 import pytest
 import torch
+from mmengine.config import Config
 
 from moca.errors import UserError
 from moca.pretrain.optim import parameter_groups
@@ -31,6 +35,19 @@ def test_warmup_cosine_equals_torch():
         schedule.step()
 
 
+def test_the_cosine_ends_with_a_whole_epoch_as_in_the_released_code():
+    loop = SimpleNamespace(max_epochs=3, max_iters=30)
+    loader = SimpleNamespace(batch_size=4, sampler=SimpleNamespace(seed=0), dataset=[])
+    runner = SimpleNamespace(
+        cfg=Config(dict(optim_wrapper=dict(optimizer=dict(weight_decay=0.1)))),
+        **dict(train_loop=loop, train_dataloader=loader, model=torch.nn.Identity()),
+        logger=logging.getLogger(__name__),
+    )
+    schedule = PretrainSchedule(warmup_epochs=1, stretch=1.25)  # 3.75 epochs
+    schedule.before_train(runner)
+    assert schedule.end == 30
+
+
 def test_momentum_and_weight_decay_of_v1():
     assert cosine_between(0, 0.994, 1.0, LAST) == pytest.approx(0.994)
     assert cosine_between(LAST / 2, 0.994, 1.0, LAST) == pytest.approx(0.997)
@@ -39,7 +56,15 @@ def test_momentum_and_weight_decay_of_v1():
 
 
 @pytest.mark.parametrize(
-    'wrong', [dict(momentum=1.5), dict(momentum=-0.1), dict(stretch=0.5), dict(base_lr=0.0)]
+    'wrong',
+    [
+        *(dict(momentum=value) for value in (1.5, -0.1, 'x')),
+        *(dict(stretch=value) for value in (0.5, None)),
+        *(dict(base_lr=value) for value in (0.0, 'abc', float('nan'))),
+        dict(warmup_epochs=-1),
+        dict(final_weight_decay=-0.1),
+    ],
+    ids=str,
 )
 def test_impossible_schedules_are_errors(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
