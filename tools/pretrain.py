@@ -20,7 +20,7 @@ from moca.engine.launch import (
     merge_options,
     seed_number,
 )
-from moca.engine.work_dir import alone_in_work_dir
+from moca.engine.work_dir import alone_in_work_dir, check_unused
 from moca.errors import UserError
 from moca.evaluation.feature_pictures import picture_features
 from moca.evaluation.pretraining import pretraining_config
@@ -106,6 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Pre-train as the command line says."""
     cfg = configure(parse_args(arguments))
     check_run(cfg)
+    check_unused(cfg)
     with alone_in_work_dir(cfg):
         runner_of(cfg).train()
 

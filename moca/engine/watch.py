@@ -98,7 +98,8 @@ class WatchTraining(RuntimeInfoHook):
             values['grad_norm'] = self._norms.pop()
         rate = max(group['lr'] for group in runner.optim_wrapper.param_groups)
         self._steps.append((runner.iter, values, rate, _first_pictures(runner, data_batch or {})))
-        last = self.end_of_epoch(runner.train_dataloader, batch_idx)
+        last = runner.iter + 1 == runner.max_iters
+        last |= self.end_of_epoch(runner.train_dataloader, batch_idx)
         if self.every_n_inner_iters(batch_idx, self._interval) or last:
             self._report(runner)
 
@@ -129,6 +130,25 @@ class WatchTraining(RuntimeInfoHook):
         speed = self._images * len(steps) / (now - self._since)
         self._since = now
         runner.message_hub.update_scalar('train/images_per_second', speed)
+
+
+@HOOKS.register_module()
+class LastStepLoggerHook(LoggerHook):
+    """mmengine's log lines, and one of the last step wherever in an interval that falls.
+
+    mmengine has such a line at most at the end of the first epoch, and what a run ends with would
+    be in no log. Arguments are those of mmengine's ``LoggerHook``.
+    """
+
+    def before_train(self, runner: Any) -> None:
+        """See which step will be the last."""
+        super().before_train(runner)
+        self._last = runner.max_iters
+        self.ignore_last = False
+
+    def end_of_epoch(self, dataloader: Any, batch_idx: int) -> bool:
+        """Whether training ends here: the numbers of steps go on from epoch to epoch."""
+        return batch_idx + 1 == self._last
 
 
 def _numbers(values: list[Tensor]) -> list[float]:

@@ -1,4 +1,4 @@
-"""One run at a time in a work dir."""
+"""A work dir has one run, at one time in one process."""
 
 from __future__ import annotations
 
@@ -11,11 +11,29 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from moca.engine.checkpoints import run_checkpoints
 from moca.engine.distributed import rank_of
 from moca.errors import UserError
 
 LOCK = '.lock'
 """The file in a work dir that its run holds."""
+
+
+def check_unused(cfg: Config) -> None:
+    """Keep a run that starts anew from writing among the checkpoints of another.
+
+    Args:
+        cfg: Of the run, with ``work_dir`` and ``resume``.
+
+    Raises:
+        UserError: There are some.
+    """
+    earlier = [] if cfg.get('resume') else run_checkpoints(cfg.work_dir)
+    if earlier:
+        raise UserError(
+            f'{cfg.work_dir} has checkpoints of a run, the newest is {earlier[0].name}. --resume '
+            'goes on with it; to start anew give another --work-dir, or move that one away.'
+        )
 
 
 @contextmanager

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
 from moca.errors import UserError
+from moca.evaluation.pieces import read_curves
 from tests.engine.test_accumulate import config, train
 
 
@@ -34,6 +36,18 @@ def test_the_log_has_the_numbers_that_mmengine_logs(tmp_path: Path) -> None:
         assert mine['images_per_second'] > 0
         for name in ('loss', 'grad_norm', 'lr', 'iter'):
             assert mine[name] == pytest.approx(theirs[name], rel=1e-6), name
+
+
+def test_the_last_step_has_a_line(tmp_path: Path) -> None:
+    cfg = config(tmp_path, 8, steps=11)
+    cfg.default_hooks.logger = dict(
+        type='LastStepLoggerHook', interval=3, log_metric_by_epoch=False
+    )
+    cfg.log_processor = dict(by_epoch=False, window_size=2)
+    train(cfg)
+    steps, losses = read_curves(tmp_path)['loss']
+    assert steps.tolist() == [3, 6, 9, 11]
+    assert np.isfinite(losses).all()
 
 
 def test_a_broken_loss_between_log_lines_is_named_before_a_checkpoint(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from moca.engine.work_dir import LOCK, alone_in_work_dir
+from moca.engine.work_dir import LOCK, alone_in_work_dir, check_unused
 from moca.errors import UserError
 from tests.configs.helpers import REPOSITORY, write_cityscapes
 from tools import pretrain, train
@@ -78,6 +78,19 @@ def test_neither_tool_trains_where_another_run_does(
             assert tool.main([*arguments, '--work-dir', str(tmp_path / 'run')]) == 2
             assert 'another run is at work there' in capsys.readouterr().err
         assert sorted(path.name for path in (tmp_path / 'run').iterdir()) == before
+
+
+def test_a_new_run_does_not_write_among_anothers_checkpoints(tmp_path: Path) -> None:
+    cfg = Config(dict(work_dir=str(tmp_path / 'run')))
+    check_unused(cfg)
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run/weights.pth').touch()  # of no run
+    check_unused(cfg)
+    (tmp_path / 'run/epoch_2.pth').touch()
+    with pytest.raises(UserError, match=r'the newest is epoch_2\.pth\. --resume .* --work-dir'):
+        check_unused(cfg)
+    cfg.resume = True
+    check_unused(cfg)
 
 
 def test_only_the_first_process_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
