@@ -43,3 +43,4 @@ echo 'set-up: installing requirements/lock.txt into .venv (about 3 GB the first 
 # As a path: setuptools' import hook comes after the current folder, where a clone named moca would
 # pass for the package.
 "${install[@]}" --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
+echo 'set-up: ready; source .venv/bin/activate, or .venv/bin/python for python'

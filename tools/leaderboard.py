@@ -99,6 +99,7 @@ def add_race(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     command.add_argument('--data-root', metavar='DIR', help='the pictures [as in the configs]')
     command.add_argument('--knn', metavar='DIR', help='as in tools/pretrain.py')
     command.add_argument('--knn-val', metavar='DIR', help='as in tools/pretrain.py')
+    command.add_argument('--arch', metavar='NAME', help='timm name [as in the configs]')
     command.add_argument('--epochs', type=int, metavar='N', help='how long [as in the configs]')
     command.add_argument('--seed', type=seed_number, metavar='N', help='[0]')
     command.add_argument(
@@ -154,7 +155,8 @@ def race(args: argparse.Namespace) -> None:
     """Pre-train what is missing, then show the table and the curves."""
     console = Console(width=None if sys.stdout.isatty() else 160)
     plan = RacePlan(
-        *(args.configs, args.data_root, args.knn, args.knn_val, args.epochs, args.seed),
+        *(args.configs, args.data_root, args.knn, args.knn_val),
+        *(args.arch, args.epochs, args.seed),
         folder=args.work_dir,
         cfg_options=args.cfg_options,
         amp=args.amp,
@@ -176,6 +178,8 @@ def race(args: argparse.Namespace) -> None:
             from moca.evaluation.curves import curves_sheet  # matplotlib takes a second to import
 
             curves_sheet([racer.folder for racer in racers if racer.finished], args.plot)
+        for written in filter(None, (args.markdown, args.plot)):
+            console.print(f'Written: {written}', markup=False, soft_wrap=True)
     check_steps(standings)
     complain(failed, len(racers))
 

@@ -47,7 +47,8 @@ _PLAIN = 'plain ViT (timm names)'
 FAMILIES = (
     Family('MOCA', {'teacher': ('model', 'encoder_teacher.'), 'student': ('model', 'encoder.')}),
     Family(
-        'moca run', {'teacher': ('state_dict', 'teacher.'), 'student': ('state_dict', 'student.')}
+        'pre-training run',
+        {'teacher': ('state_dict', 'teacher.'), 'student': ('state_dict', 'student.')},
     ),
     Family(
         'MoCo-v3',
@@ -120,8 +121,8 @@ def find_encoder(content: Mapping[str, Any], path: str | Path, branch: str | Non
         chosen = next(iter(found)) if branch is None or single else branch
         if chosen not in found:
             raise UserError(
-                f'{path}: a {family.name} checkpoint without branch {branch!r}; '
-                f'it has: {", ".join(found)}.'
+                f'{path}: this checkpoint ({family.name}) has no branch {branch!r}, but '
+                f'{", ".join(found)}. Give --branch {next(iter(found))}, or leave it out.'
             )
         entry, prefix = found[chosen]
         inside = {

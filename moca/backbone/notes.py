@@ -14,7 +14,7 @@ from moca.errors import UserError
 # Of the notes that an exported file carries in its `meta`; their presence tells such a file.
 NOTES_VERSION = '1'
 
-OWN_FAMILIES = ('moca run', 'downstream run')
+OWN_FAMILIES = ('pre-training run', 'downstream run')
 """What checkpoints of this suite are called in `moca.backbone.files.FAMILIES`."""
 
 

@@ -62,6 +62,8 @@ class AtomicCheckpointHook(CheckpointHook):
     def before_train(self, runner: Any) -> None:
         """Clear what a killed process left half written, and see what is this run's to remove."""
         super().before_train(runner)
+        if runner.param_schedulers is None:  # else each checkpoint brings a warning of it
+            self.save_param_scheduler = False
         if is_main_process():
             for partial in Path(self.out_dir).glob('.*.pth.*.partial'):
                 partial.unlink(missing_ok=True)

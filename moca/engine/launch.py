@@ -218,7 +218,8 @@ def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
             return 2
         except KeyboardInterrupt:
             print(
-                'Interrupted. With --resume a run goes on from its last checkpoint, if it has one.',
+                'Interrupted. A run goes on from its last checkpoint with --resume, several by the '
+                'same command.',
                 file=sys.stderr,
             )
             return 130

@@ -17,6 +17,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from moca.engine.log_lines import last_iteration, tail
 from moca.engine.processes import Launch, Process, sigterm_as_exit, start
 
+LOG = 'queue.log'
+"""What a run prints, in its work dir."""
+
 POLL = 1.0
 """Seconds between looks at the running process."""
 
@@ -85,7 +88,7 @@ def run_jobs(
             outcomes[_SKIPPED].append(job)
             console.print(f'{where}: {_SKIPPED} ({job.folder})', markup=False, soft_wrap=True)
             continue
-        console.print(f'{where}: {job.folder}', markup=False, soft_wrap=True)
+        console.print(f'{where}: {job.folder / LOG}', markup=False, soft_wrap=True)
         problem = _run(job, launch, console, poll)
         outcomes[_FAILED if problem else _FINISHED].append(job)
         if problem:
@@ -95,7 +98,7 @@ def run_jobs(
 
 def _run(job: Run, launch: Launch, console: Console, poll: float) -> str | None:
     """Run one job to its end; returns what went wrong."""
-    log = job.folder / 'queue.log'
+    log = job.folder / LOG
     columns = (TextColumn('  {task.description}'), BarColumn(bar_width=28), TimeElapsedColumn())
     process = launch(job.arguments, log)
     try:

@@ -75,7 +75,8 @@ class RacePlan:
         configs: of pre-training, such as ``configs/pretrain/mae_tiny-imagenet.py``.
         data_root: the pictures, the configs' own if None.
         knn, knn_val: labelled folders, as `tools/pretrain.py` takes them.
-        epochs: how long; the configs' own if None.
+        arch: timm name of the encoder; the configs' own if None.
+        epochs: how long; likewise.
         seed: of all random numbers; the configs' own if None.
         folder: work dirs are made in it, each named after its config.
         cfg_options: ``KEY=VALUE`` for all of them, ``CONFIG:KEY=VALUE`` for the one of that name.
@@ -87,6 +88,7 @@ class RacePlan:
     data_root: str | None = None
     knn: str | None = None
     knn_val: str | None = None
+    arch: str | None = None
     epochs: int | None = None
     seed: int | None = None
     folder: Path = Path('work_dirs/race')
@@ -142,6 +144,7 @@ def _config(path: Path, plan: RacePlan) -> Config:
     cfg = pretraining_config(
         path,
         data_root=plan.data_root,
+        arch=plan.arch,
         epochs=plan.epochs,
         knn=plan.knn,
         knn_val=plan.knn_val,
@@ -219,6 +222,7 @@ def _racer(cfg: Config, plan: RacePlan) -> Racer:
     arguments = [str(cfg.filename), '--resume', '--work-dir', str(plan.folder / name)]
     for option, value in (
         ('--data-root', plan.data_root),
+        ('--arch', plan.arch),
         ('--epochs', plan.epochs),
         ('--seed', plan.seed),
         ('--knn', plan.knn),

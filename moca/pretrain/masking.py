@@ -150,11 +150,13 @@ def central_tokens(grid: tuple[int, int], skip: int, device: torch.device) -> Te
     """
     rows, columns = grid
     if skip < 0:
-        raise UserError(f'skip_offset={skip}: give the number of border cells to leave out, 0 up.')
+        raise UserError(
+            f'model.skip_offset={skip}: give the number of border cells to leave out, 0 up.'
+        )
     if min(rows, columns) <= 2 * skip:
         raise UserError(
-            f'skip_offset={skip} leaves no central token in a grid of {rows} x {columns}; '
-            f'choose at most {(min(rows, columns) - 1) // 2}.'
+            f'model.skip_offset={skip} leaves no central token in a grid of {rows} x {columns}, '
+            f'which the encoder makes of a picture; choose at most {(min(rows, columns) - 1) // 2}.'
         )
     ids = torch.arange(rows * columns, device=device).view(rows, columns)
     return ids[skip : rows - skip, skip : columns - skip].reshape(-1)

@@ -64,6 +64,28 @@ class PretrainMethod(BaseModel):
         self.part = (0, 1)
         self.pictures: int | None = None
 
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """What is minimised, and what is logged; mmengine would minimise the sum of all losses.
+
+        Args:
+            losses: What ``forward`` returned.
+
+        Raises:
+            UserError: It is no dict, ``loss`` is not in it, or another name has ``loss`` in it.
+        """
+        name = type(self).__name__
+        if not isinstance(losses, dict) or 'loss' not in losses:
+            raise UserError(
+                f"{name}.forward has to return a dict with 'loss', which is minimised, in mode "
+                f"'loss'; it returned {_described(losses)}."
+            )
+        if others := [key for key in losses if 'loss' in key and key != 'loss']:
+            raise UserError(
+                f'{name}.forward returned {", ".join(others)} beside loss. mmengine would add all '
+                'that have loss in their names: give the sum as loss, and its parts other names.'
+            )
+        return super().parse_losses(losses)
+
     @property
     def num_patches(self) -> int:
         """Patch tokens L of a view."""
@@ -125,6 +147,11 @@ class PretrainMethod(BaseModel):
         generator = self.generator(images.device, stream)
         order = random_order(batch * count, self.num_patches, generator, images.device)
         return MaskRound(order[number * batch :][:batch], visible, self.num_patches)
+
+
+def _described(losses: object) -> str:
+    keys = f' of {", ".join(map(str, losses))}' if isinstance(losses, dict) else ''
+    return f'a {type(losses).__name__}{keys}'
 
 
 def init_linears(modules: Iterable[nn.Module]) -> None:

@@ -16,7 +16,8 @@ Source: arXiv 2302.02089, of which only the abstract is public here.
 What a run starts from is the config's: ``model.backbone.init_cfg`` of the student and the
 ``checkpoint`` of each of ``model.teachers``, of any family that ``moca.backbone.checkpoint`` reads.
 Position embeddings come with them, so those of MAE and MoCo-v3, which lie transposed to each other,
-each stay their encoder's own. Checkpoints of a run hold the teachers as well.
+each stay their encoder's own. Checkpoints of a run hold the teachers as well, but a run that is
+resumed still looks for the files.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ class FrozenTeacher(PlainViT):
         try:
             super().init_weights()
         except CheckpointMismatch as error:
-            raise CheckpointMismatch(f'{self.field}.arch: {error}') from error
+            # the option is the student's
+            message = str(error).replace('--arch ', f'{self.field}.arch=')
+            raise CheckpointMismatch(f'{self.field}.arch: {message}') from error
 
 
 @MODELS.register_module()

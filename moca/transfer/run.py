@@ -59,6 +59,8 @@ def protocol_config(args: argparse.Namespace) -> Config:
     cfg = read_config(args.config)
     protocol = cfg.get('protocol') or {}
     if protocol.get('task') not in ('segmentation', 'detection') or not protocol.get('name'):
+        if any(hook.get('type') == 'PretrainSchedule' for hook in cfg.get('custom_hooks') or []):
+            raise UserError(f'{args.config}: a config of pre-training, for tools/pretrain.py.')
         raise UserError(
             f'{args.config}: no protocol with a name and a task. Add e.g. '
             "protocol = dict(name='my_data_linear', title='My data', task='segmentation')."

@@ -102,7 +102,7 @@ def ibot(teacher: VisionTransformer, student: VisionTransformer) -> dict[str, An
 
 TWO_BRANCHES: dict[str, Callable[[VisionTransformer, VisionTransformer], dict[str, Any]]] = {
     'MOCA': moca,
-    'moca run': own_run,
+    'pre-training run': own_run,
     'MoCo-v3': moco_v3,
     'DINO': dino,
     'iBOT': ibot,

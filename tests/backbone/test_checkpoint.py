@@ -35,7 +35,7 @@ class TestFamilies:
         ('family', 'default'),
         [
             ('MOCA', 'teacher'),  # what the authors evaluate
-            ('moca run', 'teacher'),
+            ('pre-training run', 'teacher'),
             ('DINO', 'teacher'),
             ('iBOT', 'teacher'),
             ('MoCo-v3', 'student'),  # its authors evaluate the base encoder

@@ -111,7 +111,7 @@ class TestNotes:
         expected = {
             'notes_version': '1',
             'source': 'run/epoch_3.pth',
-            'family': 'moca run',
+            'family': 'pre-training run',
             'branch': 'student',
             'method': 'MOCAPretrain',
             'arch': 'vit_tiny_patch16',
@@ -190,7 +190,10 @@ class TestRefused:
     def test_method_without_a_teacher(self, tmp_path: Path) -> None:
         state: dict[str, Tensor] = families.trunk(timm_vit(TINY), 'student.')
         source = save({'state_dict': state, 'meta': {}}, tmp_path / 'mae.pth')
-        with pytest.raises(UserError, match=r"without branch 'teacher'; it has: student"):
+        with pytest.raises(
+            UserError,
+            match=r"has no branch 'teacher', but student\. Give --branch student",
+        ):
             export_encoder(source, tmp_path / 'b.pth', 'teacher')
         assert export_encoder(source, tmp_path / 'b.pth').branch == 'student'
 

@@ -110,7 +110,7 @@ def test_a_run_says_its_architecture_and_so_does_what_is_exported_of_it(
 def test_what_another_tool_calls_an_architecture_is_not_taken_for_one(
     noted: str, tmp_path: Path
 ) -> None:
-    notes = {'notes_version': '1', 'arch': noted, 'family': 'moca run'}
+    notes = {'notes_version': '1', 'arch': noted, 'family': 'pre-training run'}
     path = save({'model': timm_vit(TINY).state_dict(), 'meta': notes}, tmp_path / 'a.pth')
     assert inspect_checkpoint(path).arch is None
 

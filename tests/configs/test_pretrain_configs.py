@@ -55,7 +55,7 @@ def test_config_trains_and_its_encoder_loads(config: Path, pictures: Path, tmp_p
     backbone = PlainViT(cfg.model.backbone.arch, img_size=cfg.model.backbone.img_size)
     # without a branch it is the one that the run is judged by
     info = load_checkpoint(backbone, latest_checkpoint(tmp_path))
-    assert info.family == 'moca run'
+    assert info.family == 'pre-training run'
     assert info.branch == ('teacher' if hasattr(runner.model, 'teacher') else 'student')
     for name, value in getattr(runner.model, info.branch).state_dict().items():
         assert torch.equal(backbone.state_dict()[name], value), name

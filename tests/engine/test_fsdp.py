@@ -182,7 +182,7 @@ def test_start_from_a_released_file(runs: Path) -> None:
 
 def test_checkpoints_are_like_any_run_s(runs: Path) -> None:
     info = inspect_checkpoint(runs / 'sharded' / 'iter_4.pth')
-    assert (info.family, info.branch, info.depth) == ('moca run', 'teacher', 4)
+    assert (info.family, info.branch, info.depth) == ('pre-training run', 'teacher', 4)
     names = {path.name for path in (runs / 'sharded').glob('*.pth*')}
     assert names == {f'iter_{step}.pth' for step in (1, 2, 3, 4)}  # nothing half written
     assert not list((runs / 'sharded').glob('.*partial'))

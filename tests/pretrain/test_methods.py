@@ -72,6 +72,24 @@ def test_a_step_depends_on_seed_and_number_alone(name):
     assert losses(3, 1, 10) != losses(3, 2, 10)
 
 
+@pytest.mark.parametrize(
+    ('returned', 'message'),
+    [
+        (torch.tensor(1.0), r"has to return a dict with 'loss'.*returned a Tensor\."),
+        (dict(kl=torch.tensor(1.0)), r'returned a dict of kl\.'),
+        (
+            dict(loss=torch.tensor(1.0), helper_loss=torch.tensor(1.0)),
+            'MAEPretrain.forward returned helper_loss beside loss',
+        ),
+    ],
+)
+def test_what_is_no_loss_or_more_than_one_is_refused(returned, message):
+    model = tiny_method('MAEPretrain')
+    model.forward = lambda *views, **about: returned
+    with pytest.raises(UserError, match=message):
+        model.train_step(random_views(model), optim_wrapper(model))
+
+
 @pytest.mark.parametrize('name', METHODS)
 def test_looking_moves_nothing(name):
     model = tiny_method(name)
