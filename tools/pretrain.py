@@ -106,8 +106,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Pre-train as the command line says."""
     cfg = configure(parse_args(arguments))
     check_run(cfg)
-    check_unused(cfg)
     with alone_in_work_dir(cfg):
+        check_unused(cfg)
         runner_of(cfg).train()
 
 

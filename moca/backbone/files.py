@@ -121,8 +121,8 @@ def find_encoder(content: Mapping[str, Any], path: str | Path, branch: str | Non
         chosen = next(iter(found)) if branch is None or single else branch
         if chosen not in found:
             raise UserError(
-                f'{path}: this checkpoint ({family.name}) has no branch {branch!r}, but '
-                f'{", ".join(found)}. Give --branch {next(iter(found))}, or leave it out.'
+                f'{path}: {family.name} without branch {branch!r}; it has: {", ".join(found)}. '
+                f'Choose --branch {next(iter(found))}, or give no branch.'
             )
         entry, prefix = found[chosen]
         inside = {

@@ -59,12 +59,13 @@ _BROKEN = (
 )
 
 
-def read_file(path: str | Path, trust: bool = False) -> dict[str, Any]:
+def read_file(path: str | Path, trust: bool = False, mapped: bool = False) -> dict[str, Any]:
     """Read a ``.pth`` or ``.safetensors`` file without running code from it.
 
     Args:
         path: The file.
         trust: Read it with plain pickle, which runs whatever code the file contains.
+        mapped: Leave the tensors in the file until they are used; of a run's ``.pth`` alone.
 
     Returns:
         What the file holds; the metadata of a ``.safetensors`` file as ``meta``.
@@ -87,7 +88,9 @@ def read_file(path: str | Path, trust: bool = False) -> dict[str, Any]:
             content: Any = _read_safetensors(path)
         else:
             with torch.serialization.safe_globals(ALLOWED):
-                content = torch.load(path, map_location='cpu', weights_only=not trust)
+                content = torch.load(
+                    path, map_location='cpu', weights_only=not trust, mmap=mapped or None
+                )
     except pickle.UnpicklingError as error:
         # an unknown operand means no pickle at all; what would run code is named as a global
         if 'Unsupported operand' not in str(error) and re.search('Unsupported|GLOBAL', str(error)):

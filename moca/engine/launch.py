@@ -101,8 +101,8 @@ def whole_number(lowest: int, highest: int | None = None) -> Callable[[str], int
     return number
 
 
-seed_number = whole_number(0, 2**32 - 1)
-"""What NumPy takes for a seed."""
+seed_number = whole_number(0, 2**31 - 1)
+"""What NumPy takes for a seed, with room for what each worker adds to it."""
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
@@ -218,8 +218,8 @@ def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
             return 2
         except KeyboardInterrupt:
             print(
-                'Interrupted. A run goes on from its last checkpoint with --resume, several by the '
-                'same command.',
+                'Interrupted. --resume continues a run from its last checkpoint, if it has one; '
+                'the same command continues a queue of runs.',
                 file=sys.stderr,
             )
             return 130

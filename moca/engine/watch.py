@@ -140,15 +140,19 @@ class LastStepLoggerHook(LoggerHook):
     be in no log. Arguments are those of mmengine's ``LoggerHook``.
     """
 
-    def before_train(self, runner: Any) -> None:
-        """See which step will be the last."""
-        super().before_train(runner)
-        self._last = runner.max_iters
-        self.ignore_last = False
+    _last = False
+
+    def after_train_iter(self, runner: Any, batch_idx: int, *args: Any, **kwargs: Any) -> None:
+        """Write a line, if it is time for one."""
+        self._last = runner.iter + 1 == runner.max_iters
+        given: bool = self.ignore_last  # type: ignore[has-type]
+        self.ignore_last = given and not self._last
+        super().after_train_iter(runner, batch_idx, *args, **kwargs)
+        self.ignore_last = given
 
     def end_of_epoch(self, dataloader: Any, batch_idx: int) -> bool:
-        """Whether training ends here: the numbers of steps go on from epoch to epoch."""
-        return batch_idx + 1 == self._last
+        """Whether an epoch ends here, or training, however its loop counts batches."""
+        return self._last or super().end_of_epoch(dataloader, batch_idx)
 
 
 def _numbers(values: list[Tensor]) -> list[float]:

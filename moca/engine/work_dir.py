@@ -1,4 +1,4 @@
-"""A work dir has one run, at one time in one process."""
+"""One run to a work dir, and one start of it at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from moca.engine.checkpoints import run_checkpoints
+from moca.engine.checkpoints import latest_checkpoint
 from moca.engine.distributed import rank_of
 from moca.errors import UserError
 
@@ -26,12 +26,12 @@ def check_unused(cfg: Config) -> None:
         cfg: Of the run, with ``work_dir`` and ``resume``.
 
     Raises:
-        UserError: There are some.
+        UserError: There are some, and not all of them are damaged.
     """
-    earlier = [] if cfg.get('resume') else run_checkpoints(cfg.work_dir)
-    if earlier:
+    newest = None if cfg.get('resume') else latest_checkpoint(cfg.work_dir)
+    if newest:
         raise UserError(
-            f'{cfg.work_dir} has checkpoints of a run, the newest is {earlier[0].name}. --resume '
+            f'{cfg.work_dir} has checkpoints of a run, the newest is {newest.name}. --resume '
             'goes on with it; to start anew give another --work-dir, or move that one away.'
         )
 

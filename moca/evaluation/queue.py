@@ -26,6 +26,7 @@ POLL = 1.0
 _TOOLS = Path(__file__).parents[2] / 'tools'
 # The last line of a traceback, with what torch puts before it.
 _PYTHONS = re.compile(r'(\[rank\d+\]: )?[\w.]*(Error|Exception|Interrupt)\b')
+_TORCHRUNS = 'ChildFailedError'
 _FINISHED, _FAILED, _SKIPPED = 'finished', 'failed', 'was finished before'
 
 
@@ -99,10 +100,22 @@ def run_jobs(
 def _run(job: Run, launch: Launch, console: Console, poll: float) -> str | None:
     """Run one job to its end; returns what went wrong."""
     log = job.folder / LOG
+    with sigterm_as_exit():
+        code = _wait(launch(job.arguments, log), log, console, poll)
+    if code == 0:
+        return None if job.finished else f'ended without its result (see {log})'
+    # torchrun writes a block of its own below the processes', with an error of its own
+    lines = [line for line in tail(log, 64_000).splitlines()[::-1] if _TORCHRUNS not in line]
+    ours = (line for line in lines if line.startswith('error: '))
+    said = next(ours, '') or next((line for line in lines if _PYTHONS.match(line)), '')
+    return f'{said or f"exit code {code}"} (see {log})'
+
+
+def _wait(process: Process, log: Path, console: Console, poll: float) -> int:
+    """Show how a process comes along until it ends; returns its exit status."""
     columns = (TextColumn('  {task.description}'), BarColumn(bar_width=28), TimeElapsedColumn())
-    process = launch(job.arguments, log)
     try:
-        with sigterm_as_exit(), Progress(*columns, console=console, transient=True) as progress:
+        with Progress(*columns, console=console, transient=True) as progress:
             bar = progress.add_task('starting', total=None)
             while (code := process.poll()) is None:
                 if found := last_iteration(log):
@@ -114,10 +127,4 @@ def _run(job: Run, launch: Launch, console: Console, poll: float) -> str | None:
         process.terminate()
         process.wait(timeout=60)
         raise
-    if code == 0:
-        return None if job.finished else f'ended without its result (see {log})'
-    # torchrun writes a block of its own for each process, the reason stands before them
-    lines = tail(log, 64_000).splitlines()[::-1]
-    ours = (line for line in lines if line.startswith('error: '))
-    said = next(ours, '') or next((line for line in lines if _PYTHONS.match(line)), '')
-    return f'{said or f"exit code {code}"} (see {log})'
+    return code

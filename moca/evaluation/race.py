@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,14 +49,26 @@ class Racer(Run):
     interval: int = 10
 
     @property
+    def steps(self) -> int:
+        """Of the optimiser, as its checkpoint counts them.
+
+        Raises:
+            UserError: That is no checkpoint of a run.
+        """
+        meta = read_file(self.checkpoint, mapped=True).get('meta') or {}
+        if 'iter' not in meta:
+            raise UserError(f'{self.checkpoint}: no checkpoint of a run, which notes its steps.')
+        return int(meta['iter'])
+
+    @property
     def finished(self) -> bool:
         """Whether its checkpoint is there, with the log to it and its last k-NN accuracy."""
         if not self.checkpoint.is_file():
             return False
         try:
             curves = read_curves(self.folder)
-            taken = int(read_file(self.checkpoint)['meta']['iter'])
-        except (UserError, KeyError):
+            taken = self.steps
+        except UserError:
             return False
         if max(int(steps[-1]) for steps, _ in curves.values()) <= taken - self.interval:
             return False  # the log of a later start, which was stopped
@@ -117,7 +129,7 @@ def make_race(plan: RacePlan) -> list[Racer]:
     if len(configs) < len(plan.configs):
         raise UserError('Two configs of a race have the same file name, and so one work dir.')
     check_equal(configs)
-    pictures = _pictures_of(next(iter(configs.values())))
+    pictures = _count_pictures(configs.values())
     # the precision is the run's own choice where another machine runs it
     unknown = ['optim_wrapper.type'] if plan.launcher == 'slurm' and not plan.amp else []
     sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
@@ -129,7 +141,7 @@ def make_race(plan: RacePlan) -> list[Racer]:
     for cfg in configs.values():
         files = [Path(each.checkpoint) for each in (cfg.model.get('teachers') or {}).values()]
         if all(file.is_file() for file in files):  # not before its teachers are trained
-            check_method(cfg, plan.processes, pictures)
+            check_method(cfg, plan.processes, pictures.get(_folder_of(cfg)))
     try:
         order = list(sorter.static_order())
     except graphlib.CycleError as error:
@@ -168,12 +180,18 @@ def _config(path: Path, plan: RacePlan) -> Config:
     return cfg
 
 
-def _pictures_of(cfg: Config) -> int | None:
-    """How many pictures a config's folder has; None of another data set."""
+def _folder_of(cfg: Config) -> tuple[str, int | None] | None:
+    """Folder and limit of a config's pictures; None of another data set."""
     dataset = cfg.train_dataloader.dataset
     if dataset.type != 'UnlabelledPictures':
         return None
-    return len(find_pictures(Path(dataset.data_root), dataset.get('limit')))
+    return str(dataset.data_root), dataset.get('limit')
+
+
+def _count_pictures(configs: Iterable[Config]) -> dict[tuple[str, int | None] | None, int]:
+    """How many pictures each folder has that is named; none is searched twice."""
+    folders = {_folder_of(cfg) for cfg in configs}
+    return {each: len(find_pictures(Path(each[0]), each[1])) for each in folders if each}
 
 
 def _set_teachers(cfg: Config, configs: dict[str, Config], plan: RacePlan) -> list[str]:
@@ -188,6 +206,8 @@ def _set_teachers(cfg: Config, configs: dict[str, Config], plan: RacePlan) -> li
         racer = file.parent.name
         if racer in configs:
             found.append(racer)
+            if plan.arch:
+                teacher.arch = plan.arch
             teacher.checkpoint = str(_checkpoint(configs[racer], plan))
         elif not file.is_file():
             raise UserError(
@@ -232,6 +252,9 @@ def _racer(cfg: Config, plan: RacePlan) -> Racer:
             arguments += [option, str(value)]
     teachers = cfg.model.get('teachers') or {}
     taught = [f'model.teachers.{key}.checkpoint={t.checkpoint}' for key, t in teachers.items()]
+    if plan.arch:  # of those that race as well
+        same = [key for key, teacher in teachers.items() if teacher.arch == plan.arch]
+        taught += [f'model.teachers.{key}.arch={plan.arch}' for key in same]
     if settings := [*options_of(name, plan.cfg_options), *taught]:
         arguments += ['--cfg-options', *settings]
     if plan.amp:
@@ -246,5 +269,5 @@ def _racer(cfg: Config, plan: RacePlan) -> Racer:
         epochs=cfg.train_cfg.max_epochs,
         watched=plan.knn is not None,
         teachers=tuple(Path(teacher.checkpoint) for teacher in teachers.values()),
-        interval=cfg.default_hooks.logger.interval,
+        interval=((cfg.get('default_hooks') or {}).get('logger') or {}).get('interval', 10),
     )

@@ -65,8 +65,6 @@ def check_steps(standings: Sequence[Standing]) -> None:
 
 def _standing(racer: Racer) -> Standing:
     curves = read_curves(racer.folder)
-    # the k-NN monitor notes the last step, a log line seldom falls on it
-    steps = max(int(steps[-1]) for steps, _ in curves.values())
     knn = {
         name.removeprefix(KNN): _span(curve)
         for name, curve in sorted(curves.items())
@@ -74,7 +72,7 @@ def _standing(racer: Racer) -> Standing:
     }
     seconds = statistics.median(curves['time'][1]) if 'time' in curves else None
     loss = _span(curves['loss']) if 'loss' in curves else None
-    return Standing(racer.title, steps, seconds, loss, knn, racer.teachers)
+    return Standing(racer.title, racer.steps, seconds, loss, knn, racer.teachers)
 
 
 def _span(curve: Curve) -> Span:

@@ -108,7 +108,7 @@ def check_folder(folder: Path, cfg: Config, unknown: Collection[str] = ()) -> No
     if checkpoint is None:
         return  # nothing there to go on with: it failed or was stopped at once
     # not the config that mmengine leaves in the folder, which a later start replaces at once
-    earlier = run_config(read_file(checkpoint))
+    earlier = run_config(read_file(checkpoint, mapped=True))
     before, now = (
         {field: _absolute(_at(each, field)) for field in _SAME if field not in unknown}
         for each in (earlier, cfg.to_dict())

@@ -67,8 +67,12 @@ def check_method(cfg: Config, processes: int | None = None, pictures: int | None
     ):
         if not isinstance(value, int) or value < 1:
             raise UserError(f'{field}={value!r}: give a whole number from 1 up.')
-    decay = cfg.optim_wrapper.optimizer.get('weight_decay', 0.0)
-    check_weight(decay, 'optim_wrapper.optimizer.weight_decay')
+    optimizer = cfg.optim_wrapper.get('optimizer')
+    if not isinstance(optimizer, dict):
+        raise UserError(
+            f"optim_wrapper.optimizer={optimizer!r}: give one, such as dict(type='AdamW')."
+        )
+    check_weight(optimizer.get('weight_decay', 0.0), 'optim_wrapper.optimizer.weight_decay')
     schedules = [
         HOOKS.build(hook)
         for hook in cfg.get('custom_hooks') or []

@@ -178,8 +178,8 @@ def find_pictures(root: Path, limit: int | None = None) -> list[str]:
         UserError: The folder is missing or holds fewer than two, or `limit` is below two.
     """
     check_data_root(root)
-    if limit is not None and limit < 2:
-        raise UserError(f'limit is {limit}; pre-training needs at least 2 pictures.')
+    if limit is not None and (not isinstance(limit, int) or limit < 2):
+        raise UserError(f'limit is {limit!r}; pre-training needs at least 2 pictures.')
     paths = list_pictures(root)
     if len(paths) < 2:
         raise UserError(

@@ -150,7 +150,7 @@ class PretrainMethod(BaseModel):
 
 
 def _described(losses: object) -> str:
-    keys = f' of {", ".join(map(str, losses))}' if isinstance(losses, dict) else ''
+    keys = f' of {", ".join(map(str, losses))}' if isinstance(losses, dict) and losses else ''
     return f'a {type(losses).__name__}{keys}'
 
 

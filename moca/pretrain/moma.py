@@ -72,14 +72,16 @@ class FrozenTeacher(PlainViT):
         """Load the file.
 
         Raises:
-            CheckpointMismatch: It is another architecture's; names the field.
+            CheckpointMismatch: It is another architecture's; names the field, as other errors do.
         """
         try:
             super().init_weights()
-        except CheckpointMismatch as error:
-            # the option is the student's
+        except UserError as error:
+            # these options are the student's
             message = str(error).replace('--arch ', f'{self.field}.arch=')
-            raise CheckpointMismatch(f'{self.field}.arch: {message}') from error
+            message = message.replace('--branch ', f'{self.field}.branch=')
+            field = f'{self.field}.arch' if isinstance(error, CheckpointMismatch) else self.field
+            raise type(error)(f'{field}: {message}') from error
 
 
 @MODELS.register_module()

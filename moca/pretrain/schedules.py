@@ -132,7 +132,7 @@ class PretrainSchedule(Hook):
         Raises:
             UserError: Naming the field.
         """
-        if self.momentum is None and hasattr(method, 'teacher'):
+        if self.momentum is None and getattr(method, 'teacher', None) is not None:
             raise UserError(
                 f'PretrainSchedule.momentum=None, but {type(method).__name__} has a teacher, which '
                 'would never change. Give the momentum that it begins with, such as .99.'
@@ -172,7 +172,8 @@ class PretrainSchedule(Hook):
         # the groups' own weight decay is read here, before the schedule touches it; after a
         # resume the optimiser holds a scheduled value, the config still the first one
         self.weight_decay = check_weight(
-            runner.cfg.optim_wrapper.optimizer.weight_decay, 'optim_wrapper.optimizer.weight_decay'
+            runner.cfg.optim_wrapper.optimizer.get('weight_decay', 0.0),
+            'optim_wrapper.optimizer.weight_decay',
         )
         runner.logger.info(
             f'{self.steps} steps of {batch} images: lr {self.peak:.3g} after '

@@ -75,7 +75,7 @@ class TestMismatch:
             inspect_checkpoint(path, 'momentum')
         content['model'] = {k: v for k, v in content['model'].items() if 'teacher' not in k}
         path = save(content, tmp_path / 'student.pth')
-        with pytest.raises(UserError, match=r"no branch 'teacher', but student"):
+        with pytest.raises(UserError, match=r"without branch 'teacher'; it has: student"):
             inspect_checkpoint(path, 'teacher')
 
 

@@ -192,7 +192,7 @@ class TestRefused:
         source = save({'state_dict': state, 'meta': {}}, tmp_path / 'mae.pth')
         with pytest.raises(
             UserError,
-            match=r"has no branch 'teacher', but student\. Give --branch student",
+            match=r"without branch 'teacher'; it has: student\. Choose --branch student",
         ):
             export_encoder(source, tmp_path / 'b.pth', 'teacher')
         assert export_encoder(source, tmp_path / 'b.pth').branch == 'student'

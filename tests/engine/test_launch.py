@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from mmengine.config import Config
 from moca.engine.distributed import replace_sync_bn
 from moca.engine.launch import add_common_arguments, apply_common, main_guard, read_config
 from moca.errors import UserError
+from tools import leaderboard, pretrain, train
 
 CONFIG = """
 custom_imports = dict(imports=['moca'])
@@ -151,6 +153,27 @@ def test_sync_bn_is_replaced_wherever_it_is() -> None:
     cfg = Config(dict(model=dict(a=dict(type='SyncBN', eps=1), b=[dict(n=dict(type='SyncBN'))])))
     assert replace_sync_bn(cfg) == 2
     assert cfg.model.to_dict() == dict(a=dict(type='BN', eps=1), b=[dict(n=dict(type='BN'))])
+
+
+@pytest.mark.parametrize(
+    ('tool', 'arguments', 'message'),
+    [
+        (pretrain, ['CONFIG', '--seed', '-1'], "--seed: '-1' is no whole number from 0 to"),
+        (train, ['CONFIG', '--seed', '99999999999'], "--seed: '99999999999' is no whole"),
+        (leaderboard, ['race', 'CONFIG', '--seed', 'x'], "--seed: 'x' is no whole number"),
+        (
+            leaderboard,
+            ['race', 'CONFIG', '--gpus', '0'],
+            "--gpus: '0' is no whole number from 1",
+        ),
+    ],
+)
+def test_numbers_out_of_range_end_in_usage(
+    tool: Any, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        tool.parse_args(arguments)
+    assert message in capsys.readouterr().err
 
 
 def test_guard_prints_one_line_and_returns_two(capsys: pytest.CaptureFixture[str]) -> None:

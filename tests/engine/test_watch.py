@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from moca.errors import UserError
 from moca.evaluation.pieces import read_curves
@@ -48,6 +50,41 @@ def test_the_last_step_has_a_line(tmp_path: Path) -> None:
     steps, losses = read_curves(tmp_path)['loss']
     assert steps.tolist() == [3, 6, 9, 11]
     assert np.isfinite(losses).all()
+
+
+class Line(BaseModel):
+    """One weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, x: torch.Tensor, mode: str = 'tensor') -> dict[str, torch.Tensor]:
+        return dict(loss=(x * self.weight).square().mean())
+
+
+@pytest.mark.parametrize(
+    ('batches', 'interval', 'lines'),
+    [
+        (4, 5, [4, 8, 12]),  # mmengine's: an epoch shorter than the interval
+        (7, 5, [5, 12, 19, 21]),  # and its steps of each epoch, to which the last is added
+    ],
+)
+def test_the_last_step_has_a_line_in_mmengines_loop_over_epochs(
+    batches: int, interval: int, lines: list[int], tmp_path: Path
+) -> None:
+    Runner(
+        model=Line(),
+        work_dir=str(tmp_path),
+        train_dataloader=DataLoader([dict(x=torch.ones(1))] * batches),
+        train_cfg=dict(by_epoch=True, max_epochs=3),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        default_hooks=dict(logger=dict(type='LastStepLoggerHook', interval=interval)),
+        log_processor=dict(by_epoch=False),
+        default_scope='mmengine',
+        experiment_name=f'lines{batches}',
+    ).train()
+    assert read_curves(tmp_path)['loss'][0].tolist() == lines
 
 
 def test_a_broken_loss_between_log_lines_is_named_before_a_checkpoint(tmp_path: Path) -> None:

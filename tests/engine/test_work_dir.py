@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from moca.engine.work_dir import LOCK, alone_in_work_dir, check_unused
@@ -86,11 +87,24 @@ def test_a_new_run_does_not_write_among_anothers_checkpoints(tmp_path: Path) -> 
     (tmp_path / 'run').mkdir()
     (tmp_path / 'run/weights.pth').touch()  # of no run
     check_unused(cfg)
-    (tmp_path / 'run/epoch_2.pth').touch()
+    (tmp_path / 'run/epoch_3.pth').write_bytes(b'cut off')  # --resume would pass it over
+    check_unused(cfg)
+    torch.save({}, tmp_path / 'run/epoch_2.pth')
     with pytest.raises(UserError, match=r'the newest is epoch_2\.pth\. --resume .* --work-dir'):
         check_unused(cfg)
     cfg.resume = True
     check_unused(cfg)
+
+
+def test_pretraining_does_not_write_among_anothers_checkpoints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_cityscapes(tmp_path / 'data')
+    (tmp_path / 'run').mkdir()
+    torch.save({}, tmp_path / 'run/epoch_2.pth')
+    arguments = ['--data-root', str(data), '--work-dir', str(tmp_path / 'run')]
+    assert pretrain.main([str(REPOSITORY / 'configs/demo/pretrain_moca.py'), *arguments]) == 2
+    assert 'the newest is epoch_2.pth' in capsys.readouterr().err
 
 
 def test_only_the_first_process_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

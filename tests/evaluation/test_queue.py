@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -126,7 +127,10 @@ def test_the_reason_is_a_line_of_python(tmp_path):
     class Crashing(Pretender):
         def __call__(self, arguments: Sequence[str], log: Path) -> Pretender.Process:
             log.parent.mkdir(parents=True)
-            log.write_text('[rank0]: ValueError: no\nflags: -Werror=return-type\nan Error here\n')
+            log.write_text(
+                '[rank0]: ValueError: no\nflags: -Werror=return-type\nan Error here\n'
+                'torch.distributed.elastic.multiprocessing.errors.ChildFailedError: \n'
+            )
             return self.Process(1)
 
     assert 'failed: [rank0]: ValueError: no (see' in run(jobs_in(tmp_path, 'a'), Crashing())[1]
@@ -155,11 +159,14 @@ def test_a_queue_that_is_told_to_end_takes_its_run_with_it(tmp_path):
         [sys.executable, '-c', QUEUE, tmp_path], stdout=subprocess.PIPE, text=True
     ) as queue:
         run = int(queue.stdout.readline())
-        time.sleep(0.5)  # it waits by now
         queue.terminate()
         assert queue.wait(timeout=60) == 143
-    with pytest.raises(ProcessLookupError):
-        os.kill(run, 0)
+    try:
+        with pytest.raises(ProcessLookupError):
+            os.kill(run, 0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(run, signal.SIGKILL)
 
 
 def test_a_log_begins_anew_and_leaves_the_old_one_to_who_writes_it(tmp_path):

@@ -51,6 +51,14 @@ def test_teachers_come_first_and_hand_over_their_last_checkpoint(tmp_path: Path)
     }
 
 
+def test_an_encoder_for_all_is_the_teachers_as_well(tmp_path: Path) -> None:
+    race = make_race(here(tmp_path, *CONFIGS, arch='vit_small_patch8_224'))
+    for each in race:
+        cfg = pretrain.configure(pretrain.parse_args(list(each.arguments)))
+        encoders = [cfg.model.backbone, *(cfg.model.get('teachers') or {}).values()]
+        assert {encoder.arch for encoder in encoders} == {'vit_small_patch8_224'}
+
+
 def test_a_teacher_from_outside_stays_as_the_config_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

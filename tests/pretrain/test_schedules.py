@@ -46,6 +46,10 @@ def test_the_cosine_ends_with_a_whole_epoch_as_in_the_released_code():
     schedule = PretrainSchedule(warmup_epochs=1, stretch=1.25)  # 3.75 epochs
     schedule.before_train(runner)
     assert schedule.end == 30
+    runner.model.teacher = torch.nn.Identity()
+    schedule.before_train(runner)
+    with pytest.raises(UserError, match='momentum=None, but Identity has a teacher'):
+        PretrainSchedule(warmup_epochs=1, momentum=None).before_train(runner)
 
 
 def test_momentum_and_weight_decay_of_v1():
