@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 
 class Process(Protocol):
@@ -39,18 +39,28 @@ def start(command: Sequence[str], log: Path, **environment: str) -> Process:
 
 
 @contextmanager
-def sigterm_as_exit() -> Iterator[None]:
-    """Let SIGTERM, which batch systems send, raise `SystemExit` (143) within the block.
+def sigterm_noted() -> Iterator[Callable[[], None]]:
+    """Hold SIGTERM, which batch systems send, until it can be acted on.
 
-    Whoever waits for processes then ends them, as after Ctrl-C; by itself the signal would end
-    this process alone and leave them running. Only the main thread may ask for it.
+    By itself the signal would end this process alone and leave the ones that it waits for running.
+    Only the main thread may ask for it.
+
+    Yields:
+        A function that raises `SystemExit` (143) if the signal has come since. Nothing is raised
+        elsewhere, such as between the start of a process and the moment when it has a name here.
     """
+    came = False
 
-    def leave(*_: object) -> NoReturn:
-        raise SystemExit(128 + signal.SIGTERM)
+    def note(*_: object) -> None:
+        nonlocal came
+        came = True
 
-    before = signal.signal(signal.SIGTERM, leave)
+    def leave_if_told() -> None:
+        if came:
+            raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, note)
     try:
-        yield
+        yield leave_if_told
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from moca.engine.log_lines import last_iteration, tail
-from moca.engine.processes import Launch, Process, sigterm_as_exit, start
+from moca.engine.processes import Launch, Process, sigterm_noted, start
 
 LOG = 'queue.log'
 """What a run prints, in its work dir."""
@@ -100,8 +100,9 @@ def run_jobs(
 def _run(job: Run, launch: Launch, console: Console, poll: float) -> str | None:
     """Run one job to its end; returns what went wrong."""
     log = job.folder / LOG
-    with sigterm_as_exit():
-        code = _wait(launch(job.arguments, log), log, console, poll)
+    with sigterm_noted() as leave_if_told:
+        code = _wait(launch(job.arguments, log), log, console, poll, leave_if_told)
+        leave_if_told()
     if code == 0:
         return None if job.finished else f'ended without its result (see {log})'
     # torchrun writes a block of its own below the processes', with an error of its own
@@ -111,13 +112,16 @@ def _run(job: Run, launch: Launch, console: Console, poll: float) -> str | None:
     return f'{said or f"exit code {code}"} (see {log})'
 
 
-def _wait(process: Process, log: Path, console: Console, poll: float) -> int:
+def _wait(
+    process: Process, log: Path, console: Console, poll: float, leave_if_told: Callable[[], None]
+) -> int:
     """Show how a process comes along until it ends; returns its exit status."""
     columns = (TextColumn('  {task.description}'), BarColumn(bar_width=28), TimeElapsedColumn())
     try:
         with Progress(*columns, console=console, transient=True) as progress:
             bar = progress.add_task('starting', total=None)
             while (code := process.poll()) is None:
+                leave_if_told()
                 if found := last_iteration(log):
                     done, total, loss = found
                     text = f'step {done} of {total}, loss {loss}'
