@@ -25,7 +25,7 @@ _EQUAL = (
     'model.backbone.arch',
     'model.backbone.img_size',
     'randomness.seed',
-    'default_hooks.logger.interval',  # steps are counted by the log
+    'default_hooks.logger.interval',  # the table's losses are of its lines
 )
 # What an earlier run in the folder must have had to be gone on with, or to pass for this one.
 _SAME = (

@@ -13,7 +13,7 @@ from moca.backbone.checkpoint import check_checkpoint
 from moca.engine.accumulate import world_size_of
 from moca.errors import UserError
 from moca.pretrain.data import check_data_root
-from moca.pretrain.fields import check_weight
+from moca.pretrain.fields import check_count, check_weight
 from moca.pretrain.schedules import check_views
 
 
@@ -58,15 +58,10 @@ def check_method(cfg: Config, processes: int | None = None, pictures: int | None
     Raises:
         UserError: Naming the field.
     """
-    at_once = cfg.train_dataloader.batch_size
+    at_once = check_count(cfg.train_dataloader.batch_size, 'train_dataloader.batch_size')
     parts = cfg.optim_wrapper.get('accumulative_counts', 1)
-    for field, value in (
-        ('train_dataloader.batch_size', at_once),
-        ('optim_wrapper.accumulative_counts', parts),
-        ('train_cfg.max_epochs', cfg.train_cfg.get('max_epochs', 1)),
-    ):
-        if not isinstance(value, int) or value < 1:
-            raise UserError(f'{field}={value!r}: give a whole number from 1 up.')
+    check_count(parts, 'optim_wrapper.accumulative_counts')
+    check_count(cfg.train_cfg.get('max_epochs', 1), 'train_cfg.max_epochs')
     optimizer = cfg.optim_wrapper.get('optimizer')
     if not isinstance(optimizer, dict):
         raise UserError(

@@ -13,6 +13,7 @@ from torch.distributed.nn import functional as differentiable
 
 from moca.engine.config_check import check_arguments
 from moca.errors import UserError
+from moca.pretrain.fields import check_count
 from moca.pretrain.losses import tf32_under_autocast
 
 
@@ -143,8 +144,7 @@ def build_projector(in_dim: int, given: dict[str, Any] | None, **defaults: int) 
     check_arguments(Projector, given or {}, 'model.projector', filled=('in_dim',))
     widths = {**defaults, **(given or {})}
     for name, width in widths.items():
-        if not isinstance(width, int) or width < 1:
-            raise UserError(f'model.projector.{name}={width!r}: give a whole number from 1 up.')
+        check_count(width, f'model.projector.{name}')
     return Projector(in_dim, **widths)
 
 

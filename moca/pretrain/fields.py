@@ -42,6 +42,17 @@ def check_positive(value: Any, field: str) -> float:
     return float(value)
 
 
+def check_count(value: Any, field: str) -> int:
+    """A batch, a width or another number of things, if it is one.
+
+    Raises:
+        UserError: It is no whole number from 1 up.
+    """
+    if not isinstance(value, int) or value < 1:
+        raise UserError(f'{field}={value!r}: give a whole number from 1 up.')
+    return value
+
+
 def check_share(value: Any, field: str) -> float:
     """The share of tokens that is hidden, if it is one.
 

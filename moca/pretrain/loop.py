@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from moca.engine.accumulate import accumulation_of, train_on_parts
 from moca.errors import UserError
 from moca.pretrain.data import EpochShuffle
+from moca.pretrain.fields import check_count
 
 
 @LOOPS.register_module()
@@ -46,8 +47,7 @@ class ExactEpochLoop(EpochBasedTrainLoop):
     def __init__(
         self, runner: Runner, dataloader: DataLoader | dict, max_epochs: int, **kwargs: Any
     ) -> None:
-        if not isinstance(max_epochs, int) or max_epochs < 1:
-            raise UserError(f'train_cfg.max_epochs={max_epochs!r}: give a whole number from 1 up.')
+        check_count(max_epochs, 'train_cfg.max_epochs')
         super().__init__(runner, dataloader, max_epochs, **kwargs)
         sampler = self.dataloader.sampler
         if not isinstance(sampler, EpochShuffle):
