@@ -20,10 +20,10 @@ $(STAMP): requirements/lock.txt pyproject.toml
 	@touch $@
 
 demo: setup ## the whole job at toy size: pre-train, probe, fine-tune, detect, leaderboard, pictures
-	@$(BIN)/python tools/demo.py
+	@$(BIN)/python -m tools.demo
 
 demo-long: setup ## the same with five times the pre-training, about half an hour
-	@$(BIN)/python tools/demo.py --long
+	@$(BIN)/python -m tools.demo --long
 
 # One BLAS thread a worker: two workers on two cores otherwise fight over them.
 test: export OMP_NUM_THREADS := 1

@@ -9,8 +9,8 @@ import io
 # mmseg and mmdet print, when imported, which optional package they do not find
 with contextlib.redirect_stdout(io.StringIO()):
     from moca import ops  # noqa: I001  (first: mmcv.ops must find its operators)
-    from moca import backbone, detection, engine, evaluation, pretrain, segmentation
+    from moca import backbone, checkpoints, detection, engine, pretrain, segmentation
 
 __version__ = '0.1.0'
 
-__all__ = ['backbone', 'detection', 'engine', 'evaluation', 'ops', 'pretrain', 'segmentation']
+__all__ = ['backbone', 'checkpoints', 'detection', 'engine', 'ops', 'pretrain', 'segmentation']

@@ -23,12 +23,12 @@ from torch import Tensor
 import moca  # noqa: F401  (registers the components)
 from moca.backbone.compile import compile_blocks
 from moca.errors import UserError
-from moca.pretrain.draws import Draws
-from moca.pretrain.ema import ema_update
-from moca.pretrain.masking import MaskRound
-from moca.pretrain.moca import MOCAPretrain
-from moca.pretrain.optim import PretrainOptimWrapperConstructor
-from moca.pretrain.released import from_released
+from moca.pretrain.moca.draws import Draws
+from moca.pretrain.moca.method import MOCAPretrain
+from moca.pretrain.moca.released import from_released
+from moca.pretrain.parts.ema import ema_update
+from moca.pretrain.parts.masking import MaskRound
+from moca.pretrain.training.optim import PretrainOptimWrapperConstructor
 
 # Expected agreement in fp32; what each is a maximum of is said where it is measured.
 TOLERANCES = {

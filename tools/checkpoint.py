@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 import moca  # noqa: F401  (registers the components)
-from moca.backbone.checkpoint import CheckpointInfo, check_checkpoint, inspect_checkpoint
+from moca.checkpoints.loading import CheckpointInfo, check_checkpoint, inspect_checkpoint
 from moca.engine.checkpoints import latest_checkpoint
-from moca.engine.launch import main_guard
+from moca.engine.cli import main_guard
 from moca.errors import UserError
-from moca.pretrain.export import FORMATS, export
+from moca.pretrain.moca.export import FORMATS, export
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -19,16 +19,16 @@ from pathlib import Path
 from rich.console import Console
 
 from moca.engine.checkpoints import write_atomically
-from moca.engine.launch import main_guard, seed_number, whole_number
+from moca.engine.cli import main_guard, seed_number, whole_number
 from moca.errors import UserError
-from moca.evaluation import tables
-from moca.evaluation.knn import read_pair
-from moca.evaluation.leaderboard import build_leaderboard
-from moca.evaluation.plan import Plan, make_jobs
-from moca.evaluation.queue import Run, launcher, run_jobs
-from moca.evaluation.race import RacePlan, make_race
-from moca.evaluation.race_table import check_steps, race_markdown, read_standings, show_race
-from moca.evaluation.records import read_runs
+from moca.pretrain.monitors.knn import read_pair
+from moca.results import tables
+from moca.results.leaderboard import build_leaderboard
+from moca.results.plan import Plan, make_jobs
+from moca.results.queue import Run, launcher, run_jobs
+from moca.results.race import RacePlan, make_race
+from moca.results.race_table import check_steps, race_markdown, read_standings, show_race
+from moca.transfer.run_reading import read_runs
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -175,7 +175,7 @@ def race(args: argparse.Namespace) -> None:
         if args.markdown:
             write_atomically(args.markdown, race_markdown(standings, queries).encode())
         if args.plot:
-            from moca.evaluation.curves import curves_sheet  # matplotlib takes a second to import
+            from moca.visualize.curves import curves_sheet  # matplotlib takes a second to import
 
             curves_sheet([racer.folder for racer in racers if racer.finished], args.plot)
         for written in filter(None, (args.markdown, args.plot)):
@@ -200,7 +200,7 @@ def check_outputs(args: argparse.Namespace) -> None:
         if path is not None and not path.parent.is_dir():
             raise UserError(f'{path}: the folder {path.parent} does not exist; create it first.')
     if args.plot:
-        from moca.evaluation.pictures import FORMATS
+        from moca.figures import FORMATS
 
         if args.plot.suffix not in FORMATS:
             raise UserError(f'--plot {args.plot}: the name must end in {", ".join(FORMATS)}.')

@@ -20,14 +20,16 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from moca.engine.launch import main_guard, read_config
+from moca.data import coco_report
+from moca.data import report as data_report
+from moca.data.coco_survey import coco_datasets, coco_survey
+from moca.data.config_datasets import segmentation_datasets
+from moca.data.prepare import Prepared, prepare_ade20k, prepare_cityscapes
+from moca.data.survey import survey
+from moca.engine.cli import main_guard, read_config
 from moca.errors import UserError
-from moca.evaluation import coco_report, data_report
-from moca.transfer.coco_survey import coco_datasets, coco_survey
 from moca.transfer.overrides import set_data_root
-from moca.transfer.prepare import Prepared, prepare_ade20k, prepare_cityscapes
-from moca.transfer.protocol_check import check_segmentation, segmentation_datasets
-from moca.transfer.survey import survey
+from moca.transfer.protocol import check_segmentation
 
 # A file or a pipe has no width; rich would take it for 80 characters.
 CONSOLE = Console(width=None if sys.stdout.isatty() else 120)

@@ -11,22 +11,22 @@ import moca  # noqa: F401  (registers the components)
 from moca.backbone import vit_dimensions
 from moca.engine.amp import gpu_has_bfloat16
 from moca.engine.backends import BACKENDS, log_to
-from moca.engine.config_check import check_config
-from moca.engine.fsdp import runner_of
-from moca.engine.launch import (
+from moca.engine.cli import (
     add_common_arguments,
     apply_common,
     main_guard,
     merge_options,
     seed_number,
 )
+from moca.engine.config_check import check_config
+from moca.engine.fsdp import runner_of
 from moca.engine.work_dir import alone_in_work_dir, check_unused
 from moca.errors import UserError
-from moca.evaluation.feature_pictures import picture_features
-from moca.evaluation.pretraining import pretraining_config
-from moca.pretrain.check import check_run
-from moca.pretrain.released import accept_released
-from moca.pretrain.schedules import check_options
+from moca.pretrain.moca.released import accept_released
+from moca.pretrain.monitors.features import picture_features
+from moca.pretrain.training.check import check_run
+from moca.pretrain.training.config import pretraining_config
+from moca.pretrain.training.schedule import check_options
 from moca.transfer.overrides import set_checkpoint
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from moca.engine.launch import add_common_arguments, main_guard
+from moca.engine.cli import add_common_arguments, main_guard
 from moca.transfer.evaluate import evaluate, prepare_test
 from moca.transfer.run import add_protocol_arguments
 

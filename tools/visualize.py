@@ -21,15 +21,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from moca.engine.launch import main_guard
+from moca.engine.cli import main_guard
 from moca.errors import UserError
-from moca.evaluation.backbone_sheets import attention_sheet, features_sheet
 from moca.evaluation.backbones import load_backbones
-from moca.evaluation.curves import curves_sheet
-from moca.evaluation.folder import some_pictures
-from moca.evaluation.pictures import FORMATS
-from moca.evaluation.progress import progress_sheet
-from moca.evaluation.sheets import detection_sheet, segmentation_sheet
+from moca.figures import FORMATS
+from moca.images.files import some_pictures
+from moca.visualize.curves import curves_sheet
+from moca.visualize.features import attention_sheet, features_sheet, progress_sheet
+from moca.visualize.predictions import detection_sheet, segmentation_sheet
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -157,7 +156,7 @@ def _detection(args: Any) -> None:
         raise UserError('--errors needs truth, which --pictures has not: give one of the two.')
     if args.errors:
         # here: mmdet's metrics take a second to import, and warn of what they do not find
-        from moca.evaluation.error_sheet import error_sheet
+        from moca.visualize.errors import error_sheet
 
         error_sheet(args.runs, args.out)
     else:

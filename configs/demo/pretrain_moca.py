@@ -2,7 +2,7 @@
 
 Source: pretrain/moca_tiny-imagenet.py with choices of ours, marked below.
 Command: tools/pretrain.py configs/demo/pretrain_moca.py --data-root DATA/pictures/train --amp
-Published: nothing; tools/demo.py lays it beside random init.
+Published: nothing; python -m tools.demo lays it beside random init.
 Cost: 592 steps of 32 pictures, about 3.5 minutes of a CPU core.
 """
 

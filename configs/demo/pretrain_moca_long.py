@@ -2,7 +2,7 @@
 
 Source: demo/pretrain_moca.py, with more pictures and steps.
 Command: tools/pretrain.py configs/demo/pretrain_moca_long.py --data-root DATA/pictures/train --amp
-Published: nothing; tools/demo.py --long lays it beside random init.
+Published: nothing; python -m tools.demo --long lays it beside random init.
 Cost: 2992 steps of 32 pictures, about 18 minutes of a CPU core.
 """
 

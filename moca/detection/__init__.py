@@ -4,8 +4,7 @@ from moca.detection.coco_metric import QuickCocoMetric
 from moca.detection.gradients import HalfPrecisionGradients
 from moca.detection.loading import LoadReadableImage
 from moca.detection.precision import Fp32Conv2d, Fp32Linear, Fp32RPNHead
-from moca.detection.rescaled_fpn import RescaledFPN
-from moca.detection.simple_pyramid import SimpleFeaturePyramid
+from moca.detection.pyramids import RescaledFPN, SimpleFeaturePyramid
 
 __all__ = [
     'Fp32Conv2d',

@@ -144,3 +144,20 @@ def enable_amp(cfg: Config) -> None:
             *(cfg.get('custom_hooks') or []),
             dict(type='AutocastDtypeHook', dtype=dtype),
         ]
+
+
+@contextmanager
+def tf32_under_autocast(device: torch.device) -> Iterator[None]:
+    """No autocast, but where it was on, products of fp32 matrices may round their inputs to TF32.
+
+    Sums and results stay fp32. On a CPU nothing is rounded; without autocast the user's own
+    `torch.set_float32_matmul_precision` holds.
+    """
+    before = torch.get_float32_matmul_precision()
+    if torch.is_autocast_enabled(device.type) and before == 'highest':
+        torch.set_float32_matmul_precision('high')
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

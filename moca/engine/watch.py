@@ -13,7 +13,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from moca.engine.accumulate import pictures_per_step
-from moca.engine.resumed import warn_of_changes
+from moca.engine.work_dir import warn_of_changes
 from moca.errors import UserError
 
 

@@ -1,5 +1,1 @@
-"""What the runs measured: records of finished runs, the leaderboard, pictures of predictions."""
-
-from moca.evaluation import feature_pictures, knn
-
-__all__ = ['feature_pictures', 'knn']
+"""What a frozen encoder knows, without mmseg and mmdet."""

@@ -20,11 +20,11 @@ from torchvision.transforms import functional as transforms
 
 from moca.backbone import PlainViT
 from moca.backbone.arch import ArchSpec, vit_dimensions
-from moca.backbone.checkpoint import CheckpointInfo, inspect_checkpoint, load_checkpoint
-from moca.engine.launch import read_config
+from moca.checkpoints.loading import CheckpointInfo, inspect_checkpoint, load_checkpoint
+from moca.engine.cli import read_config
 from moca.errors import UserError
 from moca.evaluation.labelled import normalise, read_picture
-from moca.transfer.labels import arch_of_each, checkpoint_label, random_label
+from moca.transfer.run_names import arch_of_each, checkpoint_label, random_label
 
 RANDOM = 'random'
 """What to write instead of a checkpoint for random weights."""
@@ -62,7 +62,7 @@ def load_backbones(
     grid: tuple[int, int] | None = None,
     trust: bool = False,
 ) -> list[NamedBackbone]:
-    """Load checkpoints of any family, each as :func:`moca.backbone.checkpoint.load_checkpoint`.
+    """Load checkpoints of any family, each as :func:`moca.checkpoints.loading.load_checkpoint`.
 
     Positions stay as they are in the file: they are resampled once, to the grid of each picture.
 

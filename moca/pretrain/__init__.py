@@ -1,6 +1,6 @@
-"""Self-supervised pre-training methods and their parts."""
+"""Self-supervised pre-training: the methods, what they share, and their training."""
 
-from moca.pretrain import corrupt, data, loop, optim, released, schedules, views
+from moca.pretrain import data, monitors, training
 from moca.pretrain.can import CANPretrain
 from moca.pretrain.macrl import MACRLPretrain
 from moca.pretrain.mae import MAEPretrain
@@ -13,11 +13,7 @@ __all__ = [
     'MAEPretrain',
     'MOCAPretrain',
     'MOMAPretrain',
-    'corrupt',
     'data',
-    'loop',
-    'optim',
-    'released',
-    'schedules',
-    'views',
+    'monitors',
+    'training',
 ]

@@ -30,17 +30,12 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from moca.backbone import Tokens
-from moca.pretrain.contrastive import (
-    KeyBank,
-    build_projector,
-    check_contrastive,
-    info_nce,
-)
-from moca.pretrain.ema import ema_update, teacher_of
-from moca.pretrain.fields import check_pair, check_positive, check_weight
-from moca.pretrain.masking import MaskRound
-from moca.pretrain.method import init_linears
-from moca.pretrain.reconstruction import PixelMethod, partly_visible, patch_error
+from moca.pretrain.base import init_linears
+from moca.pretrain.parts.contrastive import KeyBank, build_projector, check_contrastive, info_nce
+from moca.pretrain.parts.ema import ema_update, teacher_of
+from moca.pretrain.parts.masking import MaskRound
+from moca.pretrain.parts.ranges import check_pair, check_positive, check_weight
+from moca.pretrain.parts.reconstruction import PixelMethod, partly_visible, patch_error
 
 
 @MODELS.register_module()
@@ -103,7 +98,7 @@ class MACRLPretrain(PixelMethod):
     def check_batch(self, images: int, size: int | None) -> None:
         """As in the base class; there must be two images, all at once, and a bank to go with them.
 
-        See :meth:`moca.pretrain.contrastive.KeyBank.check_batch`.
+        See :meth:`moca.pretrain.parts.contrastive.KeyBank.check_batch`.
         """
         check_contrastive(images, self.part)
         self.bank.check_batch(images, self.pictures)

@@ -9,7 +9,7 @@ Source: arXiv 2111.06377 and its released code, which agree in what is used here
   patch (unbiased variance, eps 1e-6), as in the published results.
 
 Choices of ours: the decoder of an encoder smaller than ViT-B is smaller too
-(:func:`moca.pretrain.decoder.decoder_size`, field ``decoder``).
+(:func:`moca.pretrain.parts.decoder.decoder_size`, field ``decoder``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Literal
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from moca.pretrain.reconstruction import PixelMethod, partly_visible, patch_error
+from moca.pretrain.parts.reconstruction import PixelMethod, partly_visible, patch_error
 
 
 @MODELS.register_module()

@@ -14,7 +14,7 @@ Source: arXiv 2302.02089, of which only the abstract is public here.
   (``teacher_weights``).
 
 What a run starts from is the config's: ``model.backbone.init_cfg`` of the student and the
-``checkpoint`` of each of ``model.teachers``, of any family that ``moca.backbone.checkpoint`` reads.
+``checkpoint`` of each of ``model.teachers``, of any family that ``moca.checkpoints.loading`` reads.
 Position embeddings come with them, so those of MAE and MoCo-v3, which lie transposed to each other,
 each stay their encoder's own. Checkpoints of a run hold the teachers as well, but a run that is
 resumed still looks for the files.
@@ -34,9 +34,9 @@ from torch import Tensor, nn
 from moca.backbone import PlainViT, Tokens
 from moca.engine.config_check import check_arguments
 from moca.errors import CheckpointMismatch, UserError
-from moca.pretrain.fields import check_positive, check_weight
-from moca.pretrain.masking import MaskRound, take_tokens, visible_tokens
-from moca.pretrain.method import PretrainMethod, init_linears
+from moca.pretrain.base import PretrainMethod, init_linears
+from moca.pretrain.parts.masking import MaskRound, take_tokens, visible_tokens
+from moca.pretrain.parts.ranges import check_positive, check_weight
 
 
 class FrozenTeacher(PlainViT):

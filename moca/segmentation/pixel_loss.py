@@ -16,7 +16,7 @@ from mmseg.models.losses import CrossEntropyLoss
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from moca.segmentation.merging import band, resizing_matrix
+from moca.segmentation.window_merge import band, resizing_matrix
 
 _BLOCK_BYTES = {'cpu': 2**23}
 """Size of the logits that are at full resolution at a time [choice], by kind of device: 8 MB, so

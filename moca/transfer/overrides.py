@@ -14,6 +14,7 @@ from typing import Any
 from mmengine.config import Config
 
 from moca.backbone.arch import ArchSpec, ViTDimensions, vit_dimensions
+from moca.data.config_datasets import leaf_datasets, nested_dicts
 from moca.errors import UserError
 
 _SPLITS = ('train', 'val', 'test')
@@ -151,24 +152,6 @@ def _rescale(node: dict[str, Any], old: ViTDimensions, new: ViTDimensions, strid
         if strides and field in node and new.patch_size != old.patch_size:
             values = [value * new.patch_size / old.patch_size for value in node[field]]
             node[field] = [int(value) if value.is_integer() else value for value in values]
-
-
-def leaf_datasets(dataset: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the data sets inside wrappers such as `RepeatDataset`, or the one itself."""
-    inner = dataset.get('dataset') or dataset.get('datasets')
-    if inner is None:
-        return [dataset]
-    inner = inner if isinstance(inner, list | tuple) else [inner]
-    return [leaf for node in inner for leaf in leaf_datasets(node)]
-
-
-def nested_dicts(node: Any) -> list[dict[str, Any]]:
-    """Return every dict in a nested config, outer ones first."""
-    if isinstance(node, dict):
-        return [node, *(inner for value in node.values() for inner in nested_dicts(value))]
-    if isinstance(node, list | tuple):
-        return [inner for value in node for inner in nested_dicts(value)]
-    return []
 
 
 def _map_leaves(node: Any, change: Callable[[Any], Any]) -> Any:

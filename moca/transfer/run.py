@@ -12,31 +12,31 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from moca.backbone.checkpoint import check_checkpoint
+from moca.checkpoints.loading import check_checkpoint
+from moca.data.survey import check_data
+from moca.engine.cli import apply_common, merge_options, read_config
 from moca.engine.config_check import check_config
-from moca.engine.launch import apply_common, merge_options, read_config
 from moca.engine.work_dir import alone_in_work_dir
 from moca.errors import UserError
-from moca.transfer.data_check import check_data
-from moca.transfer.labels import (
+from moca.transfer.overrides import set_arch, set_checkpoint, set_data_root
+from moca.transfer.protocol import check_protocol
+from moca.transfer.recipe import (
+    check_scaling,
+    ema_of,
+    set_ema,
+    set_epochs,
+    set_subset,
+    warn_of_batch,
+    warn_of_schedule,
+)
+from moca.transfer.run_names import (
     arch_label,
     checkpoint_label,
     layer_scale,
     random_label,
     run_folder,
 )
-from moca.transfer.overrides import set_arch, set_checkpoint, set_data_root
-from moca.transfer.protocol_check import check_protocol
-from moca.transfer.recipe import (
-    check_scaling,
-    ema_of,
-    set_ema,
-    set_epochs,
-    warn_of_batch,
-    warn_of_schedule,
-)
-from moca.transfer.record import RunRecordHook, check_earlier_run, file_digest, options_of
-from moca.transfer.subset import set_subset
+from moca.transfer.run_record import RunRecordHook, check_earlier_run, file_digest, options_of
 
 
 def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:

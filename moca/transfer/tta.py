@@ -8,8 +8,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from moca.data.config_datasets import leaf_datasets
 from moca.errors import UserError
-from moca.transfer.overrides import leaf_datasets
 
 _RESIZES = ('Resize', 'mmseg.Resize', 'mmcv.Resize')
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from moca.backbone import PlainViT
 from moca.backbone.windows import WindowAttention, distances
-from moca.engine.measure import PeakBytes
 from moca.errors import UserError
 from tests.backbone.helpers import TINY, random_images, randomise
+from tools.benchmarks.measure import PeakBytes
 
 WIDTH, HEADS = 16, 2
 CLOSE = dict(rtol=1e-4, atol=1e-5)

@@ -11,8 +11,8 @@ from mmcv.ops import RoIAlign
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from moca.transfer.record import percent_metrics
 from moca.transfer.run import prepare_training
+from moca.transfer.run_record import percent_metrics
 from tests.configs.helpers import (
     REPOSITORY,
     shrink,

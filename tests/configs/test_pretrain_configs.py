@@ -14,12 +14,13 @@ from mmengine.runner import Runner
 from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from moca.backbone import PlainViT, load_checkpoint
+from moca.backbone import PlainViT
 from moca.backbone.positions import sincos_positions
+from moca.checkpoints import load_checkpoint
 from moca.engine.amp import AutocastOptimWrapper
 from moca.engine.checkpoints import latest_checkpoint
 from moca.errors import CheckpointMismatch, UserError
-from moca.pretrain.check import check_run
+from moca.pretrain.training.check import check_run
 from tests.configs.helpers import REPOSITORY
 from tests.configs.pretraining import tiny
 from tests.pretrain.tiny import METHODS, random_views, tiny_method

@@ -15,10 +15,10 @@ from mmengine.runner import Runner
 
 from moca.engine.checkpoints import latest_checkpoint
 from moca.errors import UserError
-from moca.evaluation.curves import curves_sheet
-from moca.pretrain.check import check_run
-from moca.pretrain.export import export
 from moca.pretrain.mae import MAEPretrain
+from moca.pretrain.moca.export import export
+from moca.pretrain.training.check import check_run
+from moca.visualize.curves import curves_sheet
 from tests.configs.helpers import REPOSITORY
 from tests.configs.pretraining import tiny
 

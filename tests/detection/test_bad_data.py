@@ -13,8 +13,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
+from moca.data.survey import check_data
 from moca.errors import UserError
-from moca.transfer.data_check import check_data
 from moca.transfer.run import prepare_training
 from tests.configs.helpers import REPOSITORY, shrink, train_args, write_coco
 from tests.detection.bad_coco import TRAIN, VAL, edit, evaluable, messy
@@ -33,7 +33,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
-    for module in ('moca.transfer.coco_check', 'moca.detection.loading'):
+    for module in ('moca.data.coco_check', 'moca.detection.loading'):
         monkeypatch.setattr(f'{module}.print_log', lambda text, *_, **__: lines.append(text))
     return lines
 

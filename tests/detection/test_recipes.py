@@ -14,10 +14,11 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from moca.data.config_datasets import nested_dicts
 from moca.detection import HalfPrecisionGradients
 from moca.engine.distributed import replace_sync_bn
 from moca.errors import UserError
-from moca.transfer.overrides import nested_dicts, set_arch
+from moca.transfer.overrides import set_arch
 from moca.transfer.recipe import set_epochs, warn_of_schedule
 from moca.transfer.run import prepare_training
 from tests.configs.helpers import REPOSITORY, TINY_ARCH, shrink, train_args, write_coco

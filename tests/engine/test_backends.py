@@ -10,7 +10,7 @@ import pytest
 from mmengine.visualization import Visualizer
 
 from moca.engine.backends import log_to
-from moca.engine.launch import merge_options, read_config
+from moca.engine.cli import merge_options, read_config
 from moca.errors import UserError
 
 CONFIG = Path(__file__).parents[2] / 'configs/pretrain/moca_small.py'

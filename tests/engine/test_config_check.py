@@ -10,8 +10,8 @@ import mmseg
 import pytest
 from mmengine.config import Config
 
+from moca.engine.cli import read_config
 from moca.engine.config_check import check_config
-from moca.engine.launch import read_config
 from moca.errors import UserError
 from tests.configs.helpers import REPOSITORY
 

@@ -16,13 +16,13 @@ from mmengine.runner import Runner
 from safetensors.torch import load_file
 from torch import Tensor
 
-from moca.backbone import inspect_checkpoint
-from moca.backbone.read import read_file
+from moca.checkpoints import inspect_checkpoint
+from moca.checkpoints.reading import read_file
 from moca.engine.fsdp import ShardedStrategy, runner_of
 from moca.errors import UserError
 from tests.configs.helpers import REPOSITORY
 from tests.engine.sharded_runs import CONFIG, process
-from tests.pretrain.photographs import save_photographs
+from tests.images.photographs import save_photographs
 from tools.pretrain import configure, parse_args
 
 WHOLE = 'strategy=None'

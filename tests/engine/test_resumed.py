@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from mmengine.config import Config
 
-from moca.engine.resumed import changed_fields
 from moca.engine.watch import WatchTraining
+from moca.engine.work_dir import changed_fields
 
 EARLIER: dict[str, Any] = dict(
     model=dict(size=(2, 3), arch=dict(depth=2, name=None), weights=[0.1, float('inf')]),

@@ -14,8 +14,8 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from moca.engine.run_logs import read_curves
 from moca.errors import UserError
-from moca.evaluation.pieces import read_curves
 from tests.engine.test_accumulate import config, train
 
 

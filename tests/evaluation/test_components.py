@@ -6,12 +6,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from moca.errors import UserError
-from moca.evaluation.components import (
-    colours,
-    principal_colours,
-    principal_scores,
-    turned_onto,
-)
+from moca.evaluation.components import colours, principal_colours, principal_scores, turned_onto
 
 
 def test_principal_colours_order_tokens_as_the_eigenvectors_of_the_covariance_do():

@@ -12,7 +12,7 @@ from torchvision import transforms
 
 from moca.errors import UserError
 from moca.evaluation.labelled import centre, hold_out, read_folder
-from tests.pretrain.photographs import photograph
+from tests.images.photographs import photograph
 
 
 @pytest.mark.parametrize(('height', 'width'), [(333, 500), (601, 377), (256, 256), (120, 90)])

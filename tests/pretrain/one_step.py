@@ -11,9 +11,9 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from torch import Tensor
 
-from moca.pretrain.draws import Draws
-from moca.pretrain.masking import complementary_rounds
-from moca.pretrain.moca import MOCAPretrain
+from moca.pretrain.moca.draws import Draws
+from moca.pretrain.moca.method import MOCAPretrain
+from moca.pretrain.parts.masking import complementary_rounds
 from tests.pretrain.tiny import tiny_moca
 
 IMAGES = 8

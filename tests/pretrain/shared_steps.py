@@ -12,7 +12,7 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor
 
 from moca.pretrain.can import NoisyDraws
-from moca.pretrain.masking import MaskRound
+from moca.pretrain.parts.masking import MaskRound
 from tests.pretrain.tiny import tiny_method
 
 IMAGES, STEPS = 8, 2

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from mmengine.runner import Runner
 
-from moca.backbone import PlainViT, load_checkpoint
+from moca.backbone import PlainViT
+from moca.checkpoints import load_checkpoint
 from moca.engine.checkpoints import latest_checkpoint
 from moca.errors import UserError
 from tests.configs.helpers import REPOSITORY
-from tests.pretrain.photographs import save_photographs
+from tests.images.photographs import save_photographs
 from tools.pretrain import configure, parse_args
 
 METHOD, CONFIG = re.findall(

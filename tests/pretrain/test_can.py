@@ -6,9 +6,9 @@ import torch
 from moca.backbone import PlainViT
 from moca.errors import UserError
 from moca.pretrain.can import NoisyDraws, sinusoid
-from moca.pretrain.masking import num_kept
-from tests.pretrain.test_contrastive import nt_xent_by_loops
-from tests.pretrain.test_reconstruction import unfolded
+from moca.pretrain.parts.masking import num_kept
+from tests.pretrain.parts.test_contrastive import nt_xent_by_loops
+from tests.pretrain.parts.test_reconstruction import unfolded
 from tests.pretrain.tiny import random_views, tiny_method
 
 

@@ -9,14 +9,14 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from moca.engine.launch import parse_cfg_options, read_config
-from moca.engine.measure import step_flops
-from moca.pretrain.benchmark_step import measure_step
+from moca.engine.cli import parse_cfg_options, read_config
 from moca.pretrain.can import NoisyDraws
-from moca.pretrain.decoder import decoder_size
-from moca.pretrain.masking import MaskRound
+from moca.pretrain.parts.decoder import decoder_size
+from moca.pretrain.parts.masking import MaskRound
 from tests.configs.helpers import REPOSITORY
-from tools import benchmark
+from tools.benchmarks import __main__ as benchmark
+from tools.benchmarks.measure import step_flops
+from tools.benchmarks.pretrain_step import measure_step
 
 FULL = dict(dim=512, depth=8, num_heads=16)
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from moca.errors import UserError
-from tests.pretrain.test_reconstruction import unfolded
+from tests.pretrain.parts.test_reconstruction import unfolded
 from tests.pretrain.tiny import random_views, tiny_method
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from moca.errors import UserError
-from tests.pretrain.test_reconstruction import unfolded
+from tests.pretrain.parts.test_reconstruction import unfolded
 from tests.pretrain.tiny import random_views, tiny_method
 
 

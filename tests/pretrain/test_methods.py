@@ -10,8 +10,8 @@ from mmengine.optim import OptimWrapper
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from moca.errors import UserError
-from moca.evaluation.encoder import encoder_of
-from moca.pretrain.optim import PretrainOptimWrapperConstructor
+from moca.pretrain.monitors.base import encoder_of
+from moca.pretrain.training.optim import PretrainOptimWrapperConstructor
 from tests.pretrain.tiny import METHODS, random_views, tiny_method
 
 CONTRASTIVE = ('CANPretrain', 'MACRLPretrain')

@@ -18,7 +18,7 @@ import torch.multiprocessing as mp
 from moca.backbone import PlainViT
 from moca.engine.fsdp import runner_of
 from tests.configs.helpers import REPOSITORY
-from tests.pretrain.photographs import save_photographs
+from tests.images.photographs import save_photographs
 from tools.pretrain import configure, parse_args
 
 CONFIG = f"""

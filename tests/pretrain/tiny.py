@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from mmengine.registry import MODELS
 
-from moca.pretrain.moca import MOCAPretrain
+from moca.pretrain.moca.method import MOCAPretrain
 
 ARCH = dict(patch_size=8, embed_dim=32, depth=4, num_heads=4)
 # what each needs beside a backbone of 6 x 6 patches

@@ -12,9 +12,9 @@ from mmseg.datasets.transforms import LoadAnnotations
 from numpy.typing import NDArray
 from PIL import Image
 
+from moca.data.pairs import DECODED, spread
 from moca.errors import UserError
 from moca.segmentation import LoadCheckedAnnotations
-from moca.transfer.pairs import DECODED, spread
 from tests.configs.helpers import REPOSITORY, write_cityscapes
 from tools.train import main as train
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from moca.segmentation import LeanUPerHead
-from moca.segmentation.uper_head import convolve_enlarged
+from moca.segmentation.heads import convolve_enlarged
 from tests.backbone.helpers import randomise
 
 WIDTHS = [8, 12, 16, 20]

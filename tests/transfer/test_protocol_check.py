@@ -9,7 +9,7 @@ import pytest
 from mmengine.config import Config
 
 from moca.errors import UserError
-from moca.transfer.protocol_check import check_protocol
+from moca.transfer.protocol import check_protocol
 from tests.configs.helpers import REPOSITORY
 
 CONFIGS = REPOSITORY / 'configs'

@@ -15,13 +15,9 @@ from mmseg.models.decode_heads import UPerHead
 
 from moca.errors import CheckpointMismatch, UserError
 from moca.transfer.recipe import warn_of_batch, warn_of_schedule
-from moca.transfer.run import (
-    _warn_of_random_weights,
-    enough_for_batch_norm,
-    prepare_training,
-)
-from tests.backbone import families
+from moca.transfer.run import _warn_of_random_weights, enough_for_batch_norm, prepare_training
 from tests.backbone.helpers import TINY, save, timm_vit
+from tests.checkpoints import families
 from tests.configs.helpers import REPOSITORY, train_args, write_cityscapes
 
 PROBE = REPOSITORY / 'configs/segmentation/driving/linear-bn.py'

@@ -13,12 +13,11 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 from moca.errors import UserError
-from moca.evaluation.leaderboard import build_leaderboard, published_results
-from moca.evaluation.records import Run
+from moca.results.leaderboard import build_leaderboard, published_results
 from moca.transfer.overrides import set_data_root
-from moca.transfer.recipe import warn_of_schedule
+from moca.transfer.recipe import set_subset, warn_of_schedule
 from moca.transfer.run import prepare_training
-from moca.transfer.subset import set_subset
+from moca.transfer.run_reading import Run
 from tests.configs.helpers import REPOSITORY, train_args, write_cityscapes
 
 LINEAR = REPOSITORY / 'configs/segmentation/cityscapes/linear.py'

@@ -1,0 +1,10 @@
+"""Anybody's weights for a plain ViT: families, safe reading, loading and export."""
+
+from moca.checkpoints.loading import (
+    CheckpointInfo,
+    check_checkpoint,
+    inspect_checkpoint,
+    load_checkpoint,
+)
+
+__all__ = ['CheckpointInfo', 'check_checkpoint', 'inspect_checkpoint', 'load_checkpoint']

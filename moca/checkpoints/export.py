@@ -1,0 +1,132 @@
+"""Write one encoder of a checkpoint alone, and say in the file where it came from."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as safetensors_bytes
+
+from moca.checkpoints.families import Encoder, find_encoder, timm_names
+from moca.checkpoints.info import CheckpointInfo, describe
+from moca.checkpoints.reading import NOTES_VERSION, read_file, run_notes
+from moca.engine.checkpoints import write_atomically
+from moca.errors import UserError
+
+
+def export_encoder(
+    source: str | Path,
+    target: str | Path,
+    branch: str | None = None,
+    *,
+    trust: bool = False,
+    force: bool = False,
+) -> CheckpointInfo:
+    """Write one encoder of a checkpoint alone, under timm's names, atomically.
+
+    A ``.pth`` file is ``{'model': tensors, 'meta': notes}``, which ``timm.create_model(...,
+    checkpoint_path=...)`` reads and which is MOCA's teacher-only format as well; a
+    ``.safetensors`` file has the notes of :func:`export_notes` as its metadata.
+
+    Args:
+        source: Any checkpoint that :func:`moca.checkpoints.loading.load_checkpoint` reads.
+        target: ``.safetensors`` or ``.pth`` file to write.
+        branch: ``teacher`` or ``student``; None takes the family's default.
+        trust: Read the source with plain pickle.
+        force: Write over a file that exists.
+
+    Raises:
+        UserError: ``target`` exists, cannot be written or has another suffix; the source cannot
+            be read or has no such branch.
+    """
+    check_target(target, source, ('.pth', '.safetensors'), force)
+    content = read_file(source, trust)
+    encoder = choose_encoder(content, source, branch)
+    write_encoder(encoder, export_notes(content, source, encoder), target)
+    return describe(source, encoder)
+
+
+def choose_encoder(content: Mapping[str, Any], source: str | Path, branch: str | None) -> Encoder:
+    """The encoder of a branch, which is not called by a name that its file does not give it.
+
+    Raises:
+        UserError: No ViT in the file, not this branch, or one encoder of unknown branch.
+    """
+    encoder = find_encoder(content, source, branch)
+    known = encoder.notes.get('branch', encoder.branch)
+    if branch is not None and branch != known:
+        raise UserError(
+            f'{source}: holds a single encoder, {known!r}, of a {encoder.family} checkpoint; '
+            f'nothing says that it is the {branch}. Leave --branch out.'
+        )
+    return encoder
+
+
+def write_encoder(encoder: Encoder, notes: dict[str, str], target: str | Path) -> None:
+    """Write an encoder under timm's names, in the format that the target's suffix names."""
+    state = {key: value.contiguous().clone() for key, value in timm_names(encoder).items()}
+    if Path(target).suffix == '.safetensors':
+        write_file(target, safetensors_bytes(state, metadata=notes))
+    else:
+        write_file(target, torch_bytes({'model': state, 'meta': notes}))
+
+
+def check_target(
+    target: str | Path, source: str | Path, suffixes: tuple[str, ...], force: bool
+) -> None:
+    """Verify, before anything is read, that a file may be written.
+
+    Raises:
+        UserError: The suffix is another one, the file exists (and no ``force``), or it is the
+            source itself.
+    """
+    target = Path(target)
+    if target.suffix not in suffixes:
+        raise UserError(f'{target}: choose a name that ends in {" or ".join(suffixes)}.')
+    if target.is_dir():
+        raise UserError(f'{target}: is a folder. Give the name of the file to write.')
+    if not target.exists():
+        return
+    if Path(source).exists() and target.samefile(source):
+        raise UserError(f'{target}: is the checkpoint to export. Give another name to write to.')
+    if not force:
+        raise UserError(f'{target}: exists already. Give another name, or --force.')
+
+
+def write_file(target: str | Path, content: bytes) -> None:
+    """Write atomically; a folder that cannot be written to is a `UserError`."""
+    try:
+        write_atomically(target, content)
+    except OSError as error:
+        raise UserError(f'{target}: cannot be written ({error}). Give another name.') from error
+
+
+def torch_bytes(content: Mapping[str, Any]) -> bytes:
+    """What ``torch.save`` would write."""
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    return buffer.getvalue()
+
+
+def export_notes(
+    content: Mapping[str, Any], source: str | Path, encoder: Encoder | None
+) -> dict[str, str]:
+    """What an exported file says of itself, as far as the source tells.
+
+    Args:
+        content: What :func:`moca.checkpoints.reading.read_file` returned.
+        source: The file.
+        encoder: The one that is written; None where all of the source is.
+
+    Returns:
+        ``notes_version``, ``source`` (folder and file), ``family``, ``branch``, ``method``,
+        ``arch``, ``step``, ``epoch``. A file that was itself exported passes its own notes on.
+    """
+    path = Path(source).absolute()
+    notes = {'source': f'{path.parent.name}/{path.name}', **run_notes(content)}
+    if encoder is not None:
+        notes |= {'family': encoder.family, 'branch': encoder.branch, **encoder.notes}
+    return {**notes, 'notes_version': NOTES_VERSION}

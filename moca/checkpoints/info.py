@@ -1,0 +1,86 @@
+"""What a checkpoint holds, in the words of logs and errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from moca.backbone.arch import ArchSpec
+from moca.checkpoints.families import Encoder
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint file holds.
+
+    Attributes:
+        path: The file.
+        family: MOCA, MAE, DINO, ..., or plain ViT where nothing tells them apart.
+        branch: The encoder looked at.
+        branches: All encoders in the file.
+        embed_dim: Width.
+        depth: Number of blocks.
+        patch_size: Pixels.
+        num_positions: Rows of the position embedding.
+        num_registers: Register tokens.
+        layer_scale: Whether the blocks have LayerScale.
+        num_parameters: Scalars of the trunk.
+        ignored: Keys beside the trunk that loading leaves out.
+        notes: Where an exported file came from; see :func:`moca.checkpoints.export.export_notes`.
+        arch: The architecture that the run which wrote the file had, if the file says so.
+        fitting: Names of architectures that the tensors fit; see
+            :func:`moca.checkpoints.families.fitting_archs`. Known from `inspect_checkpoint` alone.
+    """
+
+    path: str
+    family: str
+    branch: str
+    branches: tuple[str, ...]
+    embed_dim: int
+    depth: int
+    patch_size: int
+    num_positions: int
+    num_registers: int
+    layer_scale: bool
+    num_parameters: int
+    ignored: tuple[str, ...]
+    notes: Mapping[str, str] = field(default_factory=dict)
+    arch: ArchSpec | None = None
+    fitting: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        extras = [f'{self.num_registers} registers'] * bool(self.num_registers)
+        extras += ['LayerScale'] * self.layer_scale
+        return (
+            f'{self.family} ({self.branch}): width {self.embed_dim}, {self.depth} blocks, '
+            f'patch {self.patch_size}, {self.num_positions} positions'
+            + ''.join(f', {extra}' for extra in extras)
+        )
+
+
+def describe(path: str | Path, encoder: Encoder) -> CheckpointInfo:
+    """Describe an encoder found in the file ``path``."""
+    state = encoder.state
+    blocks = {int(key.split('.')[1]) for key in state if key.startswith('blocks.')}
+    kernel = state['patch_embed.proj.weight']
+    registers = state.get('reg_token', state.get('register_tokens'))
+    # kernels of old timm files are flat: [C, 3 * patch * patch]
+    patch = kernel.shape[-1] if kernel.ndim == 4 else math.isqrt(kernel.shape[-1] // 3)
+    return CheckpointInfo(
+        path=str(path),
+        family=encoder.family,
+        branch=encoder.branch,
+        branches=encoder.branches,
+        embed_dim=kernel.shape[0],
+        depth=len(blocks),
+        patch_size=patch,
+        num_positions=state['pos_embed'].shape[1] if 'pos_embed' in state else 0,
+        num_registers=0 if registers is None else registers.shape[1],
+        layer_scale='blocks.0.ls1.gamma' in state,
+        num_parameters=sum(value.numel() for value in state.values()),
+        ignored=encoder.ignored,
+        notes=encoder.notes,
+        arch=encoder.arch,
+    )

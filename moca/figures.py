@@ -1,0 +1,299 @@
+"""Sheets of pictures: predictions over inputs beside the truth, and anything else in rows."""
+
+from __future__ import annotations
+
+import base64
+import colorsys
+import html
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+
+from moca.engine.checkpoints import write_atomically
+
+matplotlib.use('Agg')
+
+from matplotlib import patches
+from matplotlib import pyplot as plt
+
+Image = NDArray[np.uint8]
+
+UNLABELLED = (0, 0, 0)
+DPI = 110
+_GOLDEN = 0.618034  # turns between two hues, so that neighbours differ
+
+
+def distinct_colours(count: int) -> list[tuple[float, ...]]:
+    """RGB in 0..255, of hues that differ between neighbours."""
+    return [
+        tuple(255 * value for value in colorsys.hsv_to_rgb(number * _GOLDEN % 1, 0.85, 0.9))
+        for number in range(count)
+    ]
+
+
+def colour_labels(
+    labels: NDArray[Any], palette: Sequence[Sequence[float]], ignore: int = 255
+) -> Image:
+    """Colour a label map `[H, W]` by a palette; ignored pixels are black."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(palette)] = palette
+    table[ignore] = UNLABELLED
+    return table[labels.astype(np.uint8)]
+
+
+def blend(image: Image, colours: Image, share: float = 0.62) -> Image:
+    """Lay colours over a picture, which is greyed so that only labels are coloured."""
+    grey = image.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
+    return ((1 - share) * grey + share * colours).astype(np.uint8)
+
+
+FORMATS = ('.png', '.pdf', '.svg', '.html')
+"""Suffixes of what `save_figure` writes."""
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Save a figure so that the file appears whole or not at all; the suffix names the format.
+
+    An ``.html`` page has the picture within itself.
+    """
+    page = path.suffix == '.html'
+    buffer = io.BytesIO()
+    kind = 'png' if page else path.suffix[1:]
+    figure.savefig(buffer, format=kind, dpi=DPI, facecolor='white')
+    content = buffer.getvalue()
+    if page:
+        picture = base64.b64encode(content).decode()
+        content = (
+            '<!DOCTYPE html><meta charset="utf-8">'
+            f'<title>{html.escape(figure.get_suptitle())}</title>'
+            f'<img style="max-width:100%" src="data:image/png;base64,{picture}">\n'
+        ).encode()
+    plt.close(figure)
+    write_atomically(path, content)
+
+
+def sheet(
+    rows: Sequence[Sequence[Any]],
+    titles: Sequence[str],
+    heading: str,
+    below: float = 0.0,
+    indent: bool = False,
+) -> Any:
+    """A figure with a row per picture and a titled column per way of looking at it.
+
+    Args:
+        rows: Pictures `[H, W]` or `[H, W, 3]`, None for an empty place. Columns are equally wide
+            and rows as high as their pictures; but where each column has pictures of one shape,
+            rows are equally high and columns as wide as their pictures.
+        titles: One a column.
+        heading: Above all.
+        below: Inches to be kept free below, for a legend or a chart.
+        indent: Keep room on the left for :func:`row_title`.
+    """
+    widths, heights = _cells(rows)
+    left = 0.42 if indent else 0.03
+    above = 0.52 if any(titles) else 0.32
+    below += 0.03
+    inches = (sum(widths) + left + 0.03, sum(heights) + above + below)
+    figure, axes = plt.subplots(
+        len(rows),
+        len(widths),
+        figsize=inches,
+        squeeze=False,
+        gridspec_kw=dict(height_ratios=heights, width_ratios=widths),
+    )
+    figure.subplots_adjust(
+        *(left / inches[0], below / inches[1], 1 - 0.03 / inches[0], 1 - above / inches[1]),
+        wspace=0.02,
+        hspace=0.03,
+    )
+    for line, row in zip(axes, rows, strict=True):
+        for axis, image in zip(line, row, strict=True):
+            if image is not None:
+                axis.imshow(image, interpolation='nearest')
+            axis.set_axis_off()
+    for axis, title, wide in zip(axes[0], titles, widths, strict=True):
+        fitting = 72 * wide / (0.6 * max(len(title), 1))  # a letter is .6 of its size wide
+        axis.set_title(title, fontsize=min(9, fitting), pad=3)
+    figure.suptitle(heading, fontsize=10, fontweight='bold', y=1 - 0.08 / inches[1], va='top')
+    return figure
+
+
+def _cells(rows: Sequence[Sequence[Any]]) -> tuple[list[float], list[float]]:
+    """Widths of the columns and heights of the rows of a sheet, in inches."""
+    shapes = [[None if image is None else np.shape(image)[:2] for image in row] for row in rows]
+    wide = min(max(11 / len(rows[0]), 1.6), 2.9)
+    columns = [[w / h for h, w in filter(None, column)] for column in zip(*shapes, strict=True)]
+    if all(max(column) < 1.02 * min(column) for column in columns):
+        aspects = [column[0] for column in columns]
+        high = wide * len(aspects) / sum(aspects)
+        return [high * aspect for aspect in aspects], [high] * len(rows)
+    return [wide] * len(columns), [
+        wide * max(h / w for h, w in filter(None, row)) for row in shapes
+    ]
+
+
+def row_title(axis: Any, title: str) -> None:
+    """Write a title, turned, left of a row's first picture."""
+    axis.text(
+        -0.03,
+        0.5,
+        title,
+        transform=axis.transAxes,
+        rotation=90,
+        ha='right',
+        va='center',
+        fontsize=8,
+    )
+
+
+LEGEND_LINE = 0.24
+"""Inches of a line of `class_legend`."""
+
+
+def legend_inches(names: Sequence[str], per_line: int = 6) -> float:
+    """Height of :func:`class_legend`."""
+    return LEGEND_LINE * -(-len(names) // per_line)
+
+
+def class_legend(
+    figure: Any,
+    names: Sequence[str],
+    colours: Sequence[Sequence[float]],
+    per_line: int = 6,
+    above: float = 0.0,
+) -> None:
+    """A legend of coloured boxes along the bottom of a sheet, so many inches above its edge."""
+    handles = [
+        patches.Patch(color=np.asarray(colour) / 255, label=name)
+        for name, colour in zip(names, colours, strict=True)
+    ]
+    figure.legend(
+        handles=handles,
+        loc='lower center',
+        bbox_to_anchor=(0.5, above / figure.get_figheight()),
+        ncols=min(per_line, len(handles)),
+        fontsize=8,
+        frameon=False,
+        handlelength=1.2,
+        borderaxespad=0.1,
+        columnspacing=1.2,
+    )
+
+
+def draw_instances(axis: Any, instances: Any, names: Sequence[str], colours: Sequence[Any]) -> None:
+    """Draw masks, boxes and names of objects on an axis that shows their picture.
+
+    Args:
+        axis: Of matplotlib.
+        instances: With `labels` `[N]`, `boxes` `[N, 4]` (x1, y1, x2, y2), `masks`, N of
+            bool `[H, W]` or None, and, for predictions, `scores` `[N]`.
+        names: Of the classes.
+        colours: RGB in 0..255, one a class.
+    """
+    if not len(instances['labels']) and 'scores' in instances:
+        axis.text(*(0.5, 0.04, 'nothing'), fontsize=6, ha='center', transform=axis.transAxes)
+    for number, label in enumerate(instances['labels']):
+        colour = np.asarray(colours[label]) / 255
+        mask = instances['masks'][number]
+        if mask is not None:
+            axis.imshow(np.dstack([np.broadcast_to(colour, (*mask.shape, 3)), 0.45 * mask]))
+        x1, y1, x2, y2 = instances['boxes'][number]
+        axis.add_patch(
+            patches.Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, ec=colour, lw=1.3)
+        )
+        score = f' {100 * instances["scores"][number]:.0f} %' if 'scores' in instances else ''
+        axis.text(
+            *(x1 + 0.5, y1 - 1.5, f'{names[label]}{score}'),
+            fontsize=5.5,
+            color='white',
+            va='bottom',
+            clip_on=True,
+            bbox=dict(facecolor=colour, edgecolor='none', pad=0.6, alpha=0.85),
+        )
+
+
+PER_LINE = 40
+"""Classes beside each other."""
+
+_LINE = 1.75  # inches of a line of bars with the names below
+_ABOVE = 0.3  # inches for the legend
+
+
+def bars_inches(values: Sequence[NDArray[np.float64]]) -> float:
+    """Height of :func:`class_bars`."""
+    return _ABOVE + _LINE * -(-len(_shown(values)) // PER_LINE)
+
+
+def _shown(values: Sequence[NDArray[np.float64]]) -> NDArray[np.int64]:
+    """Classes that have a value, the best of the first run first."""
+    known = np.flatnonzero(~np.isnan(np.stack(values)).all(0))
+    return known[np.argsort(-np.nan_to_num(values[0][known]), kind='stable')]
+
+
+def class_bars(
+    figure: Any,
+    names: Sequence[str],
+    values: Sequence[NDArray[np.float64]],
+    labels: Sequence[str],
+    unit: str,
+) -> None:
+    """Draw bars along the bottom of a figure, from the best class of the first run to its worst.
+
+    Args:
+        figure: Of matplotlib, with :func:`bars_inches` free below.
+        names: Of the classes.
+        values: `[classes]` in percent for each run; classes that are NaN in all are left out.
+        labels: Of the runs; the mean over the classes shown is added.
+        unit: What the values are.
+    """
+    classes = _shown(values)
+    width, height = figure.get_size_inches()
+    lines = [classes[i : i + PER_LINE] for i in range(0, len(classes), PER_LINE)]
+    longest = min(len(classes), PER_LINE)
+    for number, line in enumerate(lines):
+        bottom = _LINE * (len(lines) - 1 - number) + 0.85
+        share = len(line) / longest
+        axis = figure.add_axes(
+            (0.5 / width, bottom / height, (width - 0.6) / width * share, 0.8 / height)
+        )
+        _bars(axis, [names[i] for i in line], [run[line] for run in values], unit)
+    handles = axis.containers
+    texts = [
+        f'{label}: mean {np.nanmean(run):.1f}' for label, run in zip(labels, values, strict=True)
+    ]
+    figure.legend(
+        *(handles, texts),
+        loc='upper center',
+        bbox_to_anchor=(0.5, bars_inches(values) / height),
+        ncols=len(texts),
+        fontsize=8,
+        frameon=False,
+        borderaxespad=0.1,
+    )
+
+
+def _bars(axis: Any, names: list[str], values: list[NDArray[np.float64]], unit: str) -> None:
+    places = np.arange(len(names))
+    wide = 0.8 / len(values)
+    for number, run in enumerate(values):
+        shift = wide * (number - (len(values) - 1) / 2)
+        bars = axis.bar(places + shift, np.nan_to_num(run), wide, color=f'C{number}')
+        if len(names) * len(values) <= PER_LINE:
+            axis.bar_label(bars, fmt='%.0f', fontsize=6, padding=1)
+    axis.set_xticks(places, names, rotation=45, ha='right', rotation_mode='anchor', fontsize=7)
+    axis.set_xlim(-0.6, len(names) - 0.4)
+    axis.set_ylim(0, 109)
+    axis.set_yticks(range(0, 101, 25))
+    axis.set_ylabel(unit, fontsize=7, labelpad=1)
+    axis.tick_params(axis='y', labelsize=6, pad=1)
+    axis.tick_params(axis='x', length=0, pad=1)
+    axis.grid(axis='y', alpha=0.3, lw=0.5)
+    axis.set_axisbelow(True)
+    for side in ('top', 'right'):
+        axis.spines[side].set_visible(False)

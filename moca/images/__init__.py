@@ -1,0 +1,1 @@
+"""Image files: finding, opening and checking them, and operators on their pixels."""

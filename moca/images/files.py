@@ -1,0 +1,136 @@
+"""Folders and files that a data set's config names: missing, empty and broken ones are errors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from moca.errors import UserError
+
+# A file that was cut off lacks the end marker of its format. Some intact files have a few bytes
+# behind it, so that its absence from the tail only means: look closer.
+_END_MARKERS = {'.png': b'IEND', '.jpg': b'\xff\xd9', '.jpeg': b'\xff\xd9'}
+_TAIL = 4096  # bytes
+
+
+def broken_pictures(paths: Iterable[Path]) -> list[tuple[Path, str]]:
+    """Return the (path, reason) of pictures that are truncated or no pictures, in order.
+
+    Reads the last bytes of each JPEG and PNG, about 20,000 files a second from a local disk, and
+    decodes only those that look cut off. Other formats are not looked at.
+    """
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        paths = list(paths)
+        reasons = pool.map(picture_fault, paths, chunksize=64)
+        return [(path, reason) for path, reason in zip(paths, reasons, strict=True) if reason]
+
+
+def picture_fault(path: Path) -> str | None:
+    """Why a picture file is truncated or no picture, None if it looks whole."""
+    marker = _END_MARKERS.get(path.suffix.lower())
+    if marker is None:
+        return None
+    with open(path, 'rb') as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - _TAIL, 0))
+        if marker in file.read():
+            return None
+    if size == 0:
+        return 'the file is empty'
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        return str(error)
+    return None
+
+
+SHOWN = 3  # files named in an error
+
+
+def dataset_path(dataset: dict[str, Any], path: str) -> Path:
+    """A path of a data set's config, below its ``data_root``."""
+    return Path(dataset.get('data_root') or '') / path
+
+
+def require_folder(dataset: dict[str, Any], key: str, field: str) -> Path:
+    """Return the folder of ``data_prefix[key]``.
+
+    Raises:
+        UserError: if it does not exist or is empty.
+    """
+    folder = dataset_path(dataset, (dataset.get('data_prefix') or {}).get(key) or '')
+    if not folder.is_dir():
+        raise UserError(
+            f'{folder}: no such folder ({field}.data_prefix.{key}). '
+            'Give the folder that holds the data with --data-root.'
+        )
+    if not any(folder.iterdir()):
+        raise UserError(f'{folder}: the folder is empty ({field}.data_prefix.{key}).')
+    return folder
+
+
+def require_files(paths: Sequence[Path], what: str, hint: str = '') -> None:
+    """Raise a `UserError` that names the first files that are missing."""
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        names = ', '.join(map(str, missing[:SHOWN]))
+        raise UserError(f'{len(missing)} of {len(paths)} files are missing, {what}: {names}.{hint}')
+
+
+def require_whole(paths: Sequence[Path]) -> None:
+    """Raise a `UserError` that names the first picture that is cut off or none."""
+    broken = broken_pictures(paths)
+    if broken:
+        path, reason = broken[0]
+        raise UserError(
+            f'{path}: a broken picture ({reason}); {len(broken)} of {len(paths)} files. '
+            'Fetch it again, or leave it out.'
+        )
+
+
+def list_pictures(folder: Path, field: str) -> list[Path]:
+    """All pictures in a folder and in those below it, sorted.
+
+    Args:
+        folder: Where to look.
+        field: What named the folder, for messages.
+
+    Raises:
+        UserError: There is no such folder, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f'{field} {folder}: no such folder. Give a folder of pictures.')
+    paths = sorted(
+        path
+        for path in folder.rglob('*')
+        if path.suffix.lower() in IMG_EXTENSIONS and not path.name.startswith('.')
+    )
+    if not paths:
+        raise UserError(
+            f'{field} {folder}: no picture in there (looked for {folder.absolute()}). Give a '
+            'folder of pictures.'
+        )
+    return paths
+
+
+def choose(count: int, shown: int) -> list[int]:
+    """Indices of `shown` pictures spread evenly over `count`."""
+    return np.linspace(0, count - 1, min(shown, count)).round().astype(int).tolist()
+
+
+def some_pictures(folder: Path, count: int) -> list[Path]:
+    """`count` pictures, or all if there are fewer, evenly spaced over the sorted list.
+
+    Raises:
+        UserError: As `list_pictures`, for ``--pictures``.
+    """
+    paths = list_pictures(folder, '--pictures')
+    return [paths[index] for index in choose(len(paths), count)]

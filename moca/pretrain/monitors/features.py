@@ -1,0 +1,216 @@
+"""Pictures of patch features at several moments of a training, kept for `progress`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dist import master_only
+from mmengine.registry import HOOKS
+from mmengine.visualization import LocalVisBackend
+from numpy.typing import NDArray
+
+from moca.engine.checkpoints import write_atomically
+from moca.engine.run_logs import pieces_of
+from moca.errors import UserError
+from moca.evaluation.components import colours, principal_scores, turned_onto
+from moca.evaluation.labelled import centre, normalise, read_picture
+from moca.images.files import choose, list_pictures
+from moca.pretrain.monitors.base import (
+    EncoderMonitor,
+    encoder_of,
+    evaluating,
+    normalisation_of,
+    patch_features,
+    picture_size,
+    precision_of,
+)
+
+Image = NDArray[np.uint8]
+
+# Small pictures are enlarged to at least this many pixels, patch by patch.
+SHOWN_PIXELS = 128
+# How many pictures that cannot be decoded are passed over.
+_REPLACEMENTS = 8
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The features of some pictures at one moment of a training.
+
+    Attributes:
+        epoch: How many were over.
+        branch: ``teacher`` or ``student``.
+        pictures: uint8 RGB ``[P, H, W, 3]``.
+        scores: fp32 ``[P, h, w, 3]``, see :mod:`moca.evaluation.components`; turned onto the
+            moment before.
+    """
+
+    epoch: int
+    branch: str
+    pictures: Image
+    scores: NDArray[np.float32]
+
+    def colours(self) -> list[NDArray[np.float32]]:
+        """The features of each picture as colours, ``[h, w, 3]`` in 0..1."""
+        count, height, width, _ = self.scores.shape
+        flat = torch.from_numpy(self.scores).flatten(0, 2)
+        return colours(flat, [(height, width)] * count)
+
+    def strip(self) -> Image:
+        """The pictures in a row above their colours."""
+        height, width = self.pictures.shape[1:3]
+        scale = -(-SHOWN_PIXELS // height)
+        size = (width * scale, height * scale)
+        shown = [
+            [cv2.resize(image, size, interpolation=cv2.INTER_NEAREST) for image in row]
+            for row in (self.pictures, [(255 * c + 0.5).astype(np.uint8) for c in self.colours()])
+        ]
+        return np.concatenate([np.concatenate(row, axis=1) for row in shown])
+
+    def save(self, folder: Path) -> None:
+        """Write ``epoch_0000.npz`` and the strip as ``epoch_0000.png``, each whole or not."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **vars(self))
+        path = folder / f'epoch_{self.epoch:04d}.npz'
+        write_atomically(path, buffer.getvalue())
+        encoded = cv2.imencode('.png', self.strip()[..., ::-1])[1]
+        write_atomically(path.with_suffix('.png'), encoded.tobytes())
+
+
+def load_moment(path: Path) -> Moment:
+    """Read what :meth:`Moment.save` has written."""
+    with np.load(path) as content:
+        return Moment(
+            int(content['epoch']), str(content['branch']), content['pictures'], content['scores']
+        )
+
+
+def moments_of(work_dir: Path) -> dict[int, Path]:
+    """The moments of a run by epoch, over all its pieces.
+
+    What an earlier piece drew from the first epoch of a later one on is left out: it belongs to
+    steps that the later one took again.
+    """
+    found: dict[int, Path] = {}
+    for piece in pieces_of(work_dir):
+        paths = {int(p.stem.split('_')[1]): p for p in piece.glob('features/epoch_*.npz')}
+        first = min(paths, default=0)
+        found = {epoch: path for epoch, path in found.items() if epoch < first or not paths}
+        found |= paths
+    return dict(sorted(found.items()))
+
+
+@HOOKS.register_module()
+class FeaturePictures(EncoderMonitor):
+    """Draw the patch features of a few pictures through training, as colours.
+
+    Before the first step, every ``interval`` epochs and after the last one, the first three
+    principal components of the teacher's patch tokens (of a method without one: the student's)
+    become red, green and blue. Each moment has its own components, turned as a whole so that the
+    colours stay as near as possible to those of the moment before, also in a resumed run; see
+    :func:`moca.evaluation.components.turned_onto`.
+
+    Written to ``vis_data/features`` of the run and handed to every visualisation backend but
+    mmengine's local one. The run does not notice.
+
+    Args:
+        pictures: A folder, searched recursively; None: the training pictures.
+        count: How many, evenly spaced over the sorted list; 4.
+        interval: In epochs; 10.
+
+    Raises:
+        UserError: No picture can be read, or a field is out of its range.
+    """
+
+    def __init__(self, pictures: str | None = None, count: int = 4, interval: int = 10) -> None:
+        super().__init__(interval)
+        if count < 1:
+            raise UserError(f'FeaturePictures.count is {count!r}; give 1 or more.')
+        self.count = count
+        self.paths = (
+            None if pictures is None else list_pictures(Path(pictures), 'FeaturePictures.pictures')
+        )
+
+    @master_only
+    def before_train(self, runner: Any) -> None:
+        """Read the pictures, and draw what training starts from unless it is resumed."""
+        _, encoder = encoder_of(runner.model)
+        size = picture_size(encoder)
+        if self.paths is not None:
+            images = _read_some(self.count, len(self.paths), self.paths.__getitem__, size)
+        else:
+            dataset = runner.train_dataloader.dataset
+            images = _read_some(self.count, len(dataset), dataset.path, size)
+        normalisation = normalisation_of(runner)
+        self.images = torch.stack([normalise(image, *normalisation) for image in images])
+        self.shown = np.stack([np.asarray(image) for image in images])
+        self.previous = self._last_of_earlier_pieces(runner) if runner.iter > 0 else None
+        super().before_train(runner)
+
+    @master_only
+    def look(self, runner: Any, epoch: int) -> None:
+        """Draw one moment."""
+        branch, encoder = encoder_of(runner.model)
+        with evaluating(encoder):
+            tokens = patch_features(encoder, self.images, precision_of(runner)).cpu()
+        maps = tokens.unflatten(1, encoder.grid).permute(0, 3, 1, 2)
+        scores = principal_scores(list(maps))
+        if self.previous is not None and self.previous.numel() == scores.numel():
+            scores = turned_onto(scores, self.previous)
+        self.previous = scores
+        shape = (len(maps), *encoder.grid, 3)
+        moment = Moment(epoch, branch, self.shown, scores.reshape(shape).numpy())
+        moment.save(Path(runner.log_dir) / 'vis_data' / 'features')
+        for backend in runner.visualizer._vis_backends.values():
+            if not isinstance(backend, LocalVisBackend):  # it would write the same file again
+                backend.add_image(f'{branch} features', moment.strip(), runner.iter)
+
+    def _last_of_earlier_pieces(self, runner: Any) -> torch.Tensor | None:
+        past = [
+            path
+            for epoch, path in moments_of(Path(runner.work_dir)).items()
+            if epoch <= runner.epoch
+        ]
+        return torch.from_numpy(load_moment(past[-1]).scores).flatten(0, 2) if past else None
+
+
+def _read_some(
+    count: int, total: int, path: Callable[[int], Path], size: tuple[int, int]
+) -> Sequence[Any]:
+    """Cut pictures evenly spaced over a list; one that cannot be decoded gives way to the next."""
+    images = []
+    for index in choose(total, count):
+        for step in range(_REPLACEMENTS):
+            try:
+                images.append(centre(read_picture(path((index + step) % total)), size))
+                break
+            except UserError:
+                if step == _REPLACEMENTS - 1:
+                    raise
+    return images
+
+
+def picture_features(cfg: Config, pictures: str | None = None, interval: int | None = None) -> None:
+    """Add `FeaturePictures` to a pre-training config, which is changed, or change the one it has.
+
+    Args:
+        cfg: Of a pre-training run.
+        pictures: Folder; None: the training pictures.
+        interval: In epochs; None keeps the hook's own.
+    """
+    given: dict[str, Any] = {} if interval is None else dict(interval=interval)
+    given['pictures'] = None if pictures is None else str(pictures)
+    hooks = list(cfg.get('custom_hooks') or [])
+    for hook in hooks:
+        if hook.get('type') == 'FeaturePictures':
+            hook.update(given)
+            return
+    cfg.custom_hooks = [*hooks, dict(type='FeaturePictures', **given)]

@@ -1,0 +1,246 @@
+"""k-NN accuracy of a run's encoder on labelled pictures, during training.
+
+Source: MOCA's released evaluation: the mean of the patch tokens after the final norm, of length 1;
+the k nearest pictures of a bank vote for their class with weight exp(cosine / temperature).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import all_gather, get_dist_info
+from mmengine.registry import HOOKS
+from torch import Tensor
+
+from moca.backbone import PlainViT
+from moca.errors import UserError
+from moca.evaluation.labelled import Centred, Labelled, batches, hold_out, read_folder
+from moca.pretrain.monitors.base import (
+    EncoderMonitor,
+    encoder_of,
+    evaluating,
+    image_features,
+    normalisation_of,
+    picture_size,
+    precision_of,
+)
+
+HELD_OUT = 0.1
+"""Share of each class that is classified where no pictures are given for it."""
+
+# Similarities that exist at a time: 2^24 in fp32 are 64 MB.
+SIMILARITIES = 2**24
+
+
+class Neighbours:
+    """The nearest neighbours of some queries in a bank that comes in parts and is not kept.
+
+    Memory is that of the queries, k numbers for each and `SIMILARITIES`, however large the bank.
+
+    Args:
+        queries: ``[Q, C]`` fp32, of length 1.
+        k: How many neighbours.
+
+    Attributes:
+        cosine: ``[Q, k]``, largest first; -inf where the bank had fewer than k.
+        labels: ``[Q, k]`` of these neighbours; -1 likewise.
+    """
+
+    def __init__(self, queries: Tensor, k: int) -> None:
+        self.queries = queries
+        self.cosine = queries.new_full((len(queries), k), float('-inf'))
+        self.labels = torch.full((len(queries), k), -1, device=queries.device)
+
+    def add(self, features: Tensor, labels: Tensor) -> None:
+        """Look at a part of the bank: features ``[N, C]`` of length 1 and labels ``[N]``."""
+        rows = max(1, SIMILARITIES // max(1, len(features)))
+        for start in range(0, len(self.queries), rows):
+            part = slice(start, start + rows)
+            cosine = self.queries[part] @ features.T
+            self._keep_best(part, cosine, labels.expand(len(cosine), -1))
+
+    def merge(self, cosine: Tensor, labels: Tensor) -> None:
+        """Take in what was found for the same queries in another part of the bank, ``[Q, k]``."""
+        self._keep_best(slice(None), cosine, labels)
+
+    def _keep_best(self, part: slice, cosine: Tensor, labels: Tensor) -> None:
+        cosine = torch.cat([self.cosine[part], cosine], dim=1)
+        labels = torch.cat([self.labels[part], labels], dim=1)
+        self.cosine[part], chosen = cosine.topk(self.cosine.shape[1], dim=1)
+        self.labels[part] = labels.gather(1, chosen)
+
+
+def vote(cosine: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """The class of most weight among neighbours.
+
+    Args:
+        cosine: ``[Q, k]``, largest first; -inf for no neighbour.
+        labels: ``[Q, k]``.
+        temperature: A neighbour weighs exp(cosine / temperature).
+
+    Returns:
+        ``[Q]`` labels.
+    """
+    weights = (cosine / temperature).softmax(dim=1)  # exp, up to a common factor
+    same = labels[:, :, None] == labels[:, None, :]
+    total = torch.einsum('qij,qj->qi', same.to(weights.dtype), weights)
+    return labels.gather(1, total.argmax(dim=1, keepdim=True)).squeeze(1)
+
+
+@HOOKS.register_module()
+class KNNMonitor(EncoderMonitor):
+    """Log the k-NN accuracy of the teacher (of a method without one: of the student).
+
+    Before the first step, every ``interval`` epochs and after the last one, ``knn/top1_k10`` and
+    the like go, in percent, to the log, the console and every visualisation backend. Each process
+    reads its share of the pictures; of the bank no features are kept. Pictures are resized and cut
+    as `moca.evaluation.labelled.centre` says and normalised as the training's views; features are
+    computed in the run's precision.
+
+    The run does not notice: no random number is drawn, no gradient made, no state changed.
+
+    Args:
+        bank: Folder with one subfolder of pictures for each class.
+        queries: Another one, of classes of the bank's. None: a share of the bank is held out.
+        held_out: That share of each class, its last pictures by name; .1.
+        interval: In epochs. The bank is encoded once without gradients, which costs about a sixth
+            of an epoch of MOCA on the same pictures; 10.
+        k: Numbers of neighbours; MOCA's 10 and 20.
+        temperature: Of the votes; .07, as in the released code's monitor during training.
+        batch_size: Pictures a forward pass and process; 128.
+        num_workers: Of reading, for each process.
+
+    Raises:
+        UserError: A folder or a field is not as said above, or a picture cannot be decoded.
+    """
+
+    def __init__(
+        self,
+        bank: str,
+        queries: str | None = None,
+        *,
+        held_out: float = HELD_OUT,
+        interval: int = 10,
+        k: Sequence[int] = (10, 20),
+        temperature: float = 0.07,
+        batch_size: int = 128,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(interval)
+        _require(0 < held_out < 1, 'held_out', held_out, 'a share between 0 and 1')
+        _require(len(k) > 0 and min(k) >= 1, 'k', k, 'one or more numbers above 0')
+        _require(temperature > 0, 'temperature', temperature, 'a number above 0')
+        _require(batch_size >= 1, 'batch_size', batch_size, 'a number above 0')
+        self.bank, self.queries = read_pair(bank, queries, held_out)
+        if max(k) > len(self.bank):
+            raise UserError(
+                f'KNNMonitor.k={tuple(k)}: the bank {bank} has {len(self.bank)} pictures. '
+                'Give a smaller k or more pictures.'
+            )
+        self.k, self.temperature = tuple(k), temperature
+        self.batch_size, self.num_workers = batch_size, num_workers
+
+    def look(self, runner: Any, epoch: int) -> None:
+        """Measure and log."""
+        start = time.perf_counter()
+        branch, encoder = encoder_of(runner.model)
+        with evaluating(encoder):
+            found = self._neighbours(runner, encoder)
+        truth = torch.as_tensor(self.queries.labels, device=found.labels.device)
+        scores = {}
+        for k in self.k:
+            right = vote(found.cosine[:, :k], found.labels[:, :k], self.temperature) == truth
+            scores[f'knn/top1_k{k}'] = 100 * right.sum().item() / len(right)
+        runner.visualizer.add_scalars(
+            {**scores, 'epoch': epoch}, step=runner.iter, file_path=f'{runner.timestamp}.json'
+        )
+        runner.logger.info(
+            f'k-NN of the {branch} after {epoch} epochs: '
+            + ', '.join(f'{name} {score:.2f} %' for name, score in scores.items())
+            + f' ({len(self.bank)} + {len(self.queries)} pictures of {len(self.bank.classes)} '
+            f'classes in {time.perf_counter() - start:.1f} s)'
+        )
+
+    def _neighbours(self, runner: Any, encoder: PlainViT) -> Neighbours:
+        rank, world_size = get_dist_info()
+        # Every process gets equally many queries, the first ones again where they do not divide.
+        padded = -(-len(self.queries) // world_size) * world_size
+        mine = [i % len(self.queries) for i in range(rank, padded, world_size)]
+        features = torch.cat(list(self._features(runner, encoder, self.queries.part(mine))))
+        queries = torch.stack(all_gather(features), dim=1).flatten(0, 1)[: len(self.queries)]
+        found = Neighbours(queries, max(self.k))
+        share = self.bank.part(slice(rank, None, world_size))
+        labels = torch.as_tensor(share.labels, device=queries.device).split(self.batch_size)
+        for features, theirs in zip(self._features(runner, encoder, share), labels, strict=True):
+            found.add(features, theirs)
+        whole = Neighbours(queries, max(self.k))
+        for cosine, theirs in zip(all_gather(found.cosine), all_gather(found.labels), strict=True):
+            whole.merge(cosine, theirs)
+        return whole
+
+    def _features(self, runner: Any, encoder: PlainViT, pictures: Labelled) -> Iterator[Tensor]:
+        centred = Centred(pictures.paths, picture_size(encoder), *normalisation_of(runner))
+        for images in batches(centred, self.batch_size, self.num_workers):
+            yield image_features(encoder, images, precision_of(runner))
+
+
+def _require(fine: bool, field: str, value: Any, expected: str) -> None:
+    if not fine:
+        raise UserError(f'KNNMonitor.{field} is {value!r}; give {expected}.')
+
+
+def read_pair(
+    bank: str, queries: str | None = None, held_out: float = HELD_OUT
+) -> tuple[Labelled, Labelled]:
+    """A bank and queries with the bank's labels; see `KNNMonitor`."""
+    pictures = read_folder(bank, 'KNNMonitor.bank')
+    if queries is None:
+        return hold_out(pictures, held_out)
+    asked = read_folder(queries, 'KNNMonitor.queries')
+    unknown = sorted(set(asked.classes) - set(pictures.classes))
+    if unknown:
+        raise UserError(
+            f'KNNMonitor.queries {queries}: the bank {bank} has no class {", ".join(unknown[:3])}'
+            f'{", ..." if len(unknown) > 3 else ""}. Both folders need the same class names.'
+        )
+    if Path(queries).resolve() == Path(bank).resolve():
+        raise UserError(
+            f'KNNMonitor.queries {queries} is the bank: each picture would find itself. Give '
+            'another folder, or none, and a share of the bank is held out.'
+        )
+    label = {name: number for number, name in enumerate(pictures.classes)}
+    numbers = torch.tensor([label[name] for name in asked.classes]).numpy()
+    return pictures, Labelled(asked.paths, numbers[asked.labels], pictures.classes)
+
+
+def monitor_knn(
+    cfg: Config, bank: str, queries: str | None = None, interval: int | None = None
+) -> None:
+    """Add a `KNNMonitor` to a pre-training config, which is changed, or change the one it has.
+
+    Pictures are read by as many workers as the config's training pictures.
+
+    Args:
+        cfg: Of a pre-training run.
+        bank: Labelled folder.
+        queries: Another one, or None to hold out a share of the bank.
+        interval: In epochs; None keeps the hook's own.
+    """
+    given: dict[str, Any] = dict(
+        bank=str(bank),
+        queries=None if queries is None else str(queries),
+        num_workers=cfg.train_dataloader.get('num_workers', 0),
+    )
+    if interval is not None:
+        given['interval'] = interval
+    hooks = list(cfg.get('custom_hooks') or [])
+    for hook in hooks:
+        if hook.get('type') == 'KNNMonitor':
+            hook.update(given)
+            return
+    cfg.custom_hooks = [*hooks, dict(type='KNNMonitor', **given)]

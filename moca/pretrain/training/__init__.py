@@ -1,0 +1,5 @@
+"""A pre-training run: config, checks, loop, schedule and parameter groups."""
+
+from moca.pretrain.training import loop, optim, schedule
+
+__all__ = ['loop', 'optim', 'schedule']

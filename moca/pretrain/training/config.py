@@ -1,0 +1,54 @@
+"""A pre-training config as the command line changes it, for one run or for each of a race."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmengine.config import Config
+
+from moca.engine.cli import read_config
+from moca.errors import UserError
+from moca.pretrain.monitors.knn import monitor_knn
+from moca.pretrain.training.schedule import check_pretraining, set_epochs
+
+
+def pretraining_config(
+    path: str | Path,
+    *,
+    data_root: str | None = None,
+    arch: str | None = None,
+    epochs: int | None = None,
+    knn: str | None = None,
+    knn_val: str | None = None,
+    seed: int | None = None,
+) -> Config:
+    """Read a config of pre-training and set what is given.
+
+    Args:
+        path: such as ``configs/pretrain/moca_v1p0.py``.
+        data_root: folder of pictures.
+        arch: timm name of the ViT.
+        epochs: how long; the warm-up keeps its share.
+        knn: labelled pictures on which the k-NN accuracy is watched.
+        knn_val: the pictures to classify; a share of `knn` if None.
+        seed: of all random numbers.
+
+    Raises:
+        UserError: the file is no such config, a number is out of its range, or there is `knn_val`
+            without `knn`.
+    """
+    cfg = read_config(path)
+    check_pretraining(cfg, path)
+    if data_root:
+        cfg.train_dataloader.dataset.data_root = data_root
+    if arch:
+        cfg.model.backbone.arch = arch
+    if epochs is not None:
+        set_epochs(cfg, epochs)
+    if knn:
+        monitor_knn(cfg, knn, knn_val)
+    elif knn_val:
+        raise UserError('--knn-val needs --knn, the pictures whose labels are known.')
+    if seed is not None:
+        cfg.setdefault('randomness', {})['seed'] = seed
+    return cfg

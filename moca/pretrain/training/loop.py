@@ -1,0 +1,142 @@
+"""A training loop that goes on from the middle of an epoch exactly where a run was cut off."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from mmengine.dist import broadcast_object_list
+from mmengine.registry import LOOPS
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from moca.engine.accumulate import accumulation_of, train_on_parts
+from moca.errors import UserError
+from moca.pretrain.data.dataset import EpochShuffle
+from moca.pretrain.parts.ranges import check_count
+
+
+@LOOPS.register_module()
+class ExactEpochLoop(EpochBasedTrainLoop):
+    """mmengine's loop over epochs, except that resuming neither repeats nor skips a batch.
+
+    mmengine's own loop starts the epoch of a checkpoint from its first batch, and its loop over
+    iterations loads and throws away all past batches. Here `EpochShuffle` starts at the batch
+    after the checkpoint's, at no cost, so that checkpoints may be saved at any iteration
+    (``CheckpointHook(by_epoch=False)``) or epoch. The order in which pictures come follows the
+    seed of the run that is resumed, also where the config gives none.
+
+    An iteration is a step of the optimiser. With ``optim_wrapper.accumulative_counts=N`` it takes
+    N batches of the loader, one after the other, so that epochs, intervals and schedules are the
+    recipe's and every checkpoint lies between two steps (mmengine counts the batches instead).
+    The method learns from its attribute ``part`` which of how many it is given.
+
+    Making the loader's iterator takes a number from torch's global generator, once an epoch
+    and once more on resuming; here it has a generator of its own, so that everything else draws
+    the same numbers either way.
+
+    Raises:
+        UserError: ``max_epochs`` is no whole number from 1 up, the sampler is not an
+            `EpochShuffle`, an epoch has no batch, or the checkpoint to resume counted other steps
+            in an epoch or has had more epochs.
+    """
+
+    def __init__(
+        self, runner: Runner, dataloader: DataLoader | dict, max_epochs: int, **kwargs: Any
+    ) -> None:
+        check_count(max_epochs, 'train_cfg.max_epochs')
+        super().__init__(runner, dataloader, max_epochs, **kwargs)
+        sampler = self.dataloader.sampler
+        if not isinstance(sampler, EpochShuffle):
+            raise UserError(
+                f'train_dataloader.sampler is {type(sampler).__name__}; '
+                "ExactEpochLoop needs dict(type='EpochShuffle')."
+            )
+        self.accumulate = accumulation_of(runner)
+        samples = len(sampler)
+        sampler.group = self.dataloader.batch_size * self.accumulate
+        self.steps = len(sampler) // sampler.group
+        if not self.steps:
+            batch = self.dataloader.batch_size
+            fewer = (
+                f'Give --accumulate {samples // batch} or less'
+                if self.accumulate > 1 and samples >= batch
+                else f'Make it at most {samples}'
+            )
+            raise UserError(
+                f'train_dataloader.batch_size is {batch}'
+                + (f', {self.accumulate} times a step' if self.accumulate > 1 else '')
+                + f', but each process has {samples} pictures: no batch at all. {fewer}, or give '
+                'more pictures.'
+            )
+        self._max_iters = self._max_epochs * self.steps
+
+    def run(self) -> nn.Module:
+        """Train to the last epoch."""
+        # the hub travels in the checkpoints
+        hub = self.runner.message_hub
+        before = hub.get_info('steps_per_epoch', self.steps) if self._iter else self.steps
+        inside = 0 <= self._iter - self._epoch * self.steps <= self.steps
+        if before != self.steps or not inside:
+            raise UserError(
+                f'resume: the checkpoint was written after step {self._iter}, in epoch '
+                f'{self._epoch + 1} of a run whose epochs have {before} steps; here they have '
+                f'{self.steps}. Resume with the data set, batch size and number of processes of '
+                'that run, or start a new one with --work-dir.'
+            )
+        if self._iter >= self._max_iters:
+            epochs = math.ceil(self._iter / self.steps)
+            done = f'the run has had {epochs} of {self._max_epochs} epochs'
+            if self._iter > self._max_iters:
+                raise UserError(
+                    f'resume: {done} (train_cfg.max_epochs). Give --epochs {epochs} or more, or '
+                    'start a new run with --work-dir.'
+                )
+            self.runner.logger.info(f'Finished before: {done}; more --epochs make it longer.')
+        hub.update_info('steps_per_epoch', self.steps)
+        # Of the first process: `diff_rank_seed` gives each its own, the order must be common.
+        seed = [self.runner.seed]
+        broadcast_object_list(seed)
+        self.dataloader.sampler.seed = seed[0]
+        self.dataloader.generator = torch.Generator()
+        # counted in batches there, in steps here
+        self.runner.optim_wrapper.initialize_count_status(
+            self.runner.model, self._iter * self.accumulate, self._max_iters * self.accumulate
+        )
+        try:
+            return super().run()
+        finally:
+            # Persistent workers end now. Left to the garbage collector, which meets them within
+            # the Runner's reference cycles, each holds the process up for five seconds.
+            self.dataloader._iterator = None
+
+    def run_epoch(self) -> None:
+        """Train on what is left of the epoch: all of it, but for a first one after resuming."""
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        done = self._iter - self._epoch * self.steps
+        self.dataloader.sampler.set_epoch(self._epoch)
+        self.dataloader.sampler.skip(done * self.dataloader.sampler.group)
+        batches = iter(self.dataloader)
+        for _ in range(done, self.steps):
+            self.run_step(batches)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def run_step(self, batches: Iterator[dict[str, Any]]) -> None:
+        """One step of the optimiser, on the next ``accumulate`` batches.
+
+        Hooks get the first batch before it, and all of the pictures' indices after it. The number
+        of the step takes the place of the batch's in its epoch, so that a hook's interval goes on
+        from one epoch to the next.
+        """
+        first = next(batches)
+        self.runner.call_hook('before_train_iter', batch_idx=self._iter, data_batch=first)
+        outputs, about = train_on_parts(self.runner, first, batches, self.accumulate)
+        self.runner.call_hook(
+            'after_train_iter', batch_idx=self._iter, data_batch=about, outputs=outputs
+        )
+        self._iter += 1

@@ -1,0 +1,1 @@
+"""What runs measured: the leaderboard, tables, and queues of runs."""

@@ -1,0 +1,200 @@
+"""The leaderboard: one row per checkpoint, one column per protocol and metric.
+
+A column is a protocol *on so many pictures for so many steps*: runs of other sizes are other
+columns, so that no mean is taken over things that were not measured alike. A cell is the mean over
+probe seeds. Published results stand in rows of their own, marked with their source.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+from moca.transfer.run_reading import Omission, Run
+
+RANDOM_INIT = 'random init'
+
+IMAGE_TOLERANCE = 0.02
+"""Data sets count as the same size within 2 %: COCO loses 0.9 % of its pictures, those without
+objects, to the usual filter."""
+
+
+@dataclass(frozen=True, order=True)
+class Column:
+    """What was measured: a metric of a protocol, on data of a size, after so many iterations.
+
+    `iterations` is None for a column of published results only, which do not all name them.
+    """
+
+    protocol: str
+    train_images: int
+    val_images: int
+    iterations: int | None
+    metric: str
+    title: str = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Whose weights were measured; `source` names where a published result comes from."""
+
+    name: str
+    branch: str | None
+    arch: str
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Values in percent, one per seed; `error` is the reading error of a published value."""
+
+    values: tuple[float, ...]
+    seeds: tuple[int, ...] = ()
+    error: float | None = None
+
+    @property
+    def mean(self) -> float:
+        """Mean over seeds."""
+        return statistics.fmean(self.values)
+
+    @property
+    def deviation(self) -> float | None:
+        """Sample standard deviation over seeds (n - 1), None for a single one."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Rows, columns, cells; what was left out and what a reader must know."""
+
+    rows: list[Row]
+    columns: list[Column]
+    cells: dict[tuple[Row, Column], Cell]
+    omissions: list[Omission]
+    notes: list[str]
+    sources: dict[str, str]
+
+
+def published_results() -> dict[str, Any]:
+    """The published results shipped with the package: `sources`, `images` and `results`."""
+    text = resources.files('moca.results').joinpath('published_results.json').read_text('utf-8')
+    return dict(json.loads(text))
+
+
+def build_leaderboard(runs: Iterable[Run], omissions: Iterable[Omission] = ()) -> Leaderboard:
+    """Arrange runs, as `read_runs` gives them, and the published results that belong to them."""
+    runs, notes = _newest(runs)
+    named = _row_names(runs)
+    gathered: dict[tuple[Row, Column], list[tuple[int, float]]] = defaultdict(list)
+    columns: dict[Column, None] = {}  # an ordered set: metrics in the protocol's order
+    for run in runs:
+        row = Row(named[run.checkpoint, run.branch, run.arch, run.path], run.branch, run.arch)
+        for metric in run.shown:
+            column = _column(run, metric)
+            columns[column] = None
+            value = run.metrics[metric]
+            if value is not None:
+                gathered[row, column].append((run.seed, value))
+            gathered.setdefault((row, column), [])
+    ours = sorted({row for row, _ in gathered}, key=_order)
+    cells = {
+        key: Cell(tuple(v for _, v in sorted(found)), tuple(s for s, _ in sorted(found)))
+        for key, found in gathered.items()
+        if found
+    }
+    published, sources, unknown = _published_cells(runs, columns)
+    cells.update(published)
+    columns.update({column: None for _, column in published})
+    notes += unknown
+    theirs = sorted({row for row, _ in published}, key=_order)
+    return Leaderboard(
+        [*ours, *theirs], sorted(columns, key=_column_order), cells, list(omissions), notes, sources
+    )
+
+
+def _column(run: Run, metric: str) -> Column:
+    return Column(run.protocol, run.train_images, run.val_images, run.iterations, metric, run.title)
+
+
+def _column_order(column: Column) -> tuple[Any, ...]:
+    # Detection after segmentation, as the names of the metrics sort; steps before published.
+    return (column.protocol, column.train_images, column.val_images, column.iterations or 0)
+
+
+def _order(row: Row) -> tuple[Any, ...]:
+    """Random init last of ours: it is what the others are measured against."""
+    return (row.name == RANDOM_INIT, row.name, row.branch or '', row.arch, row.source or '')
+
+
+def _newest(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
+    """Keep the newest of runs that measured the same thing with the same seed, and say so."""
+    newest: dict[tuple[Any, ...], Run] = {}
+    notes = []
+    for run in sorted(runs, key=lambda run: run.finished_at):
+        key = (
+            *(run.checkpoint, run.branch, run.arch, run.path, run.protocol, run.seed),
+            *(run.train_images, run.val_images, run.iterations),
+        )
+        if key in newest:
+            notes.append(
+                f'{newest[key].folder} measured the same as {run.folder} '
+                f'({run.checkpoint}, {run.protocol}, seed {run.seed}): the newer one counts.'
+            )
+        newest[key] = run
+    return list(newest.values()), notes
+
+
+def _row_names(runs: list[Run]) -> dict[tuple[str, str | None, str, str | None], str]:
+    """Names of rows; checkpoints of the same name but different files get their paths shown."""
+    paths: dict[tuple[str, str | None, str], set[str | None]] = defaultdict(set)
+    for run in runs:
+        paths[run.checkpoint, run.branch, run.arch].add(run.path)
+    return {
+        (*label, path): label[0] if len(found) == 1 else f'{label[0]} ({path})'
+        for label, found in paths.items()
+        for path in found
+    }
+
+
+def _published_cells(
+    runs: list[Run], ours: Iterable[Column]
+) -> tuple[dict[tuple[Row, Column], Cell], dict[str, str], list[str]]:
+    """Cells of published results that the runs can be laid beside, their sources, and notes.
+
+    A published value stands in the columns of its protocol that were measured on as many pictures;
+    where there is none, in a column of its own.
+    """
+    library = published_results()
+    cells: dict[tuple[Row, Column], Cell] = {}
+    sources: dict[str, str] = {}
+    notes: list[str] = []
+    tasks = {(run.protocol, run.title, run.published) for run in runs if run.published}
+    for protocol, title, task in sorted(tasks):
+        size = library['images'].get(task)
+        if size is None:
+            notes.append(f'{protocol}: no published results under the name {task!r}.')
+            continue
+        for result in (r for r in library['results'] if r['task'] == task):
+            metric = result['metric']
+            alike = [
+                column
+                for column in ours
+                if (column.protocol, column.metric) == (protocol, metric)
+                and _close(column.train_images, size['train_images'])
+                and _close(column.val_images, size['val_images'])
+            ]
+            own = Column(protocol, size['train_images'], size['val_images'], None, metric, title)
+            row = Row(result['method'], None, result['arch'], result['source'])
+            for column in alike or [own]:
+                cells[row, column] = Cell((result['value'],), error=result.get('error'))
+            sources[result['source']] = library['sources'][result['source']]
+    return cells, sources, notes
+
+
+def _close(count: int, published: int) -> bool:
+    return abs(count - published) <= IMAGE_TOLERANCE * published

@@ -1,0 +1,206 @@
+"""Measure checkpoints by protocols: which runs of `tools/train.py` that takes."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from moca.checkpoints.loading import check_checkpoint
+from moca.engine.cli import parse_cfg_options, read_config
+from moca.errors import UserError
+from moca.results.queue import Run
+from moca.transfer.overrides import set_arch
+from moca.transfer.run_names import (
+    arch_label,
+    arch_of_each,
+    checkpoint_label,
+    random_label,
+    run_folder,
+)
+from moca.transfer.run_record import RECORD, file_digest, options_of
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+
+RANDOM = 'random'
+"""In the place of a checkpoint: random weights."""
+
+
+@dataclass(frozen=True)
+class Job(Run):
+    """One run of `tools/train.py`.
+
+    Attributes:
+        checkpoint: file, or `RANDOM`.
+        options: data root and ``--cfg-options``, as `run.json` keeps them.
+    """
+
+    checkpoint: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What is in its folder so far; empty if nothing."""
+        try:
+            return dict(json.loads((self.folder / RECORD).read_text()))
+        except (OSError, ValueError):
+            return {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether its result is there."""
+        return self.record.get('status') == 'finished'
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    Attributes:
+        checkpoints: files, or `RANDOM`.
+        tasks: names such as ``cityscapes/linear``, or paths of configs.
+        seeds: each protocol is repeated with every one.
+        subsets: numbers of training pictures; none for all of them.
+        archs: timm names, one for all checkpoints or one for each; none for the configs' own.
+        data_roots: folder by the first part of a task's name (``cityscapes``).
+        options: further arguments of `tools/train.py`, such as ``--amp``.
+        cfg_options: ``KEY=VALUE`` for all of them.
+        configs: where tasks are looked up.
+    """
+
+    checkpoints: Sequence[str]
+    tasks: Sequence[str]
+    seeds: Sequence[int] = (0,)
+    subsets: Sequence[int | None] = (None,)
+    archs: Sequence[str] = ()
+    data_roots: dict[str, str] = field(default_factory=dict)
+    options: Sequence[str] = ()
+    cfg_options: Sequence[str] = ()
+    configs: Path = CONFIGS
+
+
+def make_jobs(plan: Plan) -> list[Job]:
+    """Every run of a plan, in the order: task, subset, seed, checkpoint.
+
+    Raises:
+        UserError: if a task has no config, a checkpoint does not fit, or a data root names no task.
+    """
+    pairs = list(zip(plan.checkpoints, arch_of_each(plan.archs, plan.checkpoints), strict=True))
+    configs = {
+        (task, arch): task_config(task, arch, plan.configs)
+        for task in plan.tasks
+        for arch in dict.fromkeys(arch for _, arch in pairs)
+    }
+    stray = set(plan.data_roots) - {task.split('/')[0] for task in plan.tasks}
+    if stray:
+        raise UserError(
+            f'--data-root {", ".join(sorted(stray))}: no task begins so. Give TASK=DIR with the '
+            f'first part of one of {", ".join(plan.tasks)}.'
+        )
+    for name, root in plan.data_roots.items():
+        if not Path(root).is_dir():
+            raise UserError(f'--data-root {name}={root}: no such folder.')
+    jobs = []
+    for task, subset, seed, (checkpoint, arch) in itertools.product(
+        plan.tasks, plan.subsets, plan.seeds, pairs
+    ):
+        jobs.append(_job(task, configs[task, arch], checkpoint, arch, seed, subset, plan))
+    _check_folders(jobs)
+    return jobs
+
+
+def _check_folders(jobs: Sequence[Job]) -> None:
+    """Two runs in one folder would pass for each other, and so would another file's result."""
+    taken: dict[Path, Job] = {}
+    digest = functools.cache(file_digest)  # of many runs of one large file, and only where asked
+    for job in jobs:
+        other = taken.setdefault(job.folder, job)
+        if other is not job:
+            raise UserError(
+                f'{job.checkpoint} and {other.checkpoint} would both be measured in {job.folder}, '
+                'which is named after the file. Rename one of them, or put it below another folder '
+                'as epoch_N.pth.'
+            )
+        measured = (job.record.get('checkpoint') or {}).get('path')
+        wanted = None if job.checkpoint == RANDOM else str(Path(job.checkpoint).resolve())
+        if job.record and (measured and str(Path(measured).resolve())) != wanted:
+            raise UserError(
+                f'{job.folder} has measured {measured or "random weights"}, not {job.checkpoint}. '
+                'Rename the checkpoint, or move that folder away.'
+            )
+        read = (job.record.get('checkpoint') or {}).get('sha256')
+        if read is not None and read != digest(job.checkpoint):
+            raise UserError(
+                f'{job.folder} has measured another file of the name {job.checkpoint}: it has been '
+                'written anew since. Move that folder away.'
+            )
+        told = job.record.get('options')
+        if job.finished and told is not None and told != job.options:
+            raise UserError(
+                f'{job.folder} was measured with {told}, not {job.options}. Give the same '
+                '--data-root and --cfg-options, or move that folder away.'
+            )
+
+
+def task_config(task: str, arch: str | None, root: Path) -> Config:
+    """The config of a task, with another architecture if one is given; tasks are below ``root``.
+
+    Raises:
+        UserError: if there is none, with the names that there are.
+    """
+    folders = [root / kind for kind in ('segmentation', 'detection')]
+    candidates = [Path(task), *(folder / f'{task}.py' for folder in folders)]
+    path = next((path for path in candidates if path.is_file()), None)
+    if path is None:
+        known = sorted(
+            str(found.relative_to(folder).with_suffix(''))
+            for folder in folders
+            for found in folder.glob('*/*.py')
+        )
+        raise UserError(f'--tasks {task}: no such protocol. There are {", ".join(known)}.')
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    cfg = read_config(path)
+    if arch:
+        set_arch(cfg, arch)
+    return cfg
+
+
+def _job(
+    task: str,
+    cfg: Config,
+    checkpoint: str,
+    arch: str | None,
+    seed: int,
+    subset: int | None,
+    plan: Plan,
+) -> Job:
+    spec = cfg.model.backbone.arch
+    arguments = [str(cfg.filename), '--seed', str(seed), '--resume']
+    if checkpoint == RANDOM:
+        measured: dict[str, Any] = {'name': random_label(spec), 'branch': None}
+    else:
+        info = check_checkpoint(checkpoint, spec, img_size=cfg.model.backbone.get('img_size'))
+        measured = {'name': checkpoint_label(checkpoint), 'branch': info.branch}
+        arguments += ['--checkpoint', checkpoint]
+    if arch:
+        arguments += ['--arch', arch]
+    if subset is not None:
+        arguments += ['--subset', str(subset)]
+    if root := plan.data_roots.get(task.split('/')[0]):
+        arguments += ['--data-root', root]
+    folder = run_folder(cfg.protocol.name, measured, arch_label(spec), seed, subset)
+    title = f'{task}, {measured["name"]}, seed {seed}'
+    if subset is not None:
+        title += f', {subset} pictures'
+    arguments += ['--work-dir', str(folder), *plan.options]
+    if plan.cfg_options:
+        arguments += ['--cfg-options', *plan.cfg_options]
+    options = options_of(root, parse_cfg_options(plan.cfg_options))
+    return Job(title, folder, tuple(arguments), checkpoint, options)

@@ -1,0 +1,195 @@
+"""The leaderboard as a table for the terminal, as Markdown, as CSV and as a plot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from moca.errors import UserError
+from moca.results.leaderboard import RANDOM_INIT, Cell, Column, Leaderboard, Row
+from moca.transfer.run_reading import Omission
+
+DASH = '–'
+
+BAR_COLOURS = ('#2b6ca3', '#8c9bab')
+
+NAMES_WIDTH, COLUMN_WIDTH = 58, 20
+"""Characters that the two columns of names and each column of values want in a terminal."""
+
+
+def heading(column: Column) -> str:
+    """Four lines: protocol, metric, numbers of images (training / validation), and of steps."""
+    steps = 'published' if column.iterations is None else f'{column.iterations:,} steps'
+    sizes = f'{column.train_images:,} / {column.val_images:,} images'
+    return f'{column.title}\n{column.metric}\n{sizes}\n{steps}'
+
+
+def cell_text(cell: Cell | None) -> str:
+    """`52.1 ± 0.4 (3)` for three seeds, `52.1` for one, a dash where nothing was measured."""
+    if cell is None:
+        return DASH
+    if cell.deviation is None:
+        return f'{cell.mean:.1f}'
+    return f'{cell.mean:.1f} ± {cell.deviation:.1f} ({len(cell.values)})'
+
+
+def origin(row: Row) -> str:
+    """Whether a row is ours, or where it was published."""
+    return 'measured here' if row.source is None else f'published [{row.source}]'
+
+
+def remarks(board: Leaderboard) -> list[str]:
+    """What must stand beneath the table wherever it is shown."""
+    lines = ['In percent: mean ± sample standard deviation over probe seeds (number of seeds).']
+    if board.sources:
+        lines.append(
+            "Published rows are other people's measurements, with other software; a row of another "
+            'architecture, or a column of other numbers of images, is no comparison.'
+        )
+        lines += [f'[{key}] {text}.' for key, text in sorted(board.sources.items())]
+    return [*lines, *board.notes]
+
+
+def omission_text(omission: Omission) -> str:
+    """One line for a run that is not in the table."""
+    return f'{omission.folder}: {omission.reason}'
+
+
+def show(board: Leaderboard, console: Console) -> None:
+    """Print the table, the remarks, and the runs that are not in it.
+
+    What is too wide for the terminal comes as several tables below each other.
+    """
+    if board.rows:
+        at_once = max(1, (console.width - NAMES_WIDTH) // COLUMN_WIDTH)
+        for start in range(0, len(board.columns), at_once):
+            console.print(_table(board, board.columns[start : start + at_once]))
+        for line in remarks(board):
+            console.print(Text(line, style='dim'))
+    if board.omissions:
+        console.print(Text('Not in the table:', style='bold yellow'))
+        for omission in board.omissions:
+            console.print(Text('  ' + omission_text(omission), style='yellow'))
+
+
+def _table(board: Leaderboard, columns: list[Column]) -> Table:
+    """Some columns, with the rows that have a value in any of them."""
+    table = Table(header_style='bold')
+    table.add_column('checkpoint', overflow='fold')
+    table.add_column('arch', overflow='fold')
+    for column in columns:
+        table.add_column(heading(column), justify='right')
+    rows = [row for row in board.rows if any((row, column) in board.cells for column in columns)]
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        values = [cell_text(board.cells.get((row, column))) for column in columns]
+        name = row.name if row.branch is None else f'{row.name} ({row.branch})'
+        if row.source is not None:
+            name += f', published [{row.source}]'
+        table.add_row(
+            *(Text(text) for text in (name, row.arch, *values)),
+            end_section=following is not None
+            and (row.source is None) != (following.source is None),
+            style='dim' if row.source else None,
+        )
+    return table
+
+
+def markdown(board: Leaderboard) -> str:
+    """The same as Markdown; the caller's document starts where it likes."""
+    header = ['checkpoint', 'branch', 'arch']
+    header += [heading(column).replace('\n', '<br>') for column in board.columns] + ['origin']
+    rule = ['---'] * 3 + ['---:'] * len(board.columns) + ['---']
+    lines = [header, rule] if board.rows else []
+    for row in board.rows:
+        cells = [cell_text(board.cells.get((row, column))) for column in board.columns]
+        lines.append([row.name, row.branch or DASH, row.arch, *cells, origin(row)])
+    text = ''.join('| ' + ' | '.join(_escape(c) for c in line) + ' |\n' for line in lines)
+    text += '\n' + '\n'.join(f'- {line}' for line in remarks(board)) + '\n'
+    if board.omissions:
+        text += '\nNot in the table:\n\n'
+        text += '\n'.join(f'- {omission_text(o)}' for o in board.omissions) + '\n'
+    return text
+
+
+def _escape(text: str) -> str:
+    return text.replace('|', '\\|')
+
+
+def frame(board: Leaderboard) -> pd.DataFrame:
+    """One line per cell, with full precision: what a reader computes on."""
+    lines: list[dict[str, Any]] = []
+    for row in board.rows:
+        for column in board.columns:
+            cell = board.cells.get((row, column))
+            if cell is None:
+                continue
+            lines.append(
+                dict(
+                    origin='ours' if row.source is None else 'published',
+                    source=row.source,
+                    checkpoint=row.name,
+                    branch=row.branch,
+                    arch=row.arch,
+                    protocol=column.protocol,
+                    metric=column.metric,
+                    mean=cell.mean,
+                    std=cell.deviation,
+                    n=len(cell.values),
+                    seeds=' '.join(map(str, cell.seeds)),
+                    reading_error=cell.error,
+                    train_images=column.train_images,
+                    val_images=column.val_images,
+                    iterations=column.iterations,
+                )
+            )
+    table = pd.DataFrame(lines)
+    if 'iterations' in table:
+        table['iterations'] = table['iterations'].astype('Int64')  # whole, though some are missing
+    return table
+
+
+def plot(board: Leaderboard, path: Path) -> None:
+    """Bars with error bars, a panel per column that has a result of ours."""
+    from moca.figures import plt, save_figure  # matplotlib takes a second to import
+
+    ours = {column for row, column in board.cells if row.source is None}
+    if not ours:
+        raise UserError(f'{path}: nothing to plot, no run has finished.')
+    columns = [column for column in board.columns if column in ours]
+    figure, axes = plt.subplots(
+        1,
+        len(columns),
+        figsize=(1.2 + 3.2 * len(columns), 3.6),
+        squeeze=False,
+        layout='constrained',
+    )
+    for axis, column in zip(axes[0], columns, strict=True):
+        shown = [
+            (row, board.cells[row, column]) for row in board.rows if (row, column) in board.cells
+        ]
+        for place, (row, cell) in enumerate(shown):
+            colour = '#c9c9c9' if row.source else BAR_COLOURS[row.name == RANDOM_INIT]
+            axis.bar(place, cell.mean, yerr=cell.deviation, color=colour, capsize=4, width=0.65)
+            top = cell.mean + (cell.deviation or 0.0)
+            axis.annotate(
+                cell_text(cell).replace(' (', '\n('),
+                (place, top),
+                (0, 4),
+                textcoords='offset points',
+                ha='center',
+                fontsize=8,
+            )
+        axis.set_xticks(range(len(shown)), [_tick(row) for row, _ in shown], fontsize=7)
+        axis.margins(y=0.18)
+        axis.set_title(heading(column).replace('\n', ' · ', 1), fontsize=8)
+        axis.spines[['top', 'right']].set_visible(False)
+    save_figure(figure, path)
+
+
+def _tick(row: Row) -> str:
+    return f'{row.name}\n{row.arch}' + ('' if row.source is None else '\npublished')

@@ -1,0 +1,180 @@
+"""Checks of a protocol's config as a whole: what OpenMMLab would take and then do wrong.
+
+Each has cost somebody a table: mixed precision that is not on, a backbone that a checkpoint does
+not fit, heads of another number of classes than the data, labels that reach the loss unchecked.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import mmseg.datasets
+import mmseg.registry
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from moca.backbone.vit import PlainViT
+from moca.data.config_datasets import nested_dicts, segmentation_datasets
+from moca.errors import UserError
+from moca.segmentation.label_maps import IGNORE
+
+# mmseg's and mmdet's, which know backbones by the name of their class and reject any other.
+_BY_CLASS_NAME = ('LearningRateDecayOptimizerConstructor', 'LayerDecayOptimizerConstructor')
+
+# Fields of mmcv 1, which mmengine takes without a word and nothing reads.
+_DEAD_FIELDS = {
+    'fp16': 'mixed precision is --amp',
+    'lr_config': 'schedules are param_scheduler',
+    'optimizer_config': 'gradients are clipped and accumulated by optim_wrapper',
+    'runner': 'the length of a run is train_cfg.max_iters',
+    'total_iters': 'the length of a run is train_cfg.max_iters',
+    'checkpoint_config': 'checkpoints are default_hooks.checkpoint',
+    'evaluation': 'validation is train_cfg.val_interval and val_evaluator',
+}
+
+
+def check_protocol(cfg: Config) -> None:
+    """Check a downstream config, and have its label maps checked as they are loaded.
+
+    Changes the config in one way: mmseg's `LoadAnnotations` becomes `LoadCheckedAnnotations`.
+
+    Raises:
+        UserError: naming the field that is wrong, and what to write instead.
+    """
+    for field, remedy in _DEAD_FIELDS.items():
+        if cfg.get(field) is not None:
+            raise UserError(
+                f'{cfg.filename}: {field} is a field of mmcv 1 that nothing reads any more; '
+                f'{remedy}. Remove it ({field}=None where a base has it).'
+            )
+    _check_backbone(cfg)
+    constructor = (cfg.get('optim_wrapper') or {}).get('constructor')
+    if constructor in _BY_CLASS_NAME:
+        raise UserError(
+            f'{cfg.filename}: optim_wrapper.constructor={constructor!r} finds the depth of a layer '
+            "by the name of the backbone's class and does not know PlainViT. Use "
+            "constructor='LayerDepthOptimWrapperConstructor' with "
+            'paramwise_cfg=dict(layer_decay=0.65).'
+        )
+    if cfg.protocol.task == 'segmentation':
+        check_segmentation(cfg)
+
+
+def check_segmentation(cfg: Config) -> None:
+    """The part of `check_protocol` that any mmseg config with a model can be held against."""
+    classes = _check_heads(cfg)
+    for field, dataset, cls in segmentation_datasets(cfg):
+        _check_dataset(field, dataset, cls, classes)
+        _check_at_load(dataset, classes)
+
+
+def _check_backbone(cfg: Config) -> None:
+    name = cfg.model.get('backbone', {}).get('type')
+    cls = MODELS.get(name) if isinstance(name, str) else name
+    if not (inspect.isclass(cls) and issubclass(cls, PlainViT)):
+        raise UserError(
+            f"{cfg.filename}: model.backbone.type={name!r}: this suite measures type='PlainViT', "
+            'which reads any checkpoint, takes any size and adds nothing to the pre-trained '
+            "network. mmseg's own MAE and BEiT take one size and add LayerScale and relative "
+            'positions.'
+        )
+
+
+# ---------------------------------------------------------------- segmentation: heads
+
+
+def _check_heads(cfg: Config) -> int:
+    """Check heads and their losses; returns the number of classes, on which they must agree."""
+    heads = dict(_heads(cfg))
+    counts = {f'{name}.num_classes': head.get('num_classes') for name, head in heads.items()}
+    classes = next(iter(counts.values()), None)
+    if not isinstance(classes, int) or set(counts.values()) != {classes}:
+        raise UserError(
+            f'{cfg.filename}: {", ".join(f"{k}={v}" for k, v in counts.items())}: every head needs '
+            'the number of classes of the data set.'
+        )
+    for name, head in heads.items():
+        if head.get('ignore_index', IGNORE) not in (IGNORE, None):
+            raise UserError(
+                f'{cfg.filename}: {name}.ignore_index={head["ignore_index"]}: crops are padded '
+                f'with {IGNORE}, which would then be a class. Leave it out, and name values of the '
+                'files that are to be ignored with ignore_ids of LoadCheckedAnnotations.'
+            )
+        for loss in nested_dicts(head.get('loss_decode')):
+            _check_loss(f'{cfg.filename}: {name}.loss_decode', loss, classes)
+    return classes
+
+
+def _heads(cfg: Config) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name in ('decode_head', 'auxiliary_head'):
+        found = cfg.model.get(name) or []
+        if isinstance(found, dict):
+            yield f'model.{name}', found
+            continue
+        for number, head in enumerate(found):
+            yield f'model.{name}.{number}', head
+
+
+def _check_loss(field: str, loss: dict[str, Any], classes: int) -> None:
+    weights = loss.get('class_weight')
+    if weights is None:
+        return
+    if loss.get('avg_non_ignore'):
+        raise UserError(
+            f'{field}: class_weight with avg_non_ignore=True raises in mmseg at the first ignored '
+            'pixel. Set avg_non_ignore=False: with class_weight, mmseg averages over labelled '
+            'pixels in any case.'
+        )
+    if isinstance(weights, list | tuple) and len(weights) != classes:
+        raise UserError(f'{field}: {len(weights)} numbers in class_weight for {classes} classes.')
+
+
+# ---------------------------------------------------------------- data sets
+
+
+def _check_dataset(field: str, dataset: dict[str, Any], cls: Any, classes: int) -> None:
+    names = (dataset.get('metainfo') or {}).get('classes') or cls.METAINFO.get('classes')
+    if isinstance(names, str):  # mmengine reads them from the file
+        return
+    if not names:
+        raise UserError(
+            f'{field}: {cls.__name__} does not know its classes. Name them: '
+            "metainfo=dict(classes=('road', 'car', ...))."
+        )
+    if len(names) != classes:
+        raise UserError(
+            f'{field}: {cls.__name__} has {len(names)} classes, and the heads are of {classes}. '
+            'Set num_classes of every head to the number of classes, or metainfo.classes of every '
+            'data set to those of the heads.'
+        )
+    default = _default(cls, 'reduce_zero_label')
+    given = dataset.get('reduce_zero_label', default)
+    if cls is not mmseg.datasets.BaseSegDataset and given != default:
+        raise UserError(
+            f'{field}: reduce_zero_label={given}, but in the files of {cls.__name__} '
+            + (
+                '0 is no class and 1 is the first: it has to be True.'
+                if default
+                else '0 is the first class: it has to be False.'
+            )
+        )
+
+
+def _default(cls: type, name: str) -> Any:
+    """The default of an argument of a data set, its own or that of mmseg's base class."""
+    for owner in cls.__mro__:
+        call = vars(owner).get('__init__')
+        if call is not None and name in inspect.signature(call).parameters:
+            return inspect.signature(call).parameters[name].default
+    return None
+
+
+def _check_at_load(dataset: dict[str, Any], classes: int) -> None:
+    for step in nested_dicts(dataset.get('pipeline')):
+        name = step.get('type')
+        name = getattr(name, '__name__', name)
+        if name in ('LoadAnnotations', 'mmseg.LoadAnnotations', 'LoadCheckedAnnotations'):
+            step['type'] = 'LoadCheckedAnnotations'
+            step.setdefault('num_classes', classes)

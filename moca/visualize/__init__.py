@@ -1,0 +1,1 @@
+"""Figures of backbones, predictions, training curves and errors."""

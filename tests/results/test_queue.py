@@ -1,0 +1,314 @@
+"""The queue of runs: what is missing runs, what is finished does not, a failure stops nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from rich.console import Console
+
+from moca.engine.processes import start
+from moca.errors import UserError
+from moca.results.plan import Job, Plan, make_jobs
+from moca.results.queue import run_jobs
+from moca.transfer.run import prepare_training
+from tests.configs.helpers import REPOSITORY, write_cityscapes
+from tools import leaderboard, train
+
+CONFIGS = REPOSITORY / 'configs'
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp('runs') / 'small.pth'
+    torch.manual_seed(1)
+    torch.save(timm.create_model('vit_tiny_patch16_224', num_classes=0).state_dict(), path)
+    return str(path)
+
+
+def plan(*checkpoints: str, tasks: Sequence[str] = ('driving/linear-bn',), **changes) -> Plan:
+    changes = {'archs': ['vit_tiny_patch16'], **changes}
+    return Plan(checkpoints, tasks, configs=CONFIGS, **changes)
+
+
+class Pretender:
+    """A process that is over after one look, and leaves what a run leaves."""
+
+    def __init__(self, failing: str = 'nothing') -> None:
+        self.started: list[str] = []
+        self.failing = failing
+
+    def __call__(self, arguments: Sequence[str], log: Path) -> Pretender.Process:
+        folder = log.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        self.started.append(folder.name)
+        if self.failing in folder.name:
+            log.write_text('loading\nerror: train_dataloader: DIR/a.png is broken\n\n')
+            return self.Process(2)
+        log.write_text('Iter(train) [ 1/2]  lr: 1  loss: 4.5  x\n')
+        (folder / 'run.json').write_text(json.dumps({'status': 'finished'}))
+        return self.Process(0)
+
+    class Process:
+        def __init__(self, code: int) -> None:
+            self.code, self.looks = code, 0
+
+        def poll(self) -> int | None:
+            self.looks += 1
+            return self.code if self.looks > 1 else None
+
+        def terminate(self) -> None: ...
+
+        def wait(self, timeout: float | None = None) -> int:
+            return self.code
+
+
+def jobs_in(folder: Path, *names: str) -> list[Job]:
+    return [Job(name, folder / name, ('config.py',), f'{name}.pth') for name in names]
+
+
+def run(jobs: list[Job], launch: Pretender) -> tuple[dict[str, list[str]], str]:
+    text = io.StringIO()
+    outcomes = run_jobs(jobs, launch, Console(file=text, width=200), poll=0)
+    return {name: [job.title for job in found] for name, found in outcomes.items()}, text.getvalue()
+
+
+def test_a_failure_stops_nothing_and_a_second_call_runs_only_what_failed(tmp_path):
+    jobs = jobs_in(tmp_path, 'a', 'b', 'c')
+    first, said = run(jobs, Pretender(failing='b'))
+    assert first == {'finished': ['a', 'c'], 'failed': ['b'], 'was finished before': []}
+    assert 'error: train_dataloader: DIR/a.png is broken (see' in said
+    again = Pretender()
+    second, _ = run(jobs, again)
+    assert again.started == ['b']
+    assert second == {'finished': ['b'], 'failed': [], 'was finished before': ['a', 'c']}
+
+
+def test_the_reason_is_the_tools_and_not_torchruns(tmp_path):
+    class Torchrun(Pretender):
+        def __call__(self, arguments: Sequence[str], log: Path) -> Pretender.Process:
+            log.parent.mkdir(parents=True)
+            block = (
+                'torch.distributed.elastic.multiprocessing.errors.ChildFailedError:\n' + 'x\n' * 9
+            )
+            log.write_text('ValueError: no\nerror: model.bank_size=512 is wrong\n' + block * 100)
+            return self.Process(1)
+
+    _, said = run(jobs_in(tmp_path, 'a'), Torchrun())
+    assert 'failed: error: model.bank_size=512 is wrong (see' in said
+
+
+def test_a_run_that_ends_well_but_without_a_result_has_failed(tmp_path):
+    class Forgetful(Pretender):
+        def __call__(self, arguments: Sequence[str], log: Path) -> Pretender.Process:
+            process = super().__call__(arguments, log)
+            log.write_text('Build settings: CXX_FLAGS=-O2 -Werror=return-type\nValueError: old\n')
+            (log.parent / 'run.json').write_text(json.dumps({'status': 'running'}))
+            return process
+
+    outcomes, said = run(jobs_in(tmp_path, 'a'), Forgetful())
+    assert outcomes['failed'] == ['a']
+    assert 'failed: ended without its result (see' in said
+    assert 'Werror' not in said
+
+
+def test_the_reason_is_a_line_of_python(tmp_path):
+    class Crashing(Pretender):
+        def __call__(self, arguments: Sequence[str], log: Path) -> Pretender.Process:
+            log.parent.mkdir(parents=True)
+            log.write_text(
+                '[rank0]: ValueError: no\nflags: -Werror=return-type\nan Error here\n'
+                'torch.distributed.elastic.multiprocessing.errors.ChildFailedError: \n'
+            )
+            return self.Process(1)
+
+    assert 'failed: [rank0]: ValueError: no (see' in run(jobs_in(tmp_path, 'a'), Crashing())[1]
+
+
+# A queue whose only run sleeps.
+QUEUE = """
+import sys
+from pathlib import Path
+from rich.console import Console
+from moca.engine.processes import start
+from moca.results.plan import Job
+from moca.results.queue import run_jobs
+
+def launch(arguments, log):
+    process = start([sys.executable, '-c', 'import time; time.sleep(600)'], log)
+    print(process.pid, flush=True)
+    return process
+
+run_jobs([Job('a', Path(sys.argv[1]), (), 'a.pth')], launch, Console(file=sys.stderr), poll=0.05)
+"""
+
+
+def test_a_queue_that_is_told_to_end_takes_its_run_with_it(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, '-c', QUEUE, tmp_path], stdout=subprocess.PIPE, text=True
+    ) as queue:
+        run = int(queue.stdout.readline())
+        queue.terminate()
+        assert queue.wait(timeout=60) == 143
+    try:
+        with pytest.raises(ProcessLookupError):
+            os.kill(run, 0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(run, signal.SIGKILL)
+
+
+def test_a_log_begins_anew_and_leaves_the_old_one_to_who_writes_it(tmp_path):
+    log = tmp_path / 'queue.log'
+    with log.open('w') as old:
+        old.write('x' * 1000)
+        old.flush()
+        start([sys.executable, '-c', 'print("new")'], log).wait()
+        old.write('y')
+    assert log.read_text() == 'new\n'
+
+
+def test_an_interruption_ends_the_running_process(tmp_path):
+    ended = []
+
+    class Endless(Pretender.Process):
+        def poll(self) -> int | None:
+            raise KeyboardInterrupt
+
+        def terminate(self) -> None:
+            ended.append('yes')
+
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(jobs_in(tmp_path, 'a'), lambda *_: Endless(0), Console(file=io.StringIO()), poll=0)
+    assert ended == ['yes']
+
+
+def test_runs_go_where_the_tool_would_put_them_itself(checkpoint, tmp_path):
+    data = write_cityscapes(tmp_path / 'data')
+    options = dict(seeds=(0, 3), data_roots={'driving': str(data)}, options=('--amp',))
+    jobs = make_jobs(plan(checkpoint, 'random', **options))
+    assert [job.title for job in jobs] == [
+        f'driving/linear-bn, {name}, seed {seed}' for seed in (0, 3) for name in _names()
+    ]
+    for job in jobs:
+        place = job.arguments.index('--work-dir')
+        without = [*job.arguments[:place], *job.arguments[place + 2 :]]
+        cfg, _ = prepare_training(train.parse_args(without))
+        assert Path(cfg.work_dir) == job.folder
+        assert train.parse_args(without).resume == 'auto'
+        assert train.parse_args(without).amp
+
+
+def _names() -> tuple[str, str]:
+    return 'small', 'random init'
+
+
+def test_checkpoints_of_several_architectures_are_measured_beside_each_other(checkpoint):
+    tiny, small = 'vit_tiny_patch16', 'vit_small_patch16'
+    given = (checkpoint, 'random', 'random')
+    jobs = make_jobs(plan(*given, archs=[tiny, tiny, small]))
+    folders = [
+        'small_vit_tiny_patch16',
+        'random-init_vit_tiny_patch16',
+        'random-init_vit_small_patch16',
+    ]
+    assert [job.folder.name for job in jobs] == [f'{name}_seed0' for name in folders]
+    for job, arch in zip(jobs, (tiny, tiny, small), strict=True):
+        assert job.arguments[job.arguments.index('--arch') + 1] == arch
+    own = make_jobs(plan('random', archs=[]))
+    assert '--arch' not in own[0].arguments
+    with pytest.raises(UserError, match=r'2 architectures \(--arch\) for 3 checkpoints'):
+        make_jobs(plan(*given, archs=[tiny, small]))
+    with pytest.raises(UserError, match=f'{checkpoint}: does not fit'):
+        make_jobs(plan(*given, archs=[small, tiny, tiny]))
+
+
+def test_protocols_are_found_from_any_folder(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (job,) = make_jobs(Plan([checkpoint], ['driving/linear-bn'], archs=['vit_tiny_patch16']))
+    assert Path(job.arguments[0]) == CONFIGS / 'segmentation/driving/linear-bn.py'
+
+
+def test_subsets_are_runs_of_their_own(checkpoint):
+    jobs = make_jobs(plan(checkpoint, tasks=('cityscapes/linear',), subsets=(100, 372, None)))
+    assert len({job.folder for job in jobs}) == 3
+    assert [('--subset' in job.arguments) for job in jobs] == [True, True, False]
+
+
+def test_no_result_is_taken_for_another_files(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / 'small.pth'
+    other.write_bytes(Path(checkpoint).read_bytes())
+    with pytest.raises(UserError, match=r'would both be measured in .*small_'):
+        make_jobs(plan(checkpoint, str(other)))
+    (job,) = make_jobs(plan(checkpoint))
+    job.folder.mkdir(parents=True)
+    record = {'status': 'finished', 'checkpoint': {'path': str(other)}}
+    (job.folder / 'run.json').write_text(json.dumps(record))
+    with pytest.raises(UserError, match=f'has measured {other}, not {checkpoint}'):
+        make_jobs(plan(checkpoint))
+    record['checkpoint']['path'] = checkpoint
+    (job.folder / 'run.json').write_text(json.dumps(record))
+    assert make_jobs(plan(checkpoint))[0].finished
+    # the same path, but weights of another training
+    record['checkpoint']['sha256'] = hashlib.sha256(b'before').hexdigest()
+    (job.folder / 'run.json').write_text(json.dumps(record))
+    with pytest.raises(UserError, match=f'another file of the name {checkpoint}'):
+        make_jobs(plan(checkpoint))
+    record['checkpoint']['sha256'] = hashlib.sha256(other.read_bytes()).hexdigest()  # equal content
+    (job.folder / 'run.json').write_text(json.dumps(record))
+    assert make_jobs(plan(checkpoint))[0].finished
+
+
+def test_no_result_is_taken_for_that_of_other_options(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = write_cityscapes(tmp_path / 'data')
+    changes = dict(data_roots={'driving': str(data)}, cfg_options=['train_cfg.max_iters=7'])
+    (job,) = make_jobs(plan(checkpoint, **changes))
+    cfg, record = prepare_training(train.parse_args(list(job.arguments)))
+    assert cfg.train_cfg.max_iters == 7
+    job.folder.mkdir(parents=True)
+    (job.folder / 'run.json').write_text(json.dumps({'status': 'finished', **record}))
+    assert make_jobs(plan(checkpoint, **changes))[0].finished
+    for other in (dict(cfg_options=['train_cfg.max_iters=8']), dict(data_roots={})):
+        with pytest.raises(UserError, match=r'was measured with .*or move that folder away'):
+            make_jobs(plan(checkpoint, **{**changes, **other}))
+
+
+def test_what_cannot_run_is_refused_before_anything_runs(checkpoint, tmp_path):
+    with pytest.raises(UserError, match=r'--tasks driving/linaer: .* driving/linear-bn'):
+        make_jobs(plan(checkpoint, tasks=('driving/linaer',)))
+    with pytest.raises(UserError, match=r'--data-root cityscapes: no task begins so'):
+        make_jobs(plan(checkpoint, data_roots={'cityscapes': 'x'}))
+    with pytest.raises(UserError, match=r'--data-root driving=absent: no such folder'):
+        make_jobs(plan(checkpoint, data_roots={'driving': 'absent'}))
+    with pytest.raises(UserError, match=r'absent\.pth'):
+        make_jobs(plan('random', str(tmp_path / 'absent.pth')))
+    with pytest.raises(UserError, match='NAME=DIR'):
+        leaderboard.plan_of(
+            leaderboard.parse_args(
+                ['run', '--checkpoint', 'random', '--tasks', 'a', '--data-root', '/data']
+            )
+        )
+
+
+def test_dry_run_prints_commands(checkpoint, capsys, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    arguments = ['run', '--checkpoint', checkpoint, 'random', '--tasks', 'driving/linear-bn']
+    assert leaderboard.main([*arguments, '--arch', 'vit_tiny_patch16', '--dry-run']) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith('python tools/train.py configs/segmentation/') for line in lines)
+    assert f'--checkpoint {checkpoint}' in lines[0]
+    assert '--checkpoint' not in lines[1]

@@ -1,0 +1,94 @@
+"""Colours of labels, against numpy."""
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+from torch.utils.data import Dataset
+
+from moca.figures import blend, colour_labels, distinct_colours, plt, sheet
+from moca.images.files import choose
+from moca.transfer.finished import FinishedRun
+
+
+def test_labels_take_their_colours_and_ignored_pixels_are_black():
+    labels = np.array([[0, 1], [255, 1]])
+    colours = colour_labels(labels, [[10, 20, 30], [200, 100, 50]])
+    assert colours.tolist() == [[[10, 20, 30], [200, 100, 50]], [[0, 0, 0], [200, 100, 50]]]
+
+
+def test_blend_keeps_the_light_of_the_picture_and_the_hue_of_the_label():
+    image = np.full((1, 1, 3), 100, np.uint8)
+    colours = np.array([[[200, 0, 0]]], np.uint8)
+    assert blend(image, colours, share=0.5).tolist() == [[[150, 50, 50]]]
+    assert blend(np.array([[[30, 60, 90]]], np.uint8), colours, share=0.0).tolist() == [[[60] * 3]]
+
+
+@pytest.mark.parametrize(
+    ('count', 'shown', 'chosen'),
+    [(40, 4, [0, 13, 26, 39]), (2, 4, [0, 1]), (1, 1, [0])],
+)
+def test_pictures_are_chosen_evenly(count, shown, chosen):
+    assert choose(count, shown) == chosen
+
+
+def inches(figure):
+    """Width and height of each axis' picture."""
+    figure.canvas.draw()
+    return [tuple(np.round(axis.get_window_extent().size / figure.dpi, 2)) for axis in figure.axes]
+
+
+def image(height, width):
+    return np.zeros((height, width, 3), np.uint8)
+
+
+def test_pictures_of_several_shapes_fill_their_rows():
+    rows = [[image(40, 80), image(20, 40)], [image(80, 40), None], [image(40, 40), image(5, 5)]]
+    figure = sheet(rows, ['a', 'b'], 'heading')
+    sizes = inches(figure)
+    assert np.ptp([width for width, _ in sizes]) < 0.05
+    shapes = [height / width for width, height in sizes]
+    assert np.allclose(shapes, [0.5, 0.5, 2, 2, 1, 1], atol=0.03)
+    assert [len(axis.images) for axis in figure.axes] == [1, 1, 1, 0, 1, 1]
+    plt.close(figure)
+
+
+def test_columns_of_several_shapes_are_equally_high():
+    figure = sheet([[image(40, 80), image(80, 40), image(40, 40)]] * 2, [''] * 3, 'heading')
+    sizes = inches(figure)
+    assert np.ptp([height for _, height in sizes]) < 0.05
+    assert np.allclose([w / h for w, h in sizes], [2, 0.5, 1] * 2, atol=0.05)
+    plt.close(figure)
+
+
+def test_room_below_stays_free():
+    heights = {}
+    for below in (0.0, 1.5):
+        figure = sheet([[image(40, 40)] * 4], [''] * 4, 'heading', below)
+        lowest = min(axis.get_position().y0 for axis in figure.axes) * figure.get_figheight()
+        assert lowest >= below
+        heights[below] = figure.get_figheight()
+        plt.close(figure)
+    assert heights[1.5] - heights[0.0] == pytest.approx(1.5)
+
+
+def test_colours_of_many_classes_are_colours_and_differ():
+    colours = np.array(distinct_colours(60))
+    assert colours.min() >= 0
+    assert colours.max() <= 255
+    assert len(np.unique(colours.round(), axis=0)) == 60
+    assert np.abs(np.diff(colours, axis=0)).max(axis=1).min() > 60
+
+
+@pytest.mark.parametrize(('given', 'own'), [([[1, 2, 3]] * 3, True), ([[1, 2, 3]], False)])
+def test_a_run_has_colours_for_all_classes(given, own, monkeypatch):
+    class Lazy(Dataset):
+        def __init__(self, lazy_init=False):
+            assert lazy_init
+            self.metainfo = dict(classes=('a', 'b', 'c'), palette=given)
+
+    monkeypatch.setitem(DATASETS._module_dict, 'Lazy', Lazy)
+    cfg = Config(dict(val_dataloader=dict(dataset=dict(type='Lazy'))))
+    palette = FinishedRun(None, cfg, None).palette
+    assert len(palette) == 3
+    assert (palette == given) == own

@@ -1,0 +1,178 @@
+"""Measure the speed of parts of the suite, beside the usual way to do the same, in one run.
+
+Example:
+    python -m tools.benchmarks views --data photos/
+    python -m tools.benchmarks pretrain configs/pretrain/moca_v1p0.py --batch-size 8
+    python -m tools.benchmarks slide configs/segmentation/ade20k/upernet.py --size 512 683
+    python -m tools.benchmarks segmentor configs/segmentation/ade20k/upernet.py --batch-size 2
+    python -m tools.benchmarks detector configs/detection/coco/vitdet_mask-rcnn.py --size 1024
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import torch
+from mmengine.device import get_device
+
+import moca  # noqa: F401  (registers the components)
+from moca.engine.amp import gpu_has_bfloat16
+from moca.engine.cli import add_cfg_options, main_guard, merge_options, read_config
+from moca.transfer.run import add_protocol_arguments, protocol_config
+from tools.benchmarks.detector import measure_detector
+from tools.benchmarks.pretrain_step import DTYPES, measure_step
+from tools.benchmarks.segmentor import measure_training
+from tools.benchmarks.slide import Workload, measure_slide
+from tools.benchmarks.views import measure_views
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(title='what to measure', required=True)
+    add_views(commands)
+    add_pretrain(commands)
+    add_slide(commands)
+    add_segmentor(commands)
+    add_detector(commands)
+    return parser.parse_args(argv)
+
+
+def add_views(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``views``."""
+    parser = commands.add_parser(
+        'views', help='pairs of views per second of one core, beside torchvision on PIL pictures'
+    )
+    parser.add_argument('--data', metavar='DIR', help='a folder of pictures [made for the purpose]')
+    parser.add_argument('--seconds', type=float, default=10, help='of CPU time in all [10]')
+    parser.add_argument('--size', type=int, default=224, help='of the views in pixels [224]')
+    parser.set_defaults(run=run_views)
+
+
+def run_views(args: argparse.Namespace) -> None:
+    """Print the speed of both recipes and their ratio."""
+    speed = measure_views(args.data, args.seconds, args.size)
+    source = args.data or 'generated JPEGs of 500 x 375'
+    print(f'{speed.pairs} pairs of {args.size} px views each, {speed.pictures} pictures ({source})')
+    print('from file to tensors, one decode a pair, one thread; pairs per CPU second:')
+    print(f'  torchvision/PIL {speed.torchvision:8.1f}')
+    print(f'  ours            {speed.ours:8.1f}')
+    print(f'  ratio           {speed.ratio:8.2f}')
+
+
+def add_pretrain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``pretrain``."""
+    parser = commands.add_parser(
+        'pretrain',
+        help='speed, memory and FLOPs of a training step, for MOCA beside a straightforward one',
+    )
+    parser.add_argument('config', help='such as configs/pretrain/moca_v1p0.py')
+    parser.add_argument('--arch', help='timm name of the ViT, such as vit_small_patch16')
+    parser.add_argument('--batch-size', type=int, default=8, help='pictures a step [8]')
+    parser.add_argument('--steps', type=int, default=5, help='timed steps of each version [5]')
+    add_place(parser)
+    add_cfg_options(parser)
+    parser.set_defaults(run=run_pretrain)
+
+
+def run_pretrain(args: argparse.Namespace) -> None:
+    """Print the figures of the versions and their ratios."""
+    cfg = read_config(args.config)
+    if args.arch:
+        cfg.model.backbone.arch = args.arch
+    merge_options(cfg, args.cfg_options)
+    print(measure_step(cfg, args.batch_size, args.steps, args.dtype, torch.device(args.device)))
+
+
+def add_slide(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``slide``."""
+    parser = commands.add_parser(
+        'slide', help="speed and memory of sliding-window inference beside mmseg's own"
+    )
+    add_protocol_arguments(parser)
+    parser.add_argument('--checkpoint', metavar='RUN_CHECKPOINT', help='a file of tools/train.py')
+    parser.add_argument('--pictures', type=int, default=4, help='of the test set or made up [4]')
+    parser.add_argument(
+        '--size',
+        nargs=2,
+        type=int,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='make pictures up instead of taking those of the test set, whose mIoU is measured',
+    )
+    add_place(parser)
+    add_cfg_options(parser)
+    parser.set_defaults(run=run_slide)
+
+
+def run_slide(args: argparse.Namespace) -> None:
+    """Print the figures of the versions and their ratios."""
+    size = tuple(args.size) if args.size else None
+    work = Workload(args.pictures, size, args.dtype, torch.device(args.device))
+    print(measure_slide(protocol_config(args), work, args.checkpoint))
+
+
+def add_segmentor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``segmentor``."""
+    parser = commands.add_parser(
+        'segmentor', help="speed and memory of a segmentor's training step beside mmseg's own"
+    )
+    add_protocol_arguments(parser)
+    parser.add_argument('--batch-size', type=int, default=2, help='pictures a step [2]')
+    parser.add_argument('--steps', type=int, default=5, help='timed steps of each version [5]')
+    add_place(parser)
+    add_cfg_options(parser)
+    parser.set_defaults(run=run_segmentor)
+
+
+def run_segmentor(args: argparse.Namespace) -> None:
+    """Print the figures of the versions and their ratios; pictures are real with --data-root."""
+    cfg, device = protocol_config(args), torch.device(args.device)
+    print(
+        measure_training(cfg, args.batch_size, args.steps, args.dtype, device, bool(args.data_root))
+    )
+
+
+def add_detector(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``detector``."""
+    parser = commands.add_parser(
+        'detector', help="speed and memory of a detector's training step beside a plain version"
+    )
+    add_protocol_arguments(parser)
+    parser.add_argument('--size', type=int, default=1024, help='sides of the pictures [1024]')
+    parser.add_argument('--batch-size', type=int, default=1, help='pictures a step [1]')
+    parser.add_argument('--steps', type=int, default=5, help='timed steps of each version [5]')
+    add_place(parser)
+    add_cfg_options(parser)
+    parser.set_defaults(run=run_detector)
+
+
+def run_detector(args: argparse.Namespace) -> None:
+    """Print the figures of the versions and their ratios; pictures are real with --data-root."""
+    cfg, device, real = protocol_config(args), torch.device(args.device), bool(args.data_root)
+    print(measure_detector(cfg, args.size, args.batch_size, args.steps, args.dtype, device, real))
+
+
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """Add ``--dtype`` and ``--device``."""
+    parser.add_argument(
+        '--dtype',
+        choices=DTYPES,
+        default='bfloat16' if gpu_has_bfloat16() else 'float32',
+        help='[bfloat16 on GPUs that have it, else float32, as tools/pretrain.py]',
+    )
+    parser.add_argument('--device', default=get_device(), help='[the first GPU, else cpu]')
+
+
+@main_guard
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the chosen measurement."""
+    args = parse_args(argv)
+    args.run(args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

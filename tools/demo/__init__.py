@@ -1,0 +1,1 @@
+"""The demo: the whole job at toy size, on images that it draws itself."""
