@@ -43,7 +43,7 @@ def modules(folder: Path = ROOT / 'moca') -> Iterator[tuple[str, Path]]:
 
 
 def imports(source: str, known: set[str]) -> set[str]:
-    """The modules of `known`, or of other packages, that a source imports, late imports included."""
+    """What a source imports, late imports included: modules of `known`, or whole packages."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

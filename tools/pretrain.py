@@ -20,6 +20,7 @@ from moca.engine.cli import (
 )
 from moca.engine.config_check import check_config
 from moca.engine.fsdp import runner_of
+from moca.engine.hooks import set_hook
 from moca.engine.work_dir import alone_in_work_dir, check_unused
 from moca.errors import UserError
 from moca.pretrain.moca.released import accept_released
@@ -89,7 +90,7 @@ def configure(args: argparse.Namespace) -> Config:
         picture_features(cfg, args.features or None)
     log_to(cfg, args.log_to)
     if args.compile:
-        cfg.custom_hooks.append(dict(type='CompileBlocks'))
+        set_hook(cfg, 'compile', type='CompileBlocks')
     if args.amp is None:
         args.amp = gpu_has_bfloat16()
     check_options(args.cfg_options)

@@ -47,15 +47,14 @@ auto_scale_lr = dict(base_batch_size=batch_size)
 optim_wrapper = dict(
     paramwise_cfg=dict(constant_lr=dict(image_prototypes=1e-2, dense_prototypes=1e-2)),
 )
-custom_hooks = [
-    dict(
-        type='PretrainSchedule',
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(interval=5),
+    schedule=dict(
         base_lr=6e-3,  # choice: x 32 / 256 = 7.5e-4
         warmup_epochs=2,
         stretch=1.25,
         final_weight_decay=None,
         momentum=0.98,  # choice: .99 hardly moves the teacher within hundreds of steps
     ),
-    dict(type='CorruptPictures', max_share=0.01),
-]
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=5))
+)

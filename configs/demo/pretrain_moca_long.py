@@ -11,15 +11,14 @@ _base_ = ['./pretrain_moca.py']
 # 6000 pictures / 32 = 187 steps an epoch
 max_epochs = 16
 train_cfg = dict(max_epochs=max_epochs)
-custom_hooks = [
-    dict(
-        type='PretrainSchedule',
+default_hooks = dict(
+    logger=dict(interval=20),
+    checkpoint=dict(interval=1),
+    schedule=dict(
         base_lr=6e-3,
         warmup_epochs=1,
         stretch=1.25,
         final_weight_decay=None,
         momentum=0.98,
     ),
-    dict(type='CorruptPictures', max_share=0.01),
-]
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=1))
+)

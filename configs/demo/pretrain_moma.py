@@ -24,14 +24,13 @@ train_dataloader = dict(
     dataset=dict(data_root='work_dirs/demo/data/pictures/train'),
 )
 train_cfg = dict(max_epochs=16)
-custom_hooks = [
-    dict(
-        type='PretrainSchedule',
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(interval=5),
+    schedule=dict(
         base_lr=6e-3,  # choice: x 32 / 256 = 7.5e-4
         warmup_epochs=2,
         stretch=1.0,
         momentum=None,
     ),
-    dict(type='CorruptPictures', max_share=0.01),
-]
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=5))
+)

@@ -40,13 +40,11 @@ _view = dict(
 )
 train_dataloader = dict(dataset=dict(views=dict(views=[_view, _view])))
 train_cfg = dict(max_epochs=800)
-custom_hooks = [
-    dict(
-        type='PretrainSchedule',
+default_hooks = dict(
+    schedule=dict(
         base_lr=2.5e-4,  # x 4096 / 256 = 4e-3
         warmup_epochs=40,
         stretch=1.0,
         momentum=None,
     ),
-    dict(type='CorruptPictures', max_share=0.01),
-]
+)

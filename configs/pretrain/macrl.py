@@ -40,13 +40,11 @@ _strong = dict(  # MoCo-v2's (arXiv 2003.04297)
 _weak = dict(crop_scale=(0.2, 1.0), interpolation='bicubic', jitter_p=0.0, grey_p=0.0, flip_p=0.5)
 train_dataloader = dict(dataset=dict(views=dict(views=[_strong, _weak])))
 train_cfg = dict(max_epochs=200)
-custom_hooks = [
-    dict(
-        type='PretrainSchedule',
+default_hooks = dict(
+    schedule=dict(
         base_lr=1.5e-4,  # x 4096 / 256 = 2.4e-3
         warmup_epochs=40,
         stretch=1.0,
         momentum=0.99,
     ),
-    dict(type='CorruptPictures', max_share=0.01),
-]
+)

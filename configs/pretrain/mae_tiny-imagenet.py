@@ -24,14 +24,12 @@ train_dataloader = dict(
 )
 train_cfg = dict(max_epochs=100)
 auto_scale_lr = dict(base_batch_size=batch_size)
-custom_hooks = [
-    dict(
-        type='PretrainSchedule',
+default_hooks = dict(
+    logger=dict(interval=10),
+    schedule=dict(
         base_lr=6e-3,  # choice: x 32 / 256 = 7.5e-4, as MOCA's at this size
         warmup_epochs=10,
         stretch=1.0,
         momentum=None,
     ),
-    dict(type='CorruptPictures', max_share=0.01),
-]
-default_hooks = dict(logger=dict(interval=10))
+)

@@ -34,15 +34,13 @@ train_dataloader = dict(
 )
 train_cfg = dict(max_epochs=400)
 auto_scale_lr = dict(base_batch_size=batch_size)
-custom_hooks = [
-    dict(
-        type='PretrainSchedule',
+default_hooks = dict(
+    logger=dict(interval=50),
+    schedule=dict(
         base_lr=1.5e-4,  # the recipe's; x 512 / 256 = 3e-4
         warmup_epochs=20,
         stretch=1.25,
         final_weight_decay=None,
         momentum=0.99,
     ),
-    dict(type='CorruptPictures', max_share=0.01),
-]
-default_hooks = dict(logger=dict(interval=50))
+)

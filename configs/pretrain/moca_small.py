@@ -27,15 +27,13 @@ auto_scale_lr = dict(base_batch_size=batch_size)
 optim_wrapper = dict(
     paramwise_cfg=dict(constant_lr=dict(image_prototypes=1e-2, dense_prototypes=1e-2)),
 )
-custom_hooks = [
-    dict(
-        type='PretrainSchedule',
+default_hooks = dict(
+    logger=dict(interval=10),
+    schedule=dict(
         base_lr=6e-4,  # choice: x 64 / 256 = 1.5e-4
         warmup_epochs=10,
         stretch=1.25,
         final_weight_decay=None,
         momentum=0.990,
     ),
-    dict(type='CorruptPictures', max_share=0.01),
-]
-default_hooks = dict(logger=dict(interval=10))
+)

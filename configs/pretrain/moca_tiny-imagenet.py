@@ -46,14 +46,12 @@ train_dataloader = dict(
     ),
 )
 auto_scale_lr = dict(base_batch_size=batch_size)
-custom_hooks = [
-    dict(
-        type='PretrainSchedule',
+default_hooks = dict(
+    schedule=dict(
         base_lr=6e-3,  # choice: x 32 / 256 = 7.5e-4
         warmup_epochs=10,
         stretch=1.25,
         final_weight_decay=None,
         momentum=0.98,  # choice: .99 hardly moves the teacher within a few thousand steps
     ),
-    dict(type='CorruptPictures', max_share=0.01),
-]
+)

@@ -11,14 +11,12 @@ Cost (published): 38 hours on 8 GPUs, read off the paper's figure 1.
 
 _base_ = ['./moca_v1p0.py']
 
-custom_hooks = [
-    dict(
-        type='PretrainSchedule',
+default_hooks = dict(
+    schedule=dict(
         base_lr=1.5e-4,
         warmup_epochs=30,
         stretch=1.25,
         final_weight_decay=None,
         momentum=0.990,
     ),
-    dict(type='CorruptPictures', max_share=0.01),
-]
+)

@@ -79,8 +79,9 @@ optim_wrapper = dict(
     paramwise_cfg=dict(constant_lr=dict(image_prototypes=1e-4, dense_prototypes=1e-4)),
 )
 
-custom_hooks = [
-    dict(
+default_hooks = dict(
+    checkpoint=dict(by_epoch=True, interval=1, max_keep_ckpts=2),
+    schedule=dict(
         type='PretrainSchedule',
         base_lr=1.5e-4,  # x 2048 / 256 = 1.2e-3
         warmup_epochs=30,
@@ -88,8 +89,8 @@ custom_hooks = [
         final_weight_decay=0.20,
         momentum=0.994,
     ),
-    dict(type='CorruptPictures', max_share=0.01),
-]
+    corrupt=dict(type='CorruptPictures', max_share=0.01),
+)
 # averages over the last 50 steps, as the loss is logged
 log_processor = dict(
     custom_cfg=[
@@ -104,6 +105,5 @@ log_processor = dict(
         )
     ]
 )
-default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1, max_keep_ckpts=2))
 # every process computes the same codebook, and BatchNorm sees the same words
 model_wrapper_cfg = dict(type='MMDistributedDataParallel', broadcast_buffers=False)

@@ -41,13 +41,11 @@ train_dataloader = dict(
     )
 )
 train_cfg = dict(max_epochs=100)
-custom_hooks = [
-    dict(
-        type='PretrainSchedule',
+default_hooks = dict(
+    schedule=dict(
         base_lr=1.5e-4,  # x 4096 / 256 = 2.4e-3
         warmup_epochs=10,
         stretch=1.0,
         momentum=None,
     ),
-    dict(type='CorruptPictures', max_share=0.01),
-]
+)

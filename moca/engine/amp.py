@@ -14,6 +14,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS, OPTIM_WRAPPERS
 from torch import Tensor, nn
 
+from moca.engine.hooks import set_hook
 from moca.errors import UserError
 
 DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
@@ -140,10 +141,7 @@ def enable_amp(cfg: Config) -> None:
         if loop.get('type') in (None, 'ValLoop', 'TestLoop'):
             loop.fp16 = True
     if loops:
-        cfg.custom_hooks = [
-            *(cfg.get('custom_hooks') or []),
-            dict(type='AutocastDtypeHook', dtype=dtype),
-        ]
+        set_hook(cfg, 'autocast', type='AutocastDtypeHook', dtype=dtype)
 
 
 @contextmanager

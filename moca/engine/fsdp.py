@@ -16,16 +16,15 @@ from mmengine.dist import get_world_size, is_distributed, is_main_process
 from mmengine.logging import print_log
 from mmengine.model import MMFullyShardedDataParallel
 from mmengine.optim import OptimWrapper
-from mmengine.registry import STRATEGIES
+from mmengine.registry import HOOKS, STRATEGIES
 from mmengine.runner import FlexibleRunner, Runner
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
+from moca.engine.hooks import named_hooks
 from moca.errors import UserError
 
-# Hooks of moca.evaluation that run the encoder by itself.
-_WATCHING = ('KNNMonitor', 'FeaturePictures')
 # What a moving average reads and writes, beside the blocks.
 _AVERAGED = ('student.', 'teacher.', 'projector.', 'teacher_projector.')
 
@@ -43,10 +42,10 @@ def runner_of(cfg: Config) -> Any:
     if cfg.get('launcher', 'none') == 'none':
         print_log(f'strategy={cfg.strategy.type}: one process, nothing is sharded.', 'current')
         return Runner.from_cfg(cfg)
-    for hook in cfg.get('custom_hooks') or []:
-        if hook.get('type') in _WATCHING:
+    for field, hook in named_hooks(cfg):
+        if getattr(HOOKS.get(hook['type']), 'runs_encoder', False):
             raise UserError(
-                f'custom_hooks: {hook["type"]} runs the encoder on one process, or not equally '
+                f'{field}: {hook["type"]} runs the encoder on one process, or not equally '
                 'often on all, and would wait for ever for the shards of the others. Leave it out '
                 '(no --knn) and evaluate the checkpoints, or keep the parameters whole with '
                 '--cfg-options strategy=None.'

@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from moca.checkpoints.reading import read_file, run_config
 from moca.engine.checkpoints import latest_checkpoint
+from moca.engine.hooks import named_hooks
 from moca.engine.work_dir import changed_fields
 from moca.errors import UserError
 
@@ -35,7 +36,7 @@ _SAME = (
     'optim_wrapper.optimizer',
     'optim_wrapper.paramwise_cfg',
     'optim_wrapper.clip_grad',
-    'custom_hooks',
+    'hooks',
 )
 
 
@@ -132,9 +133,10 @@ def _absolute(value: Any) -> Any:
 
 def _at(cfg: Mapping[str, Any], field: str) -> Any:
     """The value of a dotted field, None if it is not there."""
+    if field == 'hooks':  # a first start from a released file has one more
+        hooks = (hook for _, hook in named_hooks(cfg))
+        return {hook['type']: hook for hook in hooks if hook['type'] != 'ReleasedNames'}
     value: Any = cfg
     for key in field.split('.'):
         value = (value or {}).get(key)
-    if field == 'custom_hooks' and value:  # a first start from a released file has one more
-        return [hook for hook in value if hook.get('type') != 'ReleasedNames']
     return value

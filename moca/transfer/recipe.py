@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 
 from moca.data.config_datasets import leaf_datasets
 from moca.data.pairs import find_pairs
+from moca.engine.hooks import find_hook, set_hook
 from moca.errors import UserError
 
 
@@ -114,12 +115,11 @@ def set_ema(cfg: Config, momentum: float) -> None:
             f'--ema {momentum:g}: the share of the newest weights in their average is between 0 '
             'and 1, and usually small, such as 0.0002.'
         )
-    if ema_of(cfg) is not None:
+    if found := find_hook(cfg, 'AveragedWeights', 'EMAHook'):
         raise UserError(
-            f'--ema: {cfg.filename} averages weights already (custom_hooks). Leave --ema out.'
+            f'--ema: {cfg.filename} averages weights already ({found[0]}). Leave --ema out.'
         )
-    hook = dict(type='AveragedWeights', momentum=momentum)
-    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
+    set_hook(cfg, 'ema', type='AveragedWeights', momentum=momentum)
     protocol = cfg.protocol
     protocol.update(
         name=f'{protocol.name}_ema',
@@ -130,10 +130,8 @@ def set_ema(cfg: Config, momentum: float) -> None:
 
 def ema_of(cfg: Config) -> dict[str, Any] | None:
     """The arguments of the hook that averages weights, None without one."""
-    for hook in cfg.get('custom_hooks') or []:
-        if hook.get('type') in ('AveragedWeights', 'EMAHook'):
-            return {key: value for key, value in hook.items() if key != 'type'}
-    return None
+    found = find_hook(cfg, 'AveragedWeights', 'EMAHook')
+    return {key: value for key, value in found[1].items() if key != 'type'} if found else None
 
 
 def warn_of_batch(runner: Runner) -> None:

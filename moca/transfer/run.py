@@ -16,6 +16,7 @@ from moca.checkpoints.loading import check_checkpoint
 from moca.data.survey import check_data
 from moca.engine.cli import apply_common, merge_options, read_config
 from moca.engine.config_check import check_config
+from moca.engine.hooks import find_hook
 from moca.engine.work_dir import alone_in_work_dir
 from moca.errors import UserError
 from moca.transfer.overrides import set_arch, set_checkpoint, set_data_root
@@ -59,7 +60,7 @@ def protocol_config(args: argparse.Namespace) -> Config:
     cfg = read_config(args.config)
     protocol = cfg.get('protocol') or {}
     if protocol.get('task') not in ('segmentation', 'detection') or not protocol.get('name'):
-        if any(hook.get('type') == 'PretrainSchedule' for hook in cfg.get('custom_hooks') or []):
+        if find_hook(cfg, 'PretrainSchedule'):
             raise UserError(f'{args.config}: a config of pre-training, for tools/pretrain.py.')
         raise UserError(
             f'{args.config}: no protocol with a name and a task. Add e.g. '

@@ -48,5 +48,5 @@ def tiny(config: Path | str, pictures: Path, work_dir: Path, *options: str) -> C
         cfg.model.backbone.init_cfg.checkpoint = teacher_file(work_dir, arch, size)
     cfg.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False)
     cfg.train_cfg.max_epochs = 2
-    cfg.custom_hooks[0].warmup_epochs = 1
+    cfg.default_hooks.schedule.warmup_epochs = 1
     return cfg

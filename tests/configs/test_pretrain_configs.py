@@ -178,7 +178,7 @@ def test_parts_of_a_batch_train_like_the_whole(pictures: Path, tmp_path: Path) -
         cfg = tiny('configs/pretrain/moca_v1p0.py', pictures, tmp_path / name, *options)
         cfg.train_dataloader.batch_size = batch_size
         # steps that move student and teacher far, in proportion to their gradients
-        cfg.custom_hooks[0].update(base_lr=1.0, warmup_epochs=0.5, momentum=0.9)
+        cfg.default_hooks.schedule.update(base_lr=1.0, warmup_epochs=0.5, momentum=0.9)
         cfg.optim_wrapper.optimizer = dict(type='SGD', lr=0.0, weight_decay=0.05)
         cfg.optim_wrapper.clip_grad = None
         runner, seen = Runner.from_cfg(cfg), []
@@ -224,7 +224,7 @@ def test_epochs_keep_the_share_of_the_warm_up(pictures: Path, tmp_path: Path) ->
     config, folder = str(REPOSITORY / 'configs/pretrain/moca_v1p0.py'), str(pictures)
     cfg = configure(parse_args([config, '--data-root', folder, '--epochs', '100']))
     assert cfg.train_cfg.max_epochs == 100
-    assert cfg.custom_hooks[0].warmup_epochs == 15
+    assert cfg.default_hooks.schedule.warmup_epochs == 15
     with pytest.raises(UserError, match='--epochs 0'):
         configure(parse_args([config, '--data-root', folder, '--epochs', '0']))
 

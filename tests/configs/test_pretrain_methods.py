@@ -36,7 +36,7 @@ def test_a_method_is_watched_exported_and_drawn_like_moca(
     run = tmp_path / 'run'
     options = ('--amp', '--knn', str(folders[0]), '--knn-val', str(folders[1]), '--features')
     cfg = tiny(f'configs/demo/pretrain_{name}.py', pictures, run, *options)
-    next(hook for hook in cfg.custom_hooks if hook.type == 'KNNMonitor').k = (1, 3)
+    cfg.default_hooks.knn.k = (1, 3)
     runner = Runner.from_cfg(cfg)
     runner.train()
     branch = 'teacher' if name == 'macrl' else 'student'
@@ -76,10 +76,14 @@ EARLY: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         'macrl_tiny-imagenet',
-        {'custom_hooks.0.momentum': None},
+        {'default_hooks.schedule.momentum': None},
         r'momentum=None, but MACRLPretrain has a teacher',
     ),
-    ('can_tiny-imagenet', {'custom_hooks.0.base_lr': 'abc'}, r"base_lr='abc': give a number"),
+    (
+        'can_tiny-imagenet',
+        {'default_hooks.schedule.base_lr': 'abc'},
+        r"base_lr='abc': give a number",
+    ),
     ('mae_tiny-imagenet', {'train_cfg.max_epochs': 1.5}, r'max_epochs=1\.5: give a whole number'),
     (
         'can_tiny-imagenet',

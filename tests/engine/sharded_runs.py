@@ -29,12 +29,15 @@ model = dict(
 train_dataloader = dict(
     batch_size=4, num_workers=0, persistent_workers=False, dataset=dict(views=dict(size=48))
 )
-# a rate at which weights and teacher move
-custom_hooks = [dict(type='PretrainSchedule', base_lr=0.1, warmup_epochs=1, momentum=0.9)]
 # two epochs of two steps of 2 x 4 pictures
 train_cfg = dict(max_epochs=2)
 default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=1, max_keep_ckpts=-1), logger=dict(interval=1)
+    # a rate at which weights and teacher move
+    schedule=dict(
+        _delete_=True, type='PretrainSchedule', base_lr=0.1, warmup_epochs=1, momentum=0.9
+    ),
+    checkpoint=dict(by_epoch=False, interval=1, max_keep_ckpts=-1),
+    logger=dict(interval=1),
 )
 log_level = 'WARNING'
 """

@@ -140,7 +140,7 @@ def test_enable_amp(wrapper: str) -> None:
     if wrapper == 'AmpOptimWrapper':
         assert cfg.optim_wrapper.dtype == 'float16'
     assert cfg.val_cfg.fp16 is True
-    assert cfg.custom_hooks[-1].dtype == cfg.optim_wrapper.dtype
+    assert cfg.default_hooks.autocast.dtype == cfg.optim_wrapper.dtype
 
 
 def test_enable_amp_refuses_what_it_does_not_know() -> None:

@@ -201,7 +201,7 @@ class TestChoice:
     def test_hooks_that_run_the_encoder_alone_are_refused(self, tmp_path: Path) -> None:
         cfg = self.config(tmp_path)
         cfg.launcher = 'pytorch'
-        cfg.custom_hooks.append(dict(type='KNNMonitor', bank='nowhere'))
+        cfg.default_hooks.knn = dict(type='KNNMonitor', bank='nowhere')
         with pytest.raises(UserError, match=r'KNNMonitor runs the encoder.*strategy=None'):
             runner_of(cfg)
 

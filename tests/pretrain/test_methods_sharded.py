@@ -34,11 +34,11 @@ train_dataloader = dict(
     batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(views=dict(size=16))
 )
 # a rate at which weights and teacher move
-custom_hooks = [
-    dict(type='PretrainSchedule', base_lr=1.0, warmup_epochs=1, stretch=1.0, momentum=0.8)
-]
+default_hooks = dict(
+    schedule=dict(base_lr=1.0, warmup_epochs=1, stretch=1.0, momentum=0.8),
+    checkpoint=dict(max_keep_ckpts=-1),
+)
 train_cfg = dict(max_epochs=2)
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))
 log_level = 'WARNING'
 """
 ARCH = dict(patch_size=8, embed_dim=32, depth=2, num_heads=2)
@@ -50,7 +50,7 @@ METHODS = {
         {'student', 'decoder', 'projector', 'teacher', 'teacher_projector', 'bank'},
     ),
     'moma': (
-        f"del model['decoder'], model['projector'], custom_hooks[0]['momentum']\n"
+        f"del model['decoder'], model['projector'], default_hooks['schedule']['momentum']\n"
         f"model['teachers'] = dict(_delete_=True, mae=dict(arch={ARCH}, checkpoint='TEACHER'))",
         {'student', 'projectors'},
     ),

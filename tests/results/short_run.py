@@ -40,7 +40,7 @@ def train(
     cfg.model.backbone.img_size = cfg.train_dataloader.dataset['views'].size = 48
     cfg.model.backbone.drop_path_rate = 0.3  # numbers of the global generator matter
     cfg.train_cfg.max_epochs = 3
-    cfg.custom_hooks = [*cfg.custom_hooks, *hooks]
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), *hooks]
     check_config(cfg)
     # two runs that begin in the same second would share their log
     cfg.experiment_name = str(next(_NUMBER))

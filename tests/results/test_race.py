@@ -195,7 +195,7 @@ def test_teachers_of_each_other_are_refused(
         (dict(seed=4), r'randomness\.seed: 3 -> 4'),
         (dict(cfg_options=['train_dataloader.batch_size=8']), r'batch_size: 32 -> 8'),
         (dict(cfg_options=['model.mask_ratio=.5']), r'model\.mask_ratio: 0\.75 -> 0\.5'),
-        (dict(knn='more'), r'custom_hooks\.2\.bank: .*labelled.* -> .*more'),
+        (dict(knn='more'), r'hooks\.KNNMonitor\.bank: .*labelled.* -> .*more'),
         (dict(cfg_options=['train_dataloader.dataset.limit=9']), 'limit: None -> 9'),
         (
             dict(cfg_options=['optim_wrapper.optimizer.weight_decay=.3']),
@@ -228,7 +228,7 @@ def test_another_run_in_the_folder_is_refused(
     given |= dict(data_root='labelled')
     (race,) = make_race(RacePlan([CONFIGS[2]], **given))
     cfg = pretrain.configure(pretrain.parse_args(list(race.arguments)))
-    cfg.custom_hooks.append(dict(type='ReleasedNames'))  # of a first start from a released file
+    cfg.default_hooks.released = dict(type='ReleasedNames')  # of a first start from a released file
     leave_checkpoint(race.folder / 'epoch_1.pth', cfg=cfg)
     # a later start, which was killed as mmengine wrote its config: the checkpoint is what counts
     (race.folder / CONFIGS[2].name).touch()
@@ -289,7 +289,7 @@ def test_two_methods_race_from_the_command_line(
     arguments = ['race', str(CONFIGS[0]), str(CONFIGS[2]), '--data-root', data, '--knn', data]
     arguments += ['--epochs', '1', '--work-dir', str(tmp_path / 'race'), '--markdown', str(out)]
     arguments += ['--plot', str(drawn), '--cfg-options', 'train_dataloader.num_workers=0']
-    arguments += ['train_dataloader.persistent_workers=False', 'custom_hooks.2.k=(1,)']
+    arguments += ['train_dataloader.persistent_workers=False', 'default_hooks.knn.k=(1,)']
     assert leaderboard.main([*arguments, '--dry-run']) == 0
     mae, moma = capsys.readouterr().out.splitlines()
     assert mae.startswith('python tools/pretrain.py')

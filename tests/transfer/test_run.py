@@ -126,7 +126,7 @@ def test_random_weights_with_layer_scale_are_named(driving: Path, tmp_path: Path
 
 def test_averaged_weights_are_another_protocol(driving: Path, tiny_probe: Path) -> None:
     cfg, record = prepare(tiny_probe, driving, '--ema')
-    assert dict(type='AveragedWeights', momentum=2e-4) in cfg.custom_hooks
+    assert cfg.default_hooks.ema == dict(type='AveragedWeights', momentum=2e-4)
     assert (record['protocol'], record['published']) == ('driving_linear_bn_ema', None)
     assert record['title'].endswith(', EMA')
     assert record['ema'] == dict(momentum=2e-4)

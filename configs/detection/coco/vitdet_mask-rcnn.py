@@ -25,4 +25,4 @@ model = dict(
     backbone=dict(window_size=14, global_blocks=(2, 5, 8, 11), rel_pos=True, grad_checkpoint=False),
     train_cfg=dict(rcnn=dict(assigner=dict(match_low_quality=False))),
 )
-custom_hooks = [dict(type='HalfPrecisionGradients')]
+default_hooks = dict(gradients=dict(type='HalfPrecisionGradients'))

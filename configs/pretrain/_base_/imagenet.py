@@ -44,6 +44,10 @@ log_processor = dict(
         )
     ]
 )
-default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1, max_keep_ckpts=2))
+default_hooks = dict(
+    checkpoint=dict(by_epoch=True, interval=1, max_keep_ckpts=2),
+    schedule=dict(type='PretrainSchedule'),
+    corrupt=dict(type='CorruptPictures', max_share=0.01),
+)
 # batch norm and the bank see the same rows on every process
 model_wrapper_cfg = dict(type='MMDistributedDataParallel', broadcast_buffers=False)

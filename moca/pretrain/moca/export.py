@@ -21,6 +21,7 @@ from moca.checkpoints.export import (
 from moca.checkpoints.families import tensors
 from moca.checkpoints.info import describe
 from moca.checkpoints.reading import read_file, run_config
+from moca.engine.hooks import find_hook
 from moca.errors import UserError
 from moca.pretrain.moca.method import MOCAPretrain
 from moca.pretrain.moca.released import (
@@ -165,10 +166,9 @@ def released_options(cfg: Mapping[str, Any]) -> dict[str, Any]:
     model = with_defaults(MOCAPretrain, cfg.get('model', {}))
     options = {theirs: model[ours] for theirs, ours in _MODEL_OPTIONS.items()}
     options |= {theirs: _find(cfg, path) for theirs, path in _OTHER_OPTIONS.items()}
-    for hook in cfg.get('custom_hooks') or []:
-        if hook.get('type') == 'PretrainSchedule':
-            schedule = with_defaults(PretrainSchedule, hook)
-            options |= {theirs: schedule[ours] for theirs, ours in _SCHEDULE_OPTIONS.items()}
+    if found := find_hook(cfg, 'PretrainSchedule'):
+        schedule = with_defaults(PretrainSchedule, found[1])
+        options |= {theirs: schedule[ours] for theirs, ours in _SCHEDULE_OPTIONS.items()}
     arch, depth = _find(cfg, 'model.backbone.arch'), _find(cfg, 'model.decoder.depth')
     if isinstance(arch, str):
         options['model'] = f'moca_{arch}_dec{depth or 2}'

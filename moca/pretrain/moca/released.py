@@ -14,6 +14,7 @@ from torch import Tensor
 
 from moca.checkpoints.families import tensors
 from moca.checkpoints.reading import ALLOWED, read_file
+from moca.engine.hooks import set_hook
 from moca.errors import UserError
 from moca.pretrain.moca.method import MOCAPretrain
 
@@ -118,7 +119,7 @@ def accept_released(cfg: Config) -> None:
             )
     # mmengine, which knows no Namespace, would read the file again with plain pickle
     torch.serialization.add_safe_globals(ALLOWED)
-    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='ReleasedNames')]
+    set_hook(cfg, 'released', type='ReleasedNames')
 
 
 @HOOKS.register_module()

@@ -31,6 +31,8 @@ class EncoderMonitor(Hook, ABC):
 
     # after the checkpoint, so that an epoch is saved before it is looked at
     priority = 'LOWEST'
+    # a model whose parameters are sharded cannot be run by one process alone
+    runs_encoder = True
 
     def __init__(self, interval: int) -> None:
         if interval < 1:
@@ -70,7 +72,7 @@ def encoder_of(model: nn.Module) -> tuple[str, PlainViT]:
             return name, encoder
     raise UserError(
         f'{type(inner).__name__} has no teacher and no student that is a PlainViT; KNNMonitor and '
-        'FeaturePictures watch one of them. Remove them from custom_hooks.'
+        'FeaturePictures watch one of them. Remove them (default_hooks.knn, .features).'
     )
 
 

@@ -18,6 +18,7 @@ from mmengine.visualization import LocalVisBackend
 from numpy.typing import NDArray
 
 from moca.engine.checkpoints import write_atomically
+from moca.engine.hooks import set_hook
 from moca.engine.run_logs import pieces_of
 from moca.errors import UserError
 from moca.evaluation.components import colours, principal_scores, turned_onto
@@ -208,9 +209,4 @@ def picture_features(cfg: Config, pictures: str | None = None, interval: int | N
     """
     given: dict[str, Any] = {} if interval is None else dict(interval=interval)
     given['pictures'] = None if pictures is None else str(pictures)
-    hooks = list(cfg.get('custom_hooks') or [])
-    for hook in hooks:
-        if hook.get('type') == 'FeaturePictures':
-            hook.update(given)
-            return
-    cfg.custom_hooks = [*hooks, dict(type='FeaturePictures', **given)]
+    set_hook(cfg, 'features', type='FeaturePictures', **given)

@@ -18,6 +18,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from moca.backbone import PlainViT
+from moca.engine.hooks import set_hook
 from moca.errors import UserError
 from moca.evaluation.labelled import Centred, Labelled, batches, hold_out, read_folder
 from moca.pretrain.monitors.base import (
@@ -238,9 +239,4 @@ def monitor_knn(
     )
     if interval is not None:
         given['interval'] = interval
-    hooks = list(cfg.get('custom_hooks') or [])
-    for hook in hooks:
-        if hook.get('type') == 'KNNMonitor':
-            hook.update(given)
-            return
-    cfg.custom_hooks = [*hooks, dict(type='KNNMonitor', **given)]
+    set_hook(cfg, 'knn', type='KNNMonitor', **given)

@@ -11,6 +11,7 @@ from mmengine.registry import HOOKS, MODELS, TRANSFORMS, DefaultScope
 
 from moca.checkpoints.loading import check_checkpoint
 from moca.engine.accumulate import world_size_of
+from moca.engine.hooks import named_hooks
 from moca.errors import UserError
 from moca.pretrain.data.dataset import check_data_root
 from moca.pretrain.parts.ranges import check_count, check_weight
@@ -31,7 +32,7 @@ def check_run(cfg: Config) -> None:
     check_method(cfg)
     if cfg.train_dataloader.dataset.type == 'UnlabelledPictures':
         check_data_root(cfg.train_dataloader.dataset.data_root)
-    for hook in cfg.get('custom_hooks') or []:
+    for _, hook in named_hooks(cfg):
         if hook.get('type') == 'KNNMonitor':  # which reads its folders as it is made
             HOOKS.build(hook)
     backbone = cfg.model.backbone
@@ -69,9 +70,7 @@ def check_method(cfg: Config, processes: int | None = None, pictures: int | None
         )
     check_weight(optimizer.get('weight_decay', 0.0), 'optim_wrapper.optimizer.weight_decay')
     schedules = [
-        HOOKS.build(hook)
-        for hook in cfg.get('custom_hooks') or []
-        if hook.get('type') == 'PretrainSchedule'
+        HOOKS.build(hook) for _, hook in named_hooks(cfg) if hook.get('type') == 'PretrainSchedule'
     ]
     dataset = cfg.train_dataloader.dataset
     views = TRANSFORMS.build(dataset.views) if dataset.type == 'UnlabelledPictures' else None

@@ -13,6 +13,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
 from moca.engine.accumulate import pictures_per_step
+from moca.engine.hooks import find_hook
 from moca.errors import UserError
 from moca.pretrain.parts.ranges import check_positive, check_weight
 
@@ -35,10 +36,9 @@ def check_pretraining(cfg: Config, source: str | Path) -> None:
     Raises:
         UserError: it has no length in epochs or no schedule of ours.
     """
-    hooks = [hook.get('type') for hook in cfg.get('custom_hooks') or []]
-    if 'PretrainSchedule' not in hooks or not (cfg.get('train_cfg') or {}).get('max_epochs'):
+    if not find_hook(cfg, 'PretrainSchedule') or not (cfg.get('train_cfg') or {}).get('max_epochs'):
         raise UserError(
-            f'{source}: no config of pre-training such as those of configs/pretrain (custom_hooks '
+            f'{source}: no config of pre-training such as those of configs/pretrain (default_hooks '
             'has no PretrainSchedule). Configs of segmentation and detection are for '
             'tools/train.py.'
         )
@@ -56,8 +56,7 @@ def check_options(options: Iterable[str]) -> None:
     if 'optim_wrapper.optimizer.lr' in options:
         raise UserError(
             '--cfg-options optim_wrapper.optimizer.lr: the schedule sets the rate at every step. '
-            'Set that of a batch of 256, custom_hooks.N.base_lr, where N is the place of '
-            'PretrainSchedule (0 in the configs here).'
+            'Set that of a batch of 256, default_hooks.schedule.base_lr.'
         )
 
 
@@ -69,9 +68,8 @@ def set_epochs(cfg: Config, epochs: int) -> None:
     """
     if epochs < 1:
         raise UserError(f'--epochs {epochs}: give at least 1.')
-    for hook in cfg.custom_hooks:
-        if hook['type'] == 'PretrainSchedule':
-            hook['warmup_epochs'] *= epochs / cfg.train_cfg.max_epochs
+    if found := find_hook(cfg, 'PretrainSchedule'):
+        found[1]['warmup_epochs'] *= epochs / cfg.train_cfg.max_epochs
     cfg.train_cfg.max_epochs = epochs
 
 

@@ -71,7 +71,9 @@ train_dataloader = dict(
     batch_size=4, num_workers=0, persistent_workers=False, dataset=dict(views=dict(size=48))
 )
 train_cfg = dict(max_epochs=3)
-custom_hooks = [dict(type='PretrainSchedule', warmup_epochs=1, momentum=0.9)]
+default_hooks = dict(
+    schedule=dict(_delete_=True, type='PretrainSchedule', warmup_epochs=1, momentum=0.9)
+)
 """)
 
     def configure(work_dir: Path, *options: str) -> Config:

@@ -147,7 +147,7 @@ def test_a_folder_of_ones_own_and_a_broken_picture(pictures: Path, tmp_path: Pat
     save_photographs(folder, count=4)
     broken = folder / 'class0' / '0000.jpg'
     broken.write_bytes(b'')
-    options = ['--features', str(folder), '--cfg-options', 'custom_hooks.2.count=2']
+    options = ['--features', str(folder), '--cfg-options', 'default_hooks.features.count=2']
     train(pictures, tmp_path / 'run', *options)
     moment = load_moment(moments_of(tmp_path / 'run')[3])
     for shown, name in zip(moment.pictures, ('class0/0002.jpg', 'class1/0003.jpg'), strict=True):
@@ -164,9 +164,9 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_config_gets_one_hook() -> None:
-    cfg = Config(dict(custom_hooks=[dict(type='CorruptPictures')]))
+    cfg = Config(dict(default_hooks=dict(corrupt=dict(type='CorruptPictures'))))
     picture_features(cfg)
     picture_features(cfg, 'there', interval=5)
     check_config(cfg)
     expected = dict(type='FeaturePictures', pictures='there', interval=5)
-    assert [dict(hook) for hook in cfg.custom_hooks] == [dict(type='CorruptPictures'), expected]
+    assert cfg.default_hooks == dict(corrupt=dict(type='CorruptPictures'), features=expected)

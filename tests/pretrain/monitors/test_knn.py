@@ -176,7 +176,7 @@ def test_pictures_are_normalised_as_in_training(labelled: Path, tmp_path: Path) 
     cfg.model.backbone.img_size = cfg.train_dataloader.dataset['views'].size = 48
     cfg.train_dataloader.dataset['views'].update(mean=[0.5, 0.4, 0.3], std=[0.1, 0.2, 0.5])
     monitor_knn(cfg, str(labelled / 'train'))
-    cfg.custom_hooks[-1].k = [1]
+    cfg.default_hooks.knn.k = [1]
     runner = Runner.from_cfg(cfg)
     embed = runner.model.teacher.embed
     runner.model.teacher.embed = lambda images: (seen.append(images), embed(images))[1]
@@ -269,6 +269,6 @@ def test_a_config_gets_one_monitor(labelled: Path) -> None:
     cfg.train_dataloader.num_workers = 3
     monitor_knn(cfg, 'here')
     monitor_knn(cfg, 'there', 'elsewhere', interval=5)
-    (hook,) = (h for h in cfg.custom_hooks if h.type == 'KNNMonitor')
+    hook = cfg.default_hooks.knn
     expected = dict(bank='there', queries='elsewhere', interval=5, num_workers=3)
     assert dict(hook) == dict(type='KNNMonitor', **expected)

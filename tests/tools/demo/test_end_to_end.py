@@ -26,7 +26,7 @@ def test_demo_from_data_to_overview(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         pretrain_options=(
             'train_cfg.max_epochs=2',
             'train_dataloader.batch_size=8',
-            'custom_hooks.0.warmup_epochs=1',
+            'default_hooks.schedule.warmup_epochs=1',
         ),
         transfer_options=('train_cfg.max_iters=2', 'default_hooks.logger.interval=1'),
     )
