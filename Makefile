@@ -19,7 +19,7 @@ $(STAMP): requirements/lock.txt pyproject.toml
 	@PYTHON='$(PYTHON)' bash requirements/install.sh
 	@touch $@
 
-demo: setup ## the whole job at toy size: pre-train, probe, fine-tune, detect, leaderboard, pictures
+demo: setup ## the whole job at toy size: pre-train, probe, fine-tune, detect, leaderboard, images
 	@$(BIN)/python -m tools.demo
 
 demo-long: setup ## the same with five times the pre-training, about half an hour

@@ -1,4 +1,4 @@
-"""Sheets of pictures: predictions over inputs beside the truth, and anything else in rows."""
+"""Sheets of images: predictions over inputs beside the truth, and anything else in rows."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from matplotlib import pyplot as plt
 
 Image = NDArray[np.uint8]
 
-UNLABELLED = (0, 0, 0)
+UNLABELED = (0, 0, 0)
 DPI = 110
-_GOLDEN = 0.618034  # turns between two hues, so that neighbours differ
+_GOLDEN = 0.618034  # turns between two hues, so that neighbors differ
 
 
-def distinct_colours(count: int) -> list[tuple[float, ...]]:
-    """RGB in 0..255, of hues that differ between neighbours."""
+def distinct_colors(count: int) -> list[tuple[float, ...]]:
+    """RGB in 0..255, of hues that differ between neighbors."""
     return [
         tuple(255 * value for value in colorsys.hsv_to_rgb(number * _GOLDEN % 1, 0.85, 0.9))
         for number in range(count)
     ]
 
 
-def colour_labels(
+def color_labels(
     labels: NDArray[Any], palette: Sequence[Sequence[float]], ignore: int = 255
 ) -> Image:
-    """Colour a label map `[H, W]` by a palette; ignored pixels are black."""
+    """Color a label map `[H, W]` by a palette; ignored pixels are black."""
     table = np.zeros((256, 3), np.uint8)
     table[: len(palette)] = palette
-    table[ignore] = UNLABELLED
+    table[ignore] = UNLABELED
     return table[labels.astype(np.uint8)]
 
 
-def blend(image: Image, colours: Image, share: float = 0.62) -> Image:
-    """Lay colours over a picture, which is greyed so that only labels are coloured."""
-    grey = image.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
-    return ((1 - share) * grey + share * colours).astype(np.uint8)
+def blend(image: Image, colors: Image, share: float = 0.62) -> Image:
+    """Lay colors over an image, which is grayed so that only labels are colored."""
+    gray = image.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
+    return ((1 - share) * gray + share * colors).astype(np.uint8)
 
 
 FORMATS = ('.png', '.pdf', '.svg', '.html')
@@ -59,7 +59,7 @@ FORMATS = ('.png', '.pdf', '.svg', '.html')
 def save_figure(figure: Any, path: Path) -> None:
     """Save a figure so that the file appears whole or not at all; the suffix names the format.
 
-    An ``.html`` page has the picture within itself.
+    An ``.html`` page has the image within itself.
     """
     page = path.suffix == '.html'
     buffer = io.BytesIO()
@@ -67,11 +67,11 @@ def save_figure(figure: Any, path: Path) -> None:
     figure.savefig(buffer, format=kind, dpi=DPI, facecolor='white')
     content = buffer.getvalue()
     if page:
-        picture = base64.b64encode(content).decode()
+        image = base64.b64encode(content).decode()
         content = (
             '<!DOCTYPE html><meta charset="utf-8">'
             f'<title>{html.escape(figure.get_suptitle())}</title>'
-            f'<img style="max-width:100%" src="data:image/png;base64,{picture}">\n'
+            f'<img style="max-width:100%" src="data:image/png;base64,{image}">\n'
         ).encode()
     plt.close(figure)
     write_atomically(path, content)
@@ -84,12 +84,12 @@ def sheet(
     below: float = 0.0,
     indent: bool = False,
 ) -> Any:
-    """A figure with a row per picture and a titled column per way of looking at it.
+    """A figure with a row per image and a titled column per way of looking at it.
 
     Args:
-        rows: Pictures `[H, W]` or `[H, W, 3]`, None for an empty place. Columns are equally wide
-            and rows as high as their pictures; but where each column has pictures of one shape,
-            rows are equally high and columns as wide as their pictures.
+        rows: Images `[H, W]` or `[H, W, 3]`, None for an empty place. Columns are equally wide
+            and rows as high as their images; but where each column has images of one shape,
+            rows are equally high and columns as wide as their images.
         titles: One a column.
         heading: Above all.
         below: Inches to be kept free below, for a legend or a chart.
@@ -139,7 +139,7 @@ def _cells(rows: Sequence[Sequence[Any]]) -> tuple[list[float], list[float]]:
 
 
 def row_title(axis: Any, title: str) -> None:
-    """Write a title, turned, left of a row's first picture."""
+    """Write a title, turned, left of a row's first image."""
     axis.text(
         -0.03,
         0.5,
@@ -164,14 +164,14 @@ def legend_inches(names: Sequence[str], per_line: int = 6) -> float:
 def class_legend(
     figure: Any,
     names: Sequence[str],
-    colours: Sequence[Sequence[float]],
+    colors: Sequence[Sequence[float]],
     per_line: int = 6,
     above: float = 0.0,
 ) -> None:
-    """A legend of coloured boxes along the bottom of a sheet, so many inches above its edge."""
+    """A legend of colored boxes along the bottom of a sheet, so many inches above its edge."""
     handles = [
-        patches.Patch(color=np.asarray(colour) / 255, label=name)
-        for name, colour in zip(names, colours, strict=True)
+        patches.Patch(color=np.asarray(color) / 255, label=name)
+        for name, color in zip(names, colors, strict=True)
     ]
     figure.legend(
         handles=handles,
@@ -186,26 +186,26 @@ def class_legend(
     )
 
 
-def draw_instances(axis: Any, instances: Any, names: Sequence[str], colours: Sequence[Any]) -> None:
-    """Draw masks, boxes and names of objects on an axis that shows their picture.
+def draw_instances(axis: Any, instances: Any, names: Sequence[str], colors: Sequence[Any]) -> None:
+    """Draw masks, boxes and names of objects on an axis that shows their image.
 
     Args:
         axis: Of matplotlib.
         instances: With `labels` `[N]`, `boxes` `[N, 4]` (x1, y1, x2, y2), `masks`, N of
             bool `[H, W]` or None, and, for predictions, `scores` `[N]`.
         names: Of the classes.
-        colours: RGB in 0..255, one a class.
+        colors: RGB in 0..255, one a class.
     """
     if not len(instances['labels']) and 'scores' in instances:
         axis.text(*(0.5, 0.04, 'nothing'), fontsize=6, ha='center', transform=axis.transAxes)
     for number, label in enumerate(instances['labels']):
-        colour = np.asarray(colours[label]) / 255
+        color = np.asarray(colors[label]) / 255
         mask = instances['masks'][number]
         if mask is not None:
-            axis.imshow(np.dstack([np.broadcast_to(colour, (*mask.shape, 3)), 0.45 * mask]))
+            axis.imshow(np.dstack([np.broadcast_to(color, (*mask.shape, 3)), 0.45 * mask]))
         x1, y1, x2, y2 = instances['boxes'][number]
         axis.add_patch(
-            patches.Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, ec=colour, lw=1.3)
+            patches.Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, ec=color, lw=1.3)
         )
         score = f' {100 * instances["scores"][number]:.0f} %' if 'scores' in instances else ''
         axis.text(
@@ -214,7 +214,7 @@ def draw_instances(axis: Any, instances: Any, names: Sequence[str], colours: Seq
             color='white',
             va='bottom',
             clip_on=True,
-            bbox=dict(facecolor=colour, edgecolor='none', pad=0.6, alpha=0.85),
+            bbox=dict(facecolor=color, edgecolor='none', pad=0.6, alpha=0.85),
         )
 
 

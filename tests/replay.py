@@ -1,6 +1,6 @@
 """Replay a recorded run of MOCA's released pre-training code: ``python -m tests.replay FILE.json``.
 
-The recording holds settings, random draws and results of a few optimiser steps (fp32, CPU). The
+The recording holds settings, random draws and results of a few optimizer steps (fp32, CPU). The
 same classes and the same ``train_step`` as in ``tools/pretrain.py`` must reproduce it. Exits with
 status 1 beyond tolerance.
 """
@@ -87,7 +87,7 @@ def replay(path: str | Path, compiled: bool = False) -> Report:
     model.load_state_dict(initial)
     if compiled:
         compile_blocks(model)
-    optim_wrapper = build_optimiser(model, record['optim'])
+    optim_wrapper = build_optimizer(model, record['optim'])
     gradients: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -143,8 +143,8 @@ def build_model(settings: dict[str, Any]) -> MOCAPretrain:
     return model
 
 
-def build_optimiser(model: MOCAPretrain, settings: dict[str, Any]) -> OptimWrapper:
-    """The optimiser of ``tools/pretrain.py``, with the recording's constants."""
+def build_optimizer(model: MOCAPretrain, settings: dict[str, Any]) -> OptimWrapper:
+    """The optimizer of ``tools/pretrain.py``, with the recording's constants."""
     s = dict(settings)
     rate = s.pop('lr_wgen')
     clip = s.pop('clip_grad')
@@ -202,13 +202,13 @@ def compare_outputs(
 def compare_log(
     report: Report, model: MOCAPretrain, ours: dict[str, Tensor], log: dict[str, Any], step: int
 ) -> None:
-    """Relative errors of the losses; absolute ones of normaliser and queue pointer."""
+    """Relative errors of the losses; absolute ones of normalizer and queue pointer."""
     names = dict(loss='loss', kl_image='loss_img', kl_dense='loss_loc', grad_norm='grad_norm')
     for mine, theirs in names.items():
         error = abs(float(ours[mine].detach()) - log[theirs]) / (abs(log[theirs]) or 1.0)
         report.add('losses', error, f'step {step}, {theirs}')
     for value, name in (
-        (model.codebook.normaliser, 'dist_norm'),
+        (model.codebook.normalizer, 'dist_norm'),
         (model.codebook.pointer, 'embedding_ptr'),
     ):
         error = abs(float(value) - log[name])

@@ -1,4 +1,4 @@
-"""Colours of labels, against numpy."""
+"""Colors of labels, against numpy."""
 
 import numpy as np
 import pytest
@@ -6,34 +6,34 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
-from moca.figures import blend, colour_labels, distinct_colours, plt, sheet
+from moca.figures import blend, color_labels, distinct_colors, plt, sheet
 from moca.images.files import choose
 from moca.transfer.finished import FinishedRun
 
 
-def test_labels_take_their_colours_and_ignored_pixels_are_black():
+def test_labels_take_their_colors_and_ignored_pixels_are_black():
     labels = np.array([[0, 1], [255, 1]])
-    colours = colour_labels(labels, [[10, 20, 30], [200, 100, 50]])
-    assert colours.tolist() == [[[10, 20, 30], [200, 100, 50]], [[0, 0, 0], [200, 100, 50]]]
+    colors = color_labels(labels, [[10, 20, 30], [200, 100, 50]])
+    assert colors.tolist() == [[[10, 20, 30], [200, 100, 50]], [[0, 0, 0], [200, 100, 50]]]
 
 
-def test_blend_keeps_the_light_of_the_picture_and_the_hue_of_the_label():
+def test_blend_keeps_the_light_of_the_image_and_the_hue_of_the_label():
     image = np.full((1, 1, 3), 100, np.uint8)
-    colours = np.array([[[200, 0, 0]]], np.uint8)
-    assert blend(image, colours, share=0.5).tolist() == [[[150, 50, 50]]]
-    assert blend(np.array([[[30, 60, 90]]], np.uint8), colours, share=0.0).tolist() == [[[60] * 3]]
+    colors = np.array([[[200, 0, 0]]], np.uint8)
+    assert blend(image, colors, share=0.5).tolist() == [[[150, 50, 50]]]
+    assert blend(np.array([[[30, 60, 90]]], np.uint8), colors, share=0.0).tolist() == [[[60] * 3]]
 
 
 @pytest.mark.parametrize(
     ('count', 'shown', 'chosen'),
     [(40, 4, [0, 13, 26, 39]), (2, 4, [0, 1]), (1, 1, [0])],
 )
-def test_pictures_are_chosen_evenly(count, shown, chosen):
+def test_images_are_chosen_evenly(count, shown, chosen):
     assert choose(count, shown) == chosen
 
 
 def inches(figure):
-    """Width and height of each axis' picture."""
+    """Width and height of each axis' image."""
     figure.canvas.draw()
     return [tuple(np.round(axis.get_window_extent().size / figure.dpi, 2)) for axis in figure.axes]
 
@@ -42,7 +42,7 @@ def image(height, width):
     return np.zeros((height, width, 3), np.uint8)
 
 
-def test_pictures_of_several_shapes_fill_their_rows():
+def test_images_of_several_shapes_fill_their_rows():
     rows = [[image(40, 80), image(20, 40)], [image(80, 40), None], [image(40, 40), image(5, 5)]]
     figure = sheet(rows, ['a', 'b'], 'heading')
     sizes = inches(figure)
@@ -72,16 +72,16 @@ def test_room_below_stays_free():
     assert heights[1.5] - heights[0.0] == pytest.approx(1.5)
 
 
-def test_colours_of_many_classes_are_colours_and_differ():
-    colours = np.array(distinct_colours(60))
-    assert colours.min() >= 0
-    assert colours.max() <= 255
-    assert len(np.unique(colours.round(), axis=0)) == 60
-    assert np.abs(np.diff(colours, axis=0)).max(axis=1).min() > 60
+def test_colors_of_many_classes_are_colors_and_differ():
+    colors = np.array(distinct_colors(60))
+    assert colors.min() >= 0
+    assert colors.max() <= 255
+    assert len(np.unique(colors.round(), axis=0)) == 60
+    assert np.abs(np.diff(colors, axis=0)).max(axis=1).min() > 60
 
 
 @pytest.mark.parametrize(('given', 'own'), [([[1, 2, 3]] * 3, True), ([[1, 2, 3]], False)])
-def test_a_run_has_colours_for_all_classes(given, own, monkeypatch):
+def test_a_run_has_colors_for_all_classes(given, own, monkeypatch):
     class Lazy(Dataset):
         def __init__(self, lazy_init=False):
             assert lazy_init

@@ -8,6 +8,7 @@ what `tools/checkpoint.py export` made of it then (`teacher.safetensors`, `relea
 from __future__ import annotations
 
 import shutil
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,16 @@ from safetensors.torch import load_file
 from moca.backbone import PlainViT
 from moca.checkpoints import inspect_checkpoint, load_checkpoint
 from moca.checkpoints.reading import read_file, run_config
+from moca.engine.config_check import arguments_of, root_registries
+from moca.engine.renamed import FIELDS, TYPES
+from moca.pretrain.data.views import ViewRecipe
 from moca.pretrain.moca.export import export
 from moca.pretrain.moca.released import accept_released
 from moca.transfer.run_reading import read_runs
 from tests.images.photographs import save_photographs
 from tools import pretrain
 
+ROOT = Path(__file__).parents[1]
 BEFORE = Path(__file__).parent / 'data/before_rooms'
 ARCH = dict(patch_size=8, embed_dim=16, depth=3, num_heads=2)
 
@@ -113,3 +118,54 @@ def test_a_result_is_read() -> None:
     assert run.metrics['mIoU'] == pytest.approx(2.43)
     assert run.shown == ('mIoU_present', 'mIoU')
     assert (run.iterations, run.train_images, run.arch) == (2, 4, 'vit_16x3_patch8')
+
+
+@pytest.mark.parametrize(
+    ('field', 'value', 'new'),
+    [
+        ('train_dataloader.dataset.type', 'UnlabelledPictures', 'UnlabeledImages'),
+        ('default_hooks.corrupt.type', 'CorruptPictures', 'CorruptImages'),
+        ('model.normaliser_decay', 0.9, 'normalizer_decay'),
+        ('train_dataloader.dataset.views.views', [dict(grey_p=0.1)] * 2, 'gray_p'),
+        ('train_dataloader.dataset.views.views', [dict(solarise_p=0.1)] * 2, 'solarize_p'),
+    ],
+)
+def test_an_old_name_in_a_config_is_an_error_that_says_the_new(
+    field: str, value: Any, new: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = Config.fromfile(ROOT / 'configs/pretrain/moca_small.py')
+    config.merge_from_dict({field: value})
+    config.dump(tmp_path / 'own.py')
+    arguments = ['--data-root', str(tmp_path), '--work-dir', str(tmp_path / 'run')]
+    assert pretrain.main([str(tmp_path / 'own.py'), *arguments]) == 2
+    assert f'is called {new!r} now' in capsys.readouterr().err
+
+
+def test_every_new_name_exists() -> None:
+    registered = {name for root in root_registries().values() for name in root.module_dict}
+    assert set(TYPES.values()) <= registered
+    recipe = {field.name for field in fields(ViewRecipe)}
+    for (owner, _), new in FIELDS.items():
+        assert new in (recipe if owner == 'ViewRecipe' else arguments_of(class_named(owner)) or ())
+
+
+def class_named(name: str) -> Any:
+    return next(c for root in root_registries().values() if (c := root.module_dict.get(name)))
+
+
+def test_a_config_inside_a_checkpoint_has_the_names_of_today() -> None:
+    cfg = run_config(read_file(BEFORE / 'run.pth'))
+    assert cfg['model']['normalizer_decay'] == 0.99
+    assert cfg['train_dataloader']['dataset']['type'] == 'UnlabeledImages'
+    assert cfg['train_dataloader']['dataset']['views']['views'][1]['solarize_p'] == 0.2
+    assert cfg['custom_hooks'][1]['type'] == 'CorruptImages'
+
+
+def test_the_codebook_of_an_old_run_is_read() -> None:
+    """Its buffers have other names, and ``strict`` loading takes no others."""
+    content = torch.load(BEFORE / 'run.pth', weights_only=False)
+    model = MODELS.build(Config(run_config(content)).model)
+    old = content['state_dict']
+    model.load_state_dict(dict(old))
+    assert torch.equal(model.codebook.normalizer, old['codebook.normaliser'])
+    assert torch.equal(model.codebook.frozen_normalizer, old['codebook.frozen_normaliser'])

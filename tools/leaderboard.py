@@ -70,7 +70,7 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         '--seeds', nargs='+', type=seed_number, default=[0], metavar='N', help='[0]'
     )
     command.add_argument(
-        '--subset', nargs='+', type=int, default=[None], metavar='N', help='training pictures [all]'
+        '--subset', nargs='+', type=int, default=[None], metavar='N', help='training images [all]'
     )
     command.add_argument(
         '--arch',
@@ -90,13 +90,13 @@ def add_race(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     """Add the command ``race``."""
     command = commands.add_parser(
         'race',
-        help='pre-train the same encoder by several methods, equally long on the same pictures',
+        help='pre-train the same encoder by several methods, equally long on the same images',
         description='Runs that are finished are skipped, interrupted ones go on. A method that '
         "distils from another's work dir comes after it. Results: WORK_DIR/CONFIG, whose "
         'checkpoints `run` takes.',
     )
     command.add_argument('configs', nargs='+', type=Path, help='of pre-training')
-    command.add_argument('--data-root', metavar='DIR', help='the pictures [as in the configs]')
+    command.add_argument('--data-root', metavar='DIR', help='the images [as in the configs]')
     command.add_argument('--knn', metavar='DIR', help='as in tools/pretrain.py')
     command.add_argument('--knn-val', metavar='DIR', help='as in tools/pretrain.py')
     command.add_argument('--arch', metavar='NAME', help='timm name [as in the configs]')

@@ -47,7 +47,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument('root', type=Path, metavar='ROOT', help='where the archives unpack')
-    command = commands.add_parser('check', help='look at every picture and label of a config')
+    command = commands.add_parser('check', help='look at every image and label of a config')
     command.add_argument(
         'config',
         metavar='CONFIG',
@@ -60,7 +60,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar='FILE',
         help='sheet [work_dirs/data/FOLDER_CONFIG.png]',
     )
-    command.add_argument('--count', type=int, default=4, help='pictures of each split in it [4]')
+    command.add_argument('--count', type=int, default=4, help='images of each split in it [4]')
     return parser.parse_args(argv)
 
 
@@ -86,7 +86,7 @@ def watch(items: Iterable[Any], count: int, title: str) -> Iterable[Any]:
 
 def report(root: Path, parts: Sequence[Prepared]) -> None:
     """Print what is there, and what an incomplete download lacks."""
-    table = Table('data', 'pictures', 'made now')
+    table = Table('data', 'images', 'made now')
     for part in parts:
         whole = part.images == part.published
         count = str(part.images) if whole else f'[yellow]{part.images} of {part.published}'

@@ -24,7 +24,7 @@ from moca.engine.hooks import set_hook
 from moca.engine.work_dir import alone_in_work_dir, check_unused
 from moca.errors import UserError
 from moca.pretrain.moca.released import accept_released
-from moca.pretrain.monitors.features import picture_features
+from moca.pretrain.monitors.features import add_features_hook
 from moca.pretrain.training.check import check_run
 from moca.pretrain.training.config import pretraining_config
 from moca.pretrain.training.schedule import check_options
@@ -35,7 +35,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='such as configs/pretrain/moca_v1p0.py')
-    parser.add_argument('--data-root', help='folder of pictures, searched recursively')
+    parser.add_argument('--data-root', help='folder of images, searched recursively')
     parser.add_argument('--arch', help='timm name of the ViT, such as vit_small_patch16')
     parser.add_argument(
         '--checkpoint', metavar='CKPT', help='start the encoder from a file of any family [random]'
@@ -44,24 +44,24 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--trust', action='store_true', help='read CKPT with plain pickle')
     parser.add_argument('--epochs', type=int, help='how long; warm-up keeps its share of it')
     parser.add_argument(
-        '--knn', metavar='DIR', help='watch the k-NN accuracy on DIR/CLASS/PICTURE while training'
+        '--knn', metavar='DIR', help='watch the k-NN accuracy on DIR/CLASS/IMAGE while training'
     )
     parser.add_argument(
-        '--knn-val', metavar='DIR', help='the pictures to classify [a share of --knn, held out]'
+        '--knn-val', metavar='DIR', help='the images to classify [a share of --knn, held out]'
     )
     parser.add_argument(
         '--features',
         nargs='?',
         const='',
         metavar='DIR',
-        help='draw patch features of a few pictures of DIR [the training pictures] as it trains',
+        help='draw patch features of a few images of DIR [the training images] as it trains',
     )
     parser.add_argument(
         '--log-to',
         nargs='+',
         choices=tuple(BACKENDS),
         default=(),
-        help='where else scalars and pictures go, beside the JSON files',
+        help='where else scalars and images go, beside the JSON files',
     )
     parser.add_argument('--seed', type=seed_number, help='of all random numbers [0]')
     parser.add_argument(
@@ -87,7 +87,7 @@ def configure(args: argparse.Namespace) -> Config:
     elif args.branch or args.trust:
         raise UserError('--branch and --trust describe a checkpoint: give --checkpoint as well.')
     if args.features is not None:
-        picture_features(cfg, args.features or None)
+        add_features_hook(cfg, args.features or None)
     log_to(cfg, args.log_to)
     if args.compile:
         set_hook(cfg, 'compile', type='CompileBlocks')

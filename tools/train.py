@@ -38,7 +38,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--subset',
         type=int,
         metavar='N',
-        help='train on N pictures, the published subset number SEED modulo 5, for as many epochs',
+        help='train on N images, the published subset number SEED modulo 5, for as many epochs',
     )
     parser.add_argument(
         '--epochs',

@@ -2,13 +2,13 @@
 
 Examples:
     python tools/visualize.py segmentation work_dirs/a work_dirs/b --out predictions.png
-    python tools/visualize.py segmentation work_dirs/a --pictures DIR --out predictions.png
+    python tools/visualize.py segmentation work_dirs/a --images DIR --out predictions.png
     python tools/visualize.py detection work_dirs/a work_dirs/b --out objects.png
     python tools/visualize.py detection work_dirs/a --errors --out errors.png
     python tools/visualize.py features --checkpoint moca.pth mae.pth random \\
-        --arch vit_base_patch16 --pictures DIR --out features.png
+        --arch vit_base_patch16 --images DIR --out features.png
     python tools/visualize.py attention --checkpoint moca.pth --arch vit_base_patch16 \\
-        --pictures DIR --out attention.png
+        --images DIR --out attention.png
     python tools/visualize.py curves work_dirs/a work_dirs/b --out curves.png
     python tools/visualize.py progress work_dirs/a --out progress.png
 """
@@ -25,7 +25,7 @@ from moca.engine.cli import main_guard
 from moca.errors import UserError
 from moca.evaluation.backbones import load_backbones
 from moca.figures import FORMATS
-from moca.images.files import some_pictures
+from moca.images.files import some_images
 from moca.visualize.curves import curves_sheet
 from moca.visualize.features import attention_sheet, features_sheet, progress_sheet
 from moca.visualize.predictions import detection_sheet, segmentation_sheet
@@ -46,21 +46,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
             'runs', nargs='+', type=Path, metavar='WORK_DIR', help='of finished runs, side by side'
         )
         command.add_argument(
-            '--pictures', type=Path, metavar='DIR', help='predict these, without labels'
+            '--images', type=Path, metavar='DIR', help='predict these, without labels'
         )
         if name == 'segmentation':
             command.add_argument(
                 '--iou',
                 action=argparse.BooleanOptionalAction,
                 default=True,
-                help='IoU of each class, for which all validation pictures are predicted [yes]',
+                help='IoU of each class, for which all validation images are predicted [yes]',
             )
         else:
             command.add_argument('--score', type=float, default=0.3, help='draw from there on [.3]')
             command.add_argument(
                 '--errors',
                 action='store_true',
-                help='instead of pictures: AP by size and class, and which errors it is lost to',
+                help='instead of images: AP by size and class, and which errors it is lost to',
             )
         _add_output(command)
     for name, text in (
@@ -74,9 +74,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         _add_output(command)
     command = commands.add_parser('curves', help='losses, codebook, k-NN of pre-training runs')
     command.add_argument('runs', nargs='+', type=Path, metavar='WORK_DIR', help='over each other')
-    _add_output(command, pictures=False)
+    _add_output(command, images=False)
     command = commands.add_parser(
-        'progress', help='patch features through a pre-training with the FeaturePictures hook'
+        'progress', help='patch features through a pre-training with the FeatureFigures hook'
     )
     command.add_argument('run', type=Path, metavar='WORK_DIR')
     _add_output(command)
@@ -110,7 +110,7 @@ def _add_backbones(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--trust', action='store_true', help='read CKPT with plain pickle')
     parser.add_argument(
-        '--pictures', type=Path, required=True, metavar='DIR', help='any folder, searched deeply'
+        '--images', type=Path, required=True, metavar='DIR', help='any folder, searched deeply'
     )
     parser.add_argument(
         '--size',
@@ -122,12 +122,12 @@ def _add_backbones(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_output(parser: argparse.ArgumentParser, pictures: bool = True) -> None:
+def _add_output(parser: argparse.ArgumentParser, images: bool = True) -> None:
     parser.add_argument(
         '--out', type=Path, required=True, metavar='FILE', help='.png, .pdf, .svg or .html'
     )
-    if pictures:
-        parser.add_argument('--count', type=int, default=4, help='how many pictures [4]')
+    if images:
+        parser.add_argument('--count', type=int, default=4, help='how many images [4]')
 
 
 @main_guard
@@ -137,9 +137,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.out.suffix not in FORMATS:
         raise UserError(f'--out {args.out}: the name must end in {", ".join(FORMATS)}.')
     if args.command != 'curves' and args.count < 1:
-        raise UserError(f'--count {args.count}: at least one picture.')
+        raise UserError(f'--count {args.count}: at least one image.')
     if args.command == 'segmentation':
-        segmentation_sheet(args.runs, args.out, args.count, args.pictures, args.iou)
+        segmentation_sheet(args.runs, args.out, args.count, args.images, args.iou)
     elif args.command == 'detection':
         _detection(args)
     elif args.command == 'curves':
@@ -152,21 +152,21 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _detection(args: Any) -> None:
-    if args.errors and args.pictures:
-        raise UserError('--errors needs truth, which --pictures has not: give one of the two.')
+    if args.errors and args.images:
+        raise UserError('--errors needs truth, which --images has not: give one of the two.')
     if args.errors:
         # here: mmdet's metrics take a second to import, and warn of what they do not find
         from moca.visualize.errors import error_sheet
 
         error_sheet(args.runs, args.out)
     else:
-        detection_sheet(args.runs, args.out, args.count, args.score, args.pictures)
+        detection_sheet(args.runs, args.out, args.count, args.score, args.images)
 
 
 def _backbones(args: Any) -> None:
     if len(args.size) > 2 or min(args.size) < 1:
         raise UserError(f'--size {args.size}: give the shorter side, or height and width.')
-    paths = some_pictures(args.pictures, args.count)
+    paths = some_images(args.images, args.count)
     backbones = load_backbones(
         args.checkpoint,
         args.arch,

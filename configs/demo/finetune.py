@@ -1,15 +1,16 @@
 """Fine-tuning of the whole ViT under a linear head on the demo's scenes.
 
-Source: segmentation/cityscapes/linear-finetune.py; sizes, optimiser and schedule are ours.
+Source: segmentation/cityscapes/linear-finetune.py; sizes, optimizer and schedule are ours.
 Command: tools/train.py configs/demo/finetune.py --data-root DATA/streets --checkpoint CKPT
 Published: nothing; compare checkpoints with each other and with random init.
-Cost: 80 steps of 8 pictures of 128 x 256 (512 tokens each), about 50 s of a CPU core.
+Cost: 80 steps of 8 images of 128 x 256 (512 tokens each), about 50 s of a CPU core.
 """
 
 _base_ = [
     '../_base_/default_runtime.py',
     './_base_/streets.py',
     '../_base_/models/linear.py',
+    '../_base_/tta.py',
     '../_base_/schedules/sgd_80k.py',
     './_base_/vit.py',
 ]

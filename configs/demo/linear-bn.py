@@ -3,13 +3,14 @@
 Source: segmentation/cityscapes/linear-bn.py; sizes, learning rate and schedule are ours.
 Command: tools/train.py configs/demo/linear-bn.py --data-root DATA/streets --checkpoint CKPT
 Published: nothing; compare checkpoints with each other and with random init.
-Cost: 80 steps of 8 pictures of 128 x 256 (512 tokens each), about 20 s of a CPU core.
+Cost: 80 steps of 8 images of 128 x 256 (512 tokens each), about 20 s of a CPU core.
 """
 
 _base_ = [
     '../_base_/default_runtime.py',
     './_base_/streets.py',
     '../_base_/models/linear_bn.py',
+    '../_base_/tta.py',
     '../_base_/schedules/adamw_40k.py',
     './_base_/vit.py',
 ]

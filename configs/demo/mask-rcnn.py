@@ -1,16 +1,16 @@
-"""Mask R-CNN on the demo's pictures of objects: the COCO protocol at toy size.
+"""Mask R-CNN on the demo's images of objects: the COCO protocol at toy size.
 
 Source: detection/coco/mask-rcnn_sfp.py; sizes, learning rate and schedule are ours.
 Command: tools/train.py configs/demo/mask-rcnn.py --data-root DATA/things --checkpoint CKPT
 Published: nothing; compare checkpoints with each other and with random init.
-Cost: 160 steps of 4 pictures of up to 128 x 128, about 65 s of a CPU core.
+Cost: 160 steps of 4 images of up to 128 x 128, about 65 s of a CPU core.
 """
 
 _base_ = ['../detection/coco/mask-rcnn_sfp.py', './_base_/vit.py']
 
 protocol = dict(name='demo_maskrcnn', title='Demo Mask R-CNN', source='ours')
 
-side = 128  # of the square in whose corner every picture lies
+side = 128  # of the square in whose corner every image lies
 width = 32  # of pyramid and heads, instead of 256
 norm_cfg = dict(type='LayerNorm2d')
 patch_strides = [2, 4, 8, 16, 32]  # of patches of 8 pixels

@@ -1,9 +1,9 @@
 """CAN on the demo's generated scenes at 64 px: minutes of two CPU cores.
 
 Source: pretrain/can_tiny-imagenet.py with the choices of demo/pretrain_moca.py.
-Command: tools/pretrain.py configs/demo/pretrain_can.py --data-root DATA/pictures/train --amp
+Command: tools/pretrain.py configs/demo/pretrain_can.py --data-root DATA/images/train --amp
 Published: nothing.
-Cost: 592 steps of 32 pictures.
+Cost: 592 steps of 32 images.
 """
 
 _base_ = ['../pretrain/can_tiny-imagenet.py', './_base_/vit.py']
@@ -14,13 +14,13 @@ model = dict(
     decoder=dict(dim=128, depth=2, num_heads=4),
     projector=dict(hidden_dim=512, out_dim=64),
 )
-# choices: any hue and hardly any blur, for here texture tells what a thing is, not colour
+# choices: any hue and hardly any blur, for here texture tells what a thing is, not color
 _view = dict(
     crop_scale=(0.2, 1.0),
     interpolation='bicubic',
     jitter=(0.4, 0.4, 0.4, 0.5),  # brightness, contrast, saturation, hue
     jitter_p=0.8,
-    grey_p=0.4,
+    gray_p=0.4,
     blur_radius=(0.1, 0.5),
     blur_p=0.1,
     flip_p=0.5,
@@ -29,7 +29,7 @@ train_dataloader = dict(
     num_workers=0,
     persistent_workers=False,
     pin_memory=False,
-    dataset=dict(data_root='work_dirs/demo/data/pictures/train', views=dict(views=[_view, _view])),
+    dataset=dict(data_root='work_dirs/demo/data/images/train', views=dict(views=[_view, _view])),
 )
 train_cfg = dict(max_epochs=16)
 default_hooks = dict(

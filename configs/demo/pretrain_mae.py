@@ -1,9 +1,9 @@
 """MAE on the demo's generated scenes at 64 px: minutes of two CPU cores.
 
 Source: pretrain/mae_tiny-imagenet.py with the choices of demo/pretrain_moca.py.
-Command: tools/pretrain.py configs/demo/pretrain_mae.py --data-root DATA/pictures/train --amp
+Command: tools/pretrain.py configs/demo/pretrain_mae.py --data-root DATA/images/train --amp
 Published: nothing.
-Cost: 592 steps of 32 pictures.
+Cost: 592 steps of 32 images.
 """
 
 _base_ = ['../pretrain/mae_tiny-imagenet.py', './_base_/vit.py']
@@ -17,7 +17,7 @@ train_dataloader = dict(
     num_workers=0,
     persistent_workers=False,
     pin_memory=False,
-    dataset=dict(data_root='work_dirs/demo/data/pictures/train'),
+    dataset=dict(data_root='work_dirs/demo/data/images/train'),
 )
 train_cfg = dict(max_epochs=16)
 default_hooks = dict(

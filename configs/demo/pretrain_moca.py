@@ -1,14 +1,14 @@
 """MOCA on the demo's generated scenes at 64 px: minutes of two CPU cores.
 
 Source: pretrain/moca_tiny-imagenet.py with choices of ours, marked below.
-Command: tools/pretrain.py configs/demo/pretrain_moca.py --data-root DATA/pictures/train --amp
+Command: tools/pretrain.py configs/demo/pretrain_moca.py --data-root DATA/images/train --amp
 Published: nothing; python -m tools.demo lays it beside random init.
-Cost: 592 steps of 32 pictures, about 3.5 minutes of a CPU core.
+Cost: 592 steps of 32 images, about 3.5 minutes of a CPU core.
 """
 
 _base_ = ['../pretrain/moca_tiny-imagenet.py', './_base_/vit.py']
 
-# choice: small steps, but many of them: 1200 pictures / 32 = 37 an epoch
+# choice: small steps, but many of them: 1200 images / 32 = 37 an epoch
 batch_size = 32
 max_epochs = 16
 
@@ -20,12 +20,12 @@ model = dict(
     num_words=512,
     words_per_step=8,  # the queue turns over in 64 steps
 )
-# choices: any hue and hardly any blur, for here texture tells what a thing is, not colour
+# choices: any hue and hardly any blur, for here texture tells what a thing is, not color
 _view = dict(
     crop_scale=(0.2, 1.0),
     jitter=(0.4, 0.4, 0.4, 0.5),  # brightness, contrast, saturation, hue
     jitter_p=0.8,
-    grey_p=0.4,
+    gray_p=0.4,
     blur_radius=(0.1, 0.5),
     blur_p=0.1,
     flip_p=0.5,
@@ -36,8 +36,8 @@ train_dataloader = dict(
     pin_memory=False,
     batch_size=batch_size,
     dataset=dict(
-        data_root='work_dirs/demo/data/pictures/train',
-        views=dict(views=[dict(**_view, solarise_p=0.0), dict(**_view, solarise_p=0.2)]),
+        data_root='work_dirs/demo/data/images/train',
+        views=dict(views=[dict(**_view, solarize_p=0.0), dict(**_view, solarize_p=0.2)]),
     ),
 )
 train_cfg = dict(max_epochs=max_epochs)

@@ -1,10 +1,10 @@
 """CAN, ViT-B/16 on ImageNet-1k, 800 epochs.
 
-Source: arXiv 2210.16870; weights, noise, projector and optimiser from public code.
+Source: arXiv 2210.16870; weights, noise, projector and optimizer from public code.
 Command (8 GPUs):
     torchrun --nproc_per_node=8 tools/pretrain.py configs/pretrain/can.py \\
         --data-root data/imagenet/train --amp --launcher pytorch
-A contrastive loss sees all pictures of a step: --accumulate is refused. On fewer GPUs add
+A contrastive loss sees all images of a step: --accumulate is refused. On fewer GPUs add
 --cfg-options model.backbone.grad_checkpoint=True or a smaller train_dataloader.batch_size, which is
 another recipe; can_1gpu.py is one for a single GPU. --arch vit_small_patch16 or vit_large_patch16
 for other sizes.
@@ -12,28 +12,15 @@ Published (ImageNet-1k): linear 74.0, fine-tune 83.4; 1600 epochs: 74.8, 83.6; V
 Cost: not measured; published: a forward pass of SimCLR costs 1.70 times as much for ViT-L.
 """
 
-_base_ = ['./_base_/imagenet.py']
+_base_ = ['./_base_/runtime.py', './_base_/imagenet.py', './_base_/can.py']
 
-model = dict(
-    type='CANPretrain',
-    backbone=dict(type='PlainViT', arch='vit_base_patch16', img_size=224),
-    # by the encoder's size: 8 blocks x 512, 16 heads for ViT-B and up
-    decoder=dict(),
-    projector=dict(hidden_dim=4096, out_dim=128),
-    mask_ratio=0.5,  # 98 of 196 tokens are seen, in both views
-    sigma_max=0.05,
-    temperature=0.1,
-    contrastive_weight=0.03,
-    reconstruction_weight=0.67,
-    denoising_weight=0.3,
-)
 # SimCLR's view (arXiv 2002.05709, appendix A)
 _view = dict(
     crop_scale=(0.08, 1.0),
     interpolation='bicubic',
     jitter=(0.8, 0.8, 0.8, 0.2),  # brightness, contrast, saturation, hue
     jitter_p=0.8,
-    grey_p=0.2,
+    gray_p=0.2,
     blur_radius=(0.1, 2.0),
     blur_p=0.5,
     flip_p=0.5,

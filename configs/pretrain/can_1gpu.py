@@ -3,7 +3,7 @@
 Source: can.py with choices of ours, marked below; no published score.
 Command:
     python tools/pretrain.py configs/pretrain/can_1gpu.py --data-root data/imagenet/train --amp
-Cost: not measured; 4 M steps of 256 pictures, a quarter of them with --epochs 200.
+Cost: not measured; 4 M steps of 256 images, a quarter of them with --epochs 200.
 """
 
 _base_ = ['./can.py']

@@ -1,33 +1,33 @@
-"""CAN on 32-pixel pictures: CIFAR-10 or CIFAR-100 as a folder of PNGs, ViT-Tiny/4.
+"""CAN on 32-pixel images: CIFAR-10 or CIFAR-100 as a folder of PNGs, ViT-Tiny/4.
 
 Source: pretrain/can.py with choices of ours, marked below; no published score of this encoder.
 Command:
     python tools/pretrain.py configs/pretrain/can_cifar.py --amp \\
         --data-root data/cifar10/train --knn data/cifar10/train --knn-val data/cifar10/test
-Cost: 400 epochs of 50,000 pictures are 38,800 steps of 512.
+Cost: 400 epochs of 50,000 images are 38,800 steps of 512.
 """
 
-_base_ = ['./can_tiny-imagenet.py']
+_base_ = ['./_base_/runtime.py', './_base_/cifar.py', './_base_/can.py']
 
-batch_size = 512  # choice
-
-model = dict(backbone=dict(arch='vit_tiny_patch4', img_size=32))
+model = dict(
+    # the decoder shrinks with the encoder: 8 blocks x 128, 4 heads
+    backbone=dict(arch='vit_tiny_patch4', img_size=32),
+    # choice: 4096 would hold three times as many weights as the encoder
+    projector=dict(hidden_dim=1024, out_dim=128),
+)
 # SimCLR's for CIFAR (arXiv 2002.05709, appendix B.9): half the strength, no blur
 _view = dict(
     crop_scale=(0.08, 1.0),
     interpolation='bicubic',
     jitter=(0.4, 0.4, 0.4, 0.1),  # brightness, contrast, saturation, hue
     jitter_p=0.8,
-    grey_p=0.2,
+    gray_p=0.2,
     flip_p=0.5,
 )
 train_dataloader = dict(
-    batch_size=batch_size,
-    num_workers=8,
-    dataset=dict(data_root='data/cifar10/train', views=dict(size=32, views=[_view, _view])),
+    dataset=dict(views=dict(views=[_view, _view])),
 )
 train_cfg = dict(max_epochs=400)
-auto_scale_lr = dict(base_batch_size=batch_size)
 default_hooks = dict(
     logger=dict(interval=50),
     schedule=dict(

@@ -13,31 +13,19 @@ Published: nothing for this setting.
 Cost: not measured.
 """
 
-_base_ = ['./_base_/imagenet.py']
+_base_ = ['./_base_/runtime.py', './_base_/imagenet.py', './_base_/macrl.py']
 
-model = dict(
-    type='MACRLPretrain',
-    backbone=dict(type='PlainViT', arch='vit_base_patch16', img_size=224),
-    # by the encoder's size: 8 blocks x 512, 16 heads for ViT-B and up
-    decoder=dict(),
-    projector=dict(hidden_dim=4096, out_dim=256),
-    mask_ratio=(0.75, 0.5),  # of the strong view 49 of 196 tokens are seen, of the weak one 98
-    bank_size=65536,  # a multiple of the batch: it turns over in 16 steps
-    temperature=0.2,
-    reconstruction_weight=0.5,
-    contrastive_weight=1.0,
-)
 _strong = dict(  # MoCo-v2's (arXiv 2003.04297)
     crop_scale=(0.2, 1.0),
     interpolation='bicubic',
     jitter=(0.4, 0.4, 0.2, 0.1),  # brightness, contrast, saturation, hue
     jitter_p=0.8,
-    grey_p=0.2,
+    gray_p=0.2,
     blur_radius=(0.1, 2.0),
     blur_p=0.5,
     flip_p=0.5,
 )
-_weak = dict(crop_scale=(0.2, 1.0), interpolation='bicubic', jitter_p=0.0, grey_p=0.0, flip_p=0.5)
+_weak = dict(crop_scale=(0.2, 1.0), interpolation='bicubic', jitter_p=0.0, gray_p=0.0, flip_p=0.5)
 train_dataloader = dict(dataset=dict(views=dict(views=[_strong, _weak])))
 train_cfg = dict(max_epochs=200)
 default_hooks = dict(

@@ -3,7 +3,7 @@
 Source: macrl.py with choices of ours, marked below; no published score.
 Command:
     python tools/pretrain.py configs/pretrain/macrl_1gpu.py --data-root data/imagenet/train --amp
-Cost: not measured; 1 M steps of 256 pictures.
+Cost: not measured; 1 M steps of 256 images.
 """
 
 _base_ = ['./macrl.py']

@@ -10,31 +10,9 @@ Published (ImageNet-1k): linear 68.0, fine-tune 83.6.
 Cost: not measured.
 """
 
-_base_ = ['./_base_/imagenet.py']
+_base_ = ['./_base_/runtime.py', './_base_/imagenet.py', './_base_/mae.py']
 
-model = dict(
-    type='MAEPretrain',
-    backbone=dict(type='PlainViT', arch='vit_base_patch16', img_size=224),
-    # by the encoder's size: 8 blocks x 512, 16 heads for ViT-B and up
-    decoder=dict(),
-    mask_ratio=0.75,  # 49 of 196 tokens are seen
-    norm_pix=True,
-)
-train_dataloader = dict(
-    dataset=dict(
-        views=dict(
-            views=[
-                dict(
-                    crop_scale=(0.2, 1.0),
-                    interpolation='bicubic',
-                    jitter_p=0.0,
-                    grey_p=0.0,
-                    flip_p=0.5,
-                )
-            ]
-        )
-    )
-)
+train_dataloader = dict(dataset=dict(views=dict(views=[{{_base_.view}}])))
 train_cfg = dict(max_epochs=1600)
 default_hooks = dict(
     schedule=dict(

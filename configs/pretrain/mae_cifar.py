@@ -1,24 +1,17 @@
-"""MAE on 32-pixel pictures: CIFAR-10 or CIFAR-100 as a folder of PNGs, ViT-Tiny/4.
+"""MAE on 32-pixel images: CIFAR-10 or CIFAR-100 as a folder of PNGs, ViT-Tiny/4.
 
 Source: pretrain/mae.py with choices of ours, marked below; no published score of this encoder.
 Command:
     python tools/pretrain.py configs/pretrain/mae_cifar.py --amp \\
         --data-root data/cifar10/train --knn data/cifar10/train --knn-val data/cifar10/test
-Cost: 400 epochs of 50,000 pictures are 38,800 steps of 512.
+Cost: 400 epochs of 50,000 images are 38,800 steps of 512.
 """
 
-_base_ = ['./mae_tiny-imagenet.py']
-
-batch_size = 512  # choice
+_base_ = ['./_base_/runtime.py', './_base_/cifar.py', './_base_/mae.py']
 
 model = dict(backbone=dict(arch='vit_tiny_patch4', img_size=32))
-train_dataloader = dict(
-    batch_size=batch_size,
-    num_workers=8,
-    dataset=dict(data_root='data/cifar10/train', views=dict(size=32)),
-)
+train_dataloader = dict(dataset=dict(views=dict(views=[{{_base_.view}}])))
 train_cfg = dict(max_epochs=400)
-auto_scale_lr = dict(base_batch_size=batch_size)
 default_hooks = dict(
     logger=dict(interval=50),
     schedule=dict(

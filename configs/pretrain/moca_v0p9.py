@@ -11,12 +11,4 @@ Cost (published): 38 hours on 8 GPUs, read off the paper's figure 1.
 
 _base_ = ['./moca_v1p0.py']
 
-default_hooks = dict(
-    schedule=dict(
-        base_lr=1.5e-4,
-        warmup_epochs=30,
-        stretch=1.25,
-        final_weight_decay=None,
-        momentum=0.990,
-    ),
-)
+default_hooks = dict(schedule=dict(final_weight_decay=None, momentum=0.990))

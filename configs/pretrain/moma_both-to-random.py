@@ -11,35 +11,17 @@ Published: nothing readable here.
 Cost: not measured.
 """
 
-_base_ = ['./_base_/imagenet.py']
+_base_ = ['./_base_/runtime.py', './_base_/imagenet.py', './_base_/moma.py']
 
 model = dict(
-    type='MOMAPretrain',
-    backbone=dict(type='PlainViT', arch='vit_base_patch16', img_size=224),
     teachers=dict(
         # MoCo-v3's ViT-S is arch='vit_small_patch16_heads12'. The student in such a file is the
         # encoder that its authors evaluate.
         moco=dict(arch='vit_base_patch16', checkpoint='checkpoints/moco_v3_vit-b-300ep.pth.tar'),
         mae=dict(arch='vit_base_patch16', checkpoint='checkpoints/mae_pretrain_vit_base.pth'),
     ),
-    mask_ratio=0.9,  # 19 of 196 tokens are seen
-    beta=2.0,
 )
-train_dataloader = dict(
-    dataset=dict(
-        views=dict(
-            views=[
-                dict(
-                    crop_scale=(0.2, 1.0),
-                    interpolation='bicubic',
-                    jitter_p=0.0,
-                    grey_p=0.0,
-                    flip_p=0.5,
-                )
-            ]
-        )
-    )
-)
+train_dataloader = dict(dataset=dict(views=dict(views=[{{_base_.view}}])))
 train_cfg = dict(max_epochs=100)
 default_hooks = dict(
     schedule=dict(

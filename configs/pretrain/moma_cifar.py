@@ -1,4 +1,4 @@
-"""MOMA on 32-pixel pictures: CIFAR-10 or CIFAR-100 as a folder of PNGs, ViT-Tiny/4.
+"""MOMA on 32-pixel images: CIFAR-10 or CIFAR-100 as a folder of PNGs, ViT-Tiny/4.
 
 Source: pretrain/moma_both-to-random.py with choices of ours, marked below; no published score of
 this encoder.
@@ -6,12 +6,10 @@ Command:
     python tools/pretrain.py configs/pretrain/moma_cifar.py --amp \\
         --data-root data/cifar10/train --knn data/cifar10/train --knn-val data/cifar10/test \\
         --cfg-options model.teachers.moco.checkpoint=FILE model.teachers.mae.checkpoint=FILE
-Cost: 400 epochs of 50,000 pictures are 38,800 steps of 512.
+Cost: 400 epochs of 50,000 images are 38,800 steps of 512.
 """
 
-_base_ = ['./moma_tiny-imagenet.py']
-
-batch_size = 512  # choice
+_base_ = ['./_base_/runtime.py', './_base_/cifar.py', './_base_/moma.py']
 
 model = dict(
     backbone=dict(arch='vit_tiny_patch4', img_size=32),
@@ -20,14 +18,10 @@ model = dict(
         moco=dict(arch='vit_tiny_patch4', checkpoint='work_dirs/macrl_cifar/epoch_400.pth'),
         mae=dict(arch='vit_tiny_patch4', checkpoint='work_dirs/mae_cifar/epoch_400.pth'),
     ),
+    mask_ratio=0.75,  # choice: 16 of 64 tokens; .9 would leave 6
 )
-train_dataloader = dict(
-    batch_size=batch_size,
-    num_workers=8,
-    dataset=dict(data_root='data/cifar10/train', views=dict(size=32)),
-)
+train_dataloader = dict(dataset=dict(views=dict(views=[{{_base_.view}}])))
 train_cfg = dict(max_epochs=400)
-auto_scale_lr = dict(base_batch_size=batch_size)
 default_hooks = dict(
     logger=dict(interval=50),
     schedule=dict(

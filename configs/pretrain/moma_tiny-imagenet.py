@@ -1,18 +1,15 @@
-"""MOMA on 64-pixel pictures such as Tiny-ImageNet, ViT-Tiny/8 (8 x 8 patches).
+"""MOMA on 64-pixel images such as Tiny-ImageNet, ViT-Tiny/8 (8 x 8 patches).
 
 Source: pretrain/moma_both-to-random.py with choices of ours, marked below; no published score.
 Command:
     python tools/pretrain.py configs/pretrain/moma_tiny-imagenet.py --amp \\
         --data-root data/tiny-imagenet-200/train --knn data/tiny-imagenet-200/train \\
         --cfg-options model.teachers.moco.checkpoint=FILE model.teachers.mae.checkpoint=FILE
-Cost: 100 epochs of N pictures are 3 N steps of 32, as moca_tiny-imagenet.py; made for a few
-thousand pictures.
+Cost: 100 epochs of N images are 3 N steps of 32, as moca_tiny-imagenet.py; made for a few
+thousand images.
 """
 
-_base_ = ['./moma_both-to-random.py']
-
-# choice: small steps, but many of them
-batch_size = 32
+_base_ = ['./_base_/runtime.py', './_base_/tiny-imagenet.py', './_base_/moma.py']
 
 model = dict(
     backbone=dict(arch='vit_tiny_patch8', img_size=64),
@@ -23,13 +20,8 @@ model = dict(
     ),
     mask_ratio=0.75,  # choice: 16 of 64 tokens; .9 would leave 6
 )
-train_dataloader = dict(
-    batch_size=batch_size,
-    num_workers=2,
-    dataset=dict(data_root='data/tiny-imagenet-200/train', views=dict(size=64)),
-)
+train_dataloader = dict(dataset=dict(views=dict(views=[{{_base_.view}}])))
 train_cfg = dict(max_epochs=100)
-auto_scale_lr = dict(base_batch_size=batch_size)
 default_hooks = dict(
     logger=dict(interval=10),
     schedule=dict(

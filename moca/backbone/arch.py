@@ -24,7 +24,7 @@ _TOKENS_ONLY: dict[str, Any] = dict(num_classes=0, global_pool='', dynamic_img_s
 
 
 # Patches, in pixels, of names that timm does not list [our choice]: those of published ViTs, and 2
-# and 4 for pictures of 32 and 64 pixels. Any other can be given as a dict of dimensions.
+# and 4 for images of 32 and 64 pixels. Any other can be given as a dict of dimensions.
 _PATCHES = (2, 4, 8, 14, 16, 32)
 
 

@@ -52,7 +52,7 @@ class PlainViT(BaseModule):
         train_pos_embed: Train the position embedding; MOCA and MAE keep it fixed.
         interpolation: Resampling of the position embedding, ``bicubic`` or ``bilinear``.
         window_size: Side of attention windows in patches, as in ViTDet; class and register tokens
-            then take no part. None attends over the whole picture in every block.
+            then take no part. None attends over the whole image in every block.
         global_blocks: Blocks without windows; negative counts from the end.
         rel_pos: Relative positions in every block of a ViT with windows; zero until trained.
         init_cfg: ``dict(type='ViTCheckpoint', checkpoint=..., branch=...)``.
@@ -80,7 +80,7 @@ class PlainViT(BaseModule):
             raise UserError(f'interpolation={interpolation!r}: choose bicubic or bilinear.')
         size: dict[str, Any] = {}
         if img_size is not None:
-            # rounded up to whole patches: the positions must cover the padded picture
+            # rounded up to whole patches: the positions must cover the padded image
             patch = vit_dimensions(arch).patch_size
             sides = (img_size, img_size) if isinstance(img_size, int) else img_size
             size['img_size'] = tuple(math.ceil(side / patch) * patch for side in sides)
@@ -128,7 +128,7 @@ class PlainViT(BaseModule):
     # ------------------------------------------------------------------ weights
 
     def init_weights(self) -> None:
-        """Initialise as MAE and MOCA do, then load the checkpoint of ``init_cfg``, if any.
+        """Initialize as MAE and MOCA do, then load the checkpoint of ``init_cfg``, if any.
 
         Never recurses into timm's own ``init_weights``, which would overwrite loaded weights.
         """
@@ -147,7 +147,7 @@ class PlainViT(BaseModule):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Random initialisation of MAE and MOCA.
+        """Random initialization of MAE and MOCA.
 
         Linear layers Xavier-uniform with zero bias, LayerNorm 1/0, the patch embedding
         Xavier-uniform on its flattened kernel, prefix tokens N(0, .02), positions sine-cosine.
@@ -204,7 +204,7 @@ class PlainViT(BaseModule):
         """Maps of the chosen blocks.
 
         Args:
-            images: ``[B, 3, H, W]``, normalised; any size.
+            images: ``[B, 3, H, W]``, normalized; any size.
 
         Returns:
             One map ``[B, C, ceil(H / patch), ceil(W / patch)]`` for each of ``out_indices``.

@@ -1,4 +1,4 @@
-"""Window attention with global blocks, as in ViTDet: cheap attention on large pictures."""
+"""Window attention with global blocks, as in ViTDet: cheap attention on large images."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def with_rel_pos(
     What they add to a query's product with a key depends on the key's row and column alone. So
     the query gets that addend for each row and each column as further channels, and the key gets
     the one-hot codes of its own row and column: their product is the sum, and no map of all pairs
-    (0.8 GB for each global block and picture of 1024 x 1024 in fp32) is made, kept or needed.
+    (0.8 GB for each global block and image of 1024 x 1024 in fp32) is made, kept or needed.
 
     Args:
         q: ``[B, n, h, w, c]``, before it is scaled.

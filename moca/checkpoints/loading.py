@@ -211,7 +211,7 @@ def check_checkpoint(
 
 @WEIGHT_INITIALIZERS.register_module()
 class ViTCheckpoint:
-    """Initialiser for ``init_cfg``: see :func:`load_checkpoint` for the arguments."""
+    """Initializer for ``init_cfg``: see :func:`load_checkpoint` for the arguments."""
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from moca.backbone.arch import ArchSpec, vit_dimensions
 from moca.engine.checkpoints import run_checkpoints
 from moca.engine.config_check import read_literals
+from moca.engine.renamed import modernize
 from moca.errors import UserError
 
 
@@ -152,7 +153,7 @@ def run_config(content: Mapping[str, Any]) -> dict[str, Any]:
     """
     meta = content.get('meta')
     text = meta.get('cfg') if isinstance(meta, Mapping) else None
-    return read_literals(text) if isinstance(text, str) else {}
+    return modernize(read_literals(text)) if isinstance(text, str) else {}
 
 
 def run_notes(content: Mapping[str, Any]) -> dict[str, str]:

@@ -20,10 +20,10 @@ from moca.data.config_datasets import nested_dicts
 CROWD = 'crowds'
 OBJECT = 'objects'
 # Reasons for which mmdet's CocoDataset leaves an annotation out or ignores it.
-NO_PICTURE = 'of pictures that the file does not list'
+NO_IMAGE = 'of images that the file does not list'
 MARKED = 'marked to be ignored'
 NO_AREA = 'with a box or a mask of no area'
-OUTSIDE = 'outside their picture'
+OUTSIDE = 'outside their image'
 OTHER = 'of categories that are no classes here'
 NO_POLYGON = 'without a polygon of three points'
 
@@ -41,7 +41,7 @@ class CocoFile:
 
     Attributes:
         path: of the file.
-        folder: of its pictures.
+        folder: of its images.
         images, annotations: its rows.
         categories: names of its categories by their id.
         classes: names of the data set's classes, in the order of their labels.
@@ -63,7 +63,7 @@ class CocoFile:
         """Ids of the categories that are classes."""
         return {key for key, name in self.categories.items() if name in self.classes}
 
-    def picture(self, image: Mapping[str, Any]) -> Path:
+    def path_of(self, image: Mapping[str, Any]) -> Path:
         """The file of one of the images."""
         return self.folder / image['file_name']
 

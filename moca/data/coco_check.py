@@ -32,7 +32,7 @@ def check_coco(cfg: Config, dataset: dict[str, Any], cls: Any, field: str) -> No
     for fault in (*duplicates(file), *heads_faults(cfg, file)):
         raise UserError(fault)
     print_log(_describe(file), 'current')
-    files = [file.picture(image) for image in file.images]
+    files = [file.path_of(image) for image in file.images]
     require_files(files, f'listed in {file.path}')
     require_whole(files)
 
@@ -79,12 +79,12 @@ def _describe(file: CocoFile) -> str:
     empty = sum(not kinds_ & {CROWD, OBJECT} for kinds_ in found.values())
     odd = _list({k: n for k, n in kinds.items() if k not in (OBJECT, CROWD)})
     fate = (
-        'evaluation counts those of its pictures and classes, as pycocotools does'
+        'evaluation counts those of its images and classes, as pycocotools does'
         if file.evaluated
         else 'none is trained on'
     )
     return (
-        f'{file.path}: {len(images):,} pictures ({empty} without objects, {crowd_only} with crowds '
+        f'{file.path}: {len(images):,} images ({empty} without objects, {crowd_only} with crowds '
         f'only), {kinds[OBJECT]:,} objects, {kinds[CROWD]:,} crowds'
         + (f'; odd annotations: {odd} ({fate})' if odd else '')
     )

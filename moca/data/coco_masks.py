@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as mask_utils
 
-from moca.data.coco import CROWD, NO_PICTURE, NO_POLYGON, OBJECT, OTHER, CocoFile, kind_of
+from moca.data.coco import CROWD, NO_IMAGE, NO_POLYGON, OBJECT, OTHER, CocoFile, kind_of
 
 
 def needs_mask(file: CocoFile, kind: str) -> bool:
@@ -31,10 +31,10 @@ def classify(
     Args:
         file: that holds the annotation.
         annotation: one of its rows.
-        image: the row of its picture; None if the file does not list it.
+        image: the row of its image; None if the file does not list it.
     """
     if image is None:
-        return NO_PICTURE, None
+        return NO_IMAGE, None
     kind = kind_of(annotation, image, file.known)
     mask = annotation.get('segmentation')
     if not mask and not needs_mask(file, kind):
@@ -69,13 +69,13 @@ def mask_fault(file: CocoFile, annotation: dict[str, Any], image: dict[str, Any]
     size = [image['height'], image['width']]
     if not isinstance(mask, Mapping) or 'counts' not in mask or mask.get('size') != size:
         return (
-            f'{where}: its RLE mask needs counts and the size of the picture, {size} (height, '
+            f'{where}: its RLE mask needs counts and the size of the image, {size} (height, '
             'width).'
         )
     runs = run_lengths(mask['counts'])
     if runs is None or sum(runs) != size[0] * size[1] or min(runs) < 0:
         return (
-            f'{where}: the counts of its RLE mask are no run lengths of a picture of {size} '
+            f'{where}: the counts of its RLE mask are no run lengths of an image of {size} '
             '(height, width).'
         )
     return None

@@ -1,4 +1,4 @@
-"""What a survey of COCO data found: tables on the terminal and a sheet of pictures with objects."""
+"""What a survey of COCO data found: tables on the terminal and a sheet of images with objects."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def show(surveys: Sequence[CocoSurvey], console: Console) -> None:
 
 
 def _summary(surveys: Sequence[CocoSurvey]) -> Table:
-    table = Table('data', 'pictures', 'sizes', 'objects', 'crowds', 'RLE', *_SIZES, 'faults')
+    table = Table('data', 'images', 'sizes', 'objects', 'crowds', 'RLE', *_SIZES, 'faults')
     for survey in surveys:
         objects = survey.kinds[OBJECT]
         table.add_row(
@@ -53,11 +53,11 @@ def _summary(surveys: Sequence[CocoSurvey]) -> Table:
 
 
 def _histogram(surveys: Sequence[CocoSurvey]) -> Table:
-    """How many objects of each class there are, and in how many pictures."""
+    """How many objects of each class there are, and in how many images."""
     table = Table('', 'class')
     for survey in surveys:
         table.add_column(f'{survey.name}, objects', justify='right')
-        table.add_column('pictures', justify='right')
+        table.add_column('images', justify='right')
     table.add_column('')
     counts = surveys[0].objects
     names = surveys[0].file.classes if surveys[0].file else ()
@@ -71,7 +71,7 @@ def _histogram(surveys: Sequence[CocoSurvey]) -> Table:
         cells = [
             str(value or '-')
             for survey in surveys
-            for value in (survey.objects[name], survey.pictures[name])
+            for value in (survey.objects[name], survey.images[name])
         ]
         bar = '█' * round(BAR * counts[name] / largest)
         table.add_row(str(number), escape(name), *cells, bar)
@@ -90,12 +90,12 @@ def _notes(survey: CocoSurvey) -> list[str]:
 
 
 def sheet(surveys: Sequence[CocoSurvey], out: Path, count: int) -> bool:
-    """Draw pictures of each data set with their objects: boxes, masks and names.
+    """Draw images of each data set with their objects: boxes, masks and names.
 
     Args:
         surveys: what was found.
         out: file to write.
-        count: pictures of each data set, evenly spread over those with objects and no fault.
+        count: images of each data set, evenly spread over those with objects and no fault.
 
     Returns:
         Whether there was anything to draw.
@@ -114,24 +114,24 @@ def sheet(surveys: Sequence[CocoSurvey], out: Path, count: int) -> bool:
     blank = (np.full((1, 100, 3), 255, np.uint8), nothing)
     rows = list(itertools.zip_longest(*columns, fillvalue=blank))
     shown = [[image for image, _ in row] for row in rows]
-    figure = figures.sheet(shown, [survey.name for survey in drawn], 'Pictures and objects')
+    figure = figures.sheet(shown, [survey.name for survey in drawn], 'Images and objects')
     figure.set_size_inches(2 * figure.get_size_inches())  # names of objects are small
     for line, row in enumerate(rows):
         for column, (_, instances) in enumerate(row):
             file = drawn[column].file
             assert file is not None
-            colours = figures.distinct_colours(len(file.classes))
+            colors = figures.distinct_colors(len(file.classes))
             axis = figure.axes[line * len(drawn) + column]
-            figures.draw_instances(axis, instances, file.classes, colours)
+            figures.draw_instances(axis, instances, file.classes, colors)
     figures.save_figure(figure, out)
     return True
 
 
 def _draw(file: CocoFile, place: int) -> tuple[figures.Image, dict[str, Any]]:
-    """A picture and its objects, without crowds, as `figures.draw_instances` takes them."""
+    """An image and its objects, without crowds, as `figures.draw_instances` takes them."""
     image = file.images[place]
-    picture: figures.Image = cv2.cvtColor(cv2.imread(str(file.picture(image))), cv2.COLOR_BGR2RGB)
-    height, width = picture.shape[:2]
+    pixels: figures.Image = cv2.cvtColor(cv2.imread(str(file.path_of(image))), cv2.COLOR_BGR2RGB)
+    height, width = pixels.shape[:2]
     known = file.known
     found = [
         annotation
@@ -147,4 +147,4 @@ def _draw(file: CocoFile, place: int) -> tuple[figures.Image, dict[str, Any]]:
         else None
         for row in found
     ]
-    return picture, dict(boxes=boxes, labels=labels, masks=masks)
+    return pixels, dict(boxes=boxes, labels=labels, masks=masks)

@@ -1,4 +1,4 @@
-"""Looking at every picture and annotation of a config's COCO data sets, and counting them."""
+"""Looking at every image and annotation of a config's COCO data sets, and counting them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from moca.errors import UserError
 from moca.data.coco_check import heads_faults
 from moca.data.coco import CROWD, OBJECT, CocoFile, duplicates, read_coco
 from moca.data.coco_masks import broken_polygons, classify, flat_polygons, needs_mask
-from moca.images.files import picture_fault
+from moca.images.files import image_fault
 from moca.data.config_datasets import dataset_key, datasets_of
 from moca.data.survey import Watch
 
@@ -35,11 +35,11 @@ class CocoSurvey:
     Attributes:
         name: of its data loader, train, val or test.
         file: its annotations; None if they could not be read.
-        sizes: how many pictures are of a size (width, height).
+        sizes: how many images are of a size (width, height).
         kinds: how many annotations are objects, crowds, or left out for which reason.
         odd: where something is odd though no run stops at it, by what it is.
         objects: of each class.
-        pictures: with objects of each class.
+        images: with objects of each class.
         areas: how many objects are small, medium and large, as COCO's metric has it.
         runs: masks that are run lengths, not polygons.
         faults: what a run would stumble over, each text naming its file.
@@ -52,7 +52,7 @@ class CocoSurvey:
     kinds: Counter[str] = field(default_factory=Counter)
     odd: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     objects: Counter[str] = field(default_factory=Counter)
-    pictures: Counter[str] = field(default_factory=Counter)
+    images: Counter[str] = field(default_factory=Counter)
     areas: Counter[str] = field(default_factory=Counter)
     runs: int = 0
     faults: list[str] = field(default_factory=list)
@@ -67,7 +67,7 @@ def coco_datasets(cfg: Config) -> Iterator[tuple[str, dict[str, Any], type]]:
 def coco_survey(cfg: Config, watch: Watch) -> list[CocoSurvey]:
     """Look at every file of the COCO data sets of a config, each data set once.
 
-    Every picture is decoded: this takes minutes where `check_data` takes seconds.
+    Every image is decoded: this takes minutes where `check_data` takes seconds.
     """
     found: list[CocoSurvey] = []
     seen: list[Any] = []
@@ -90,7 +90,7 @@ def _survey(cfg: Config, name: str, dataset: Any, cls: type, watch: Watch) -> Co
     faulty: set[Any] = set()
     kinds = _look_at_annotations(result, file, faulty)
     with ThreadPoolExecutor(_THREADS) as pool:
-        inspected = pool.map(lambda image: _inspect(file.picture(image), image), file.images)
+        inspected = pool.map(lambda image: _inspect(file.path_of(image), image), file.images)
         found = watch(inspected, len(file.images), result.name)
         for place, (size, fault) in enumerate(found):
             image = file.images[place]
@@ -104,20 +104,20 @@ def _survey(cfg: Config, name: str, dataset: Any, cls: type, watch: Watch) -> Co
 
 
 def _inspect(path: Path, image: dict[str, Any]) -> tuple[tuple[int, int] | None, str | None]:
-    """Return a picture's size (width, height) and fault, as far as known."""
+    """Return an image's size (width, height) and fault, as far as known."""
     if not path.is_file():
         return None, f'{path}: the file is missing.'
-    broken = picture_fault(path)
+    broken = image_fault(path)
     if broken:
-        return None, f'{path}: a broken picture ({broken}).'
-    picture = cv2.imread(str(path))
-    if picture is None:
-        return None, f'{path}: cannot be read as a picture.'
-    height, width = picture.shape[:2]
+        return None, f'{path}: a broken image ({broken}).'
+    pixels = cv2.imread(str(path))
+    if pixels is None:
+        return None, f'{path}: cannot be read as an image.'
+    height, width = pixels.shape[:2]
     if (width, height) != (image['width'], image['height']):
         return (width, height), (
             f'{path}: {width} x {height} pixels, but its annotations are of {image["width"]} x '
-            f'{image["height"]}: give the picture that was annotated.'
+            f'{image["height"]}: give the image that was annotated.'
         )
     return (width, height), None
 
@@ -149,24 +149,24 @@ def _look_at_annotations(
             classes[annotation['image_id']].add(name)
             result.areas[_size_of(annotation['area'])] += 1
     for names in classes.values():
-        result.pictures.update(names)
-    _look_at_pictures(result, images, found)
+        result.images.update(names)
+    _look_at_images(result, images, found)
     if not result.kinds[OBJECT]:
         result.faults.append(f'{file.path}: none of its annotations is an object to be found.')
     return found
 
 
-def _look_at_pictures(
+def _look_at_images(
     result: CocoSurvey, images: dict[Any, dict[str, Any]], found: dict[Any, Counter[str]]
 ) -> None:
-    """Note the pictures without an object."""
+    """Note the images without an object."""
     for key, kinds in found.items():
         if not kinds:
-            what = 'pictures without annotations'
+            what = 'images without annotations'
         elif kinds[CROWD] and not kinds[OBJECT]:
-            what = 'pictures with crowds only'
+            what = 'images with crowds only'
         elif not kinds[OBJECT]:
-            what = 'pictures all of whose annotations are left out'
+            what = 'images all of whose annotations are left out'
         else:
             continue
         result.odd[what].append(images[key]['file_name'])
@@ -180,7 +180,7 @@ def _look(
     kind: str,
     fault: str | None,
 ) -> None:
-    """Note what is odd about one annotation of a picture, or wrong."""
+    """Note what is odd about one annotation of an image, or wrong."""
     where = f'{annotation["id"]} of {image["file_name"]}'
     mask = annotation.get('segmentation')
     if fault is None and mask:
@@ -201,7 +201,7 @@ def _look(
             what = f'of category {name or annotation["category_id"]!r}, no class here'
         result.odd[f'annotations {what}'].append(where)
     elif _over_edge(annotation['bbox'], image) > _OVER_EDGE:
-        what = f'boxes that reach more than {_OVER_EDGE} pixel beyond their picture'
+        what = f'boxes that reach more than {_OVER_EDGE} pixel beyond their image'
         result.odd[what].append(where)
 
 

@@ -1,4 +1,4 @@
-"""The pictures and label maps of a mmseg data set, and what is wrong with them."""
+"""The images and label maps of a mmseg data set, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _THREADS = 8
 
 @dataclass(frozen=True)
 class Pairs:
-    """A data set's pictures and label maps, as mmseg lists them.
+    """A data set's images and label maps, as mmseg lists them.
 
     Attributes:
         images, labels: one each, in mmseg's order.
         source: where their names come from.
-        suffix, label_suffix: what the names of pictures and label maps end in.
+        suffix, label_suffix: what the names of images and label maps end in.
         label_folder: where the label maps lie.
         rule: what the label maps may hold; None if another transform than ours loads them.
         names, palette: of the classes.
@@ -52,7 +52,7 @@ def find_pairs(dataset: dict[str, Any], field: str) -> Pairs:
         field: what to call it in messages.
 
     Raises:
-        UserError: if a folder is missing or empty, or there is no picture of the right name.
+        UserError: if a folder is missing or empty, or there is no image of the right name.
     """
     source = require_folder(dataset, 'img_path', field)
     label_folder = require_folder(dataset, 'seg_map_path', field)
@@ -65,7 +65,7 @@ def find_pairs(dataset: dict[str, Any], field: str) -> Pairs:
     entries = built.load_data_list()
     if not entries:
         raise UserError(
-            f'{source}: no pictures. {field} reads files whose names end in '
+            f'{source}: no images. {field} reads files whose names end in '
             f'{built.img_suffix!r}; check --data-root and img_suffix.'
         )
     return Pairs(
@@ -99,7 +99,7 @@ def _rule(dataset: dict[str, Any], built: Any) -> LabelRule | None:
 
 
 def check_pairs(dataset: dict[str, Any], field: str) -> None:
-    """Check that every picture has a label map of its size, and what some of them hold.
+    """Check that every image has a label map of its size, and what some of them hold.
 
     All files are looked at, of which `DECODED` label maps, evenly spread, are decoded; the others
     are checked as they are loaded.

@@ -10,11 +10,11 @@ from pathlib import Path
 from moca.errors import UserError
 from moca.segmentation import cityscapes
 from moca.images.files import require_files
-from moca.images.files import picture_fault
+from moca.images.files import image_fault
 from moca.data.survey import Watch
 
 ADE20K_IMAGES = {'training': 20_210, 'validation': 2000}
-"""Pictures of the scene-parsing benchmark."""
+"""Images of the scene-parsing benchmark."""
 
 _ADE20K_FOLDER = 'ADEChallengeData2016'
 _AGAIN = ' Unpack the archive of the annotations again.'
@@ -22,7 +22,7 @@ _AGAIN = ' Unpack the archive of the annotations again.'
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is there of one part of a data set: its name, pictures, and label maps made just now."""
+    """What is there of one part of a data set: its name, images, and label maps made just now."""
 
     split: str
     images: int
@@ -31,7 +31,7 @@ class Prepared:
 
 
 def prepare_cityscapes(root: Path, watch: Watch) -> list[Prepared]:
-    """Make the train ids of a Cityscapes folder and check that every picture has them.
+    """Make the train ids of a Cityscapes folder and check that every image has them.
 
     What an earlier, interrupted call has made is kept: files appear whole or not at all.
 
@@ -56,7 +56,7 @@ def prepare_cityscapes(root: Path, watch: Watch) -> list[Prepared]:
         found.append(Prepared(split, len(images), published, len(todo)))
     if not any(part.images for part in found):
         raise UserError(
-            f'{root}: no pictures leftImg8bit/(train|val)/CITY/*_leftImg8bit.png.'
+            f'{root}: no images leftImg8bit/(train|val)/CITY/*_leftImg8bit.png.'
             + _archives(root, ('leftImg8bit_trainvaltest.zip', 'gtFine_trainvaltest.zip'))
         )
     return found
@@ -69,7 +69,7 @@ def _cityscapes_label(root: Path, split: str, image: Path) -> Path:
 
 
 def _whole(path: Path) -> bool:
-    return path.is_file() and picture_fault(path) is None
+    return path.is_file() and image_fault(path) is None
 
 
 def prepare_ade20k(root: Path) -> tuple[Path, list[Prepared]]:
@@ -90,7 +90,7 @@ def prepare_ade20k(root: Path) -> tuple[Path, list[Prepared]]:
         images = sorted((root / 'images' / split).glob('*.jpg'))
         if not images:
             raise UserError(
-                f'{root}: no pictures images/{split}/*.jpg.'
+                f'{root}: no images images/{split}/*.jpg.'
                 + _archives(root, (f'{_ADE20K_FOLDER}.zip',))
             )
         labels = [root / 'annotations' / split / f'{image.stem}.png' for image in images]

@@ -1,4 +1,4 @@
-"""What a survey of data found: tables on the terminal and a sheet of pictures with their labels."""
+"""What a survey of data found: tables on the terminal and a sheet of images with their labels."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def print_notes(name: str, notes: Sequence[str], faults: Sequence[str], console:
 
 
 def _summary(surveys: Sequence[Survey]) -> Table:
-    table = Table('data', 'pictures', 'sizes', 'classes', 'ignored', 'faults')
+    table = Table('data', 'images', 'sizes', 'classes', 'ignored', 'faults')
     for survey in surveys:
-        labelled, ignored = survey.pixels[:IGNORE].sum(), survey.pixels[IGNORE]
-        share = f'{ignored / (labelled + ignored):.1%}' if labelled + ignored else '-'
+        labeled, ignored = survey.pixels[:IGNORE].sum(), survey.pixels[IGNORE]
+        share = f'{ignored / (labeled + ignored):.1%}' if labeled + ignored else '-'
         names = survey.pairs.names if survey.pairs else []
         table.add_row(
             survey.name,
@@ -64,7 +64,7 @@ def _summary(surveys: Sequence[Survey]) -> Table:
 
 
 def size_range(sizes: Counter[tuple[int, int]]) -> str:
-    """Say of which sizes (width, height) pictures are."""
+    """Say of which sizes (width, height) images are."""
     if not sizes:
         return '-'
     (width, height), count = sizes.most_common(1)[0]
@@ -78,11 +78,11 @@ def size_range(sizes: Counter[tuple[int, int]]) -> str:
 
 
 def _histogram(surveys: Sequence[Survey]) -> Table:
-    """Share of labelled pixels of each class, and how many pictures contain it."""
+    """Share of labeled pixels of each class, and how many images contain it."""
     table = Table('', 'class')
     for survey in surveys:
         table.add_column(f'{survey.name}, pixels', justify='right')
-        table.add_column('pictures', justify='right')
+        table.add_column('images', justify='right')
     table.add_column('')
     first = surveys[0]
     names = first.pairs.names if first.pairs else []
@@ -96,8 +96,8 @@ def _histogram(surveys: Sequence[Survey]) -> Table:
         cells = []
         for survey in surveys:
             share = survey.pixels[number] / max(survey.pixels[:IGNORE].sum(), 1)
-            pictures_with = int(survey.pictures[number])
-            cells += [f'{share:.2%}' if pictures_with else '', str(pictures_with or '-')]
+            images_with = int(survey.images[number])
+            cells += [f'{share:.2%}' if images_with else '', str(images_with or '-')]
         bar = '█' * round(BAR * first.pixels[number] / largest)
         table.add_row(str(number), escape(names[number]), *cells, bar)
     return table
@@ -108,10 +108,10 @@ def _notes(survey: Survey, first: Survey) -> list[str]:
     notes = []
     if survey.ignored:
         notes.append(
-            f'{len(survey.ignored)} label maps have no labelled pixel: {named(survey.ignored)}'
+            f'{len(survey.ignored)} label maps have no labeled pixel: {named(survey.ignored)}'
         )
     if survey.orphans:
-        notes.append(f'{len(survey.orphans)} label maps have no picture: {named(survey.orphans)}')
+        notes.append(f'{len(survey.orphans)} label maps have no image: {named(survey.orphans)}')
     if survey.pairs and survey.pairs.rule is None:
         notes.append('the label maps are read by a transform of your own: they were not looked at')
     if survey.pairs and survey is not first and first.pixels.any():
@@ -130,12 +130,12 @@ def named(paths: Sequence[Path | str]) -> str:
 
 
 def sheet(surveys: Sequence[Survey], out: Path, count: int) -> bool:
-    """Draw pictures of each data set, and beside them with their labels laid over.
+    """Draw images of each data set, and beside them with their labels laid over.
 
     Args:
         surveys: what was found.
         out: file to write.
-        count: pictures of each data set, evenly spread over those without a fault.
+        count: images of each data set, evenly spread over those without a fault.
 
     Returns:
         Whether there was anything to draw.
@@ -160,7 +160,7 @@ def sheet(surveys: Sequence[Survey], out: Path, count: int) -> bool:
     classes = sorted(frequent.tolist())
     rows = list(itertools.zip_longest(*columns))
     per_line = 3 * len(surveys)
-    heading = 'Pictures and labels; what is ignored is black'
+    heading = 'Images and labels; what is ignored is black'
     shown = [names[i] for i in classes]
     room = figures.legend_inches(shown, per_line)
     figure = figures.sheet(rows, titles, heading, room)
@@ -170,9 +170,9 @@ def sheet(surveys: Sequence[Survey], out: Path, count: int) -> bool:
 
 
 def _draw(pairs: Pairs, place: int) -> tuple[figures.Image, figures.Image, NDArray[np.int64]]:
-    """A picture, the same with its labels, and pixels per class `[256]`."""
+    """An image, the same with its labels, and pixels per class `[256]`."""
     assert pairs.rule is not None
     image: figures.Image = cv2.cvtColor(cv2.imread(str(pairs.images[place])), cv2.COLOR_BGR2RGB)
     labels = pairs.rule.convert(read_values(pairs.labels[place]))
-    colours = figures.colour_labels(labels, pairs.palette)
-    return image, figures.blend(image, colours), np.bincount(labels.ravel(), minlength=256)
+    colors = figures.color_labels(labels, pairs.palette)
+    return image, figures.blend(image, colors), np.bincount(labels.ravel(), minlength=256)

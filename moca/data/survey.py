@@ -1,4 +1,4 @@
-"""Looking at every picture and label map of a config's data sets, and counting what is there."""
+"""Looking at every image and label map of a config's data sets, and counting what is there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from moca.errors import UserError
 from moca.segmentation.label_maps import IGNORE, LabelFault, LabelRule, read_values
 from moca.data.pairs import Pairs, find_pairs, missing_label_hint
-from moca.images.files import picture_fault
+from moca.images.files import image_fault
 from moca.data.config_datasets import dataset_key, segmentation_datasets
 
 
@@ -49,12 +49,12 @@ class Survey:
     Attributes:
         name: of its data loader, train, val or test.
         pairs: its files; None if they could not be listed.
-        sizes: how many pictures are of a size (width, height).
+        sizes: how many images are of a size (width, height).
         pixels: of each class, `[256]`; the last is ignored.
-        pictures: that contain a class, `[256]`.
+        images: that contain a class, `[256]`.
         faults: what training would stumble over, each text naming its file.
-        ignored: label maps without a labelled pixel.
-        orphans: label maps without a picture.
+        ignored: label maps without a labeled pixel.
+        orphans: label maps without an image.
         right: places of the pairs without a fault.
     """
 
@@ -62,7 +62,7 @@ class Survey:
     pairs: Pairs | None = None
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
-    pictures: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+    images: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
     faults: list[str] = field(default_factory=list)
     ignored: list[Path] = field(default_factory=list)
     orphans: list[Path] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Survey:
 def survey(cfg: Config, watch: Watch) -> list[Survey]:
     """Look at every file of the mmseg data sets of a config, each data set once.
 
-    Every picture and label map is decoded: this takes minutes where `check_data` takes seconds.
+    Every image and label map is decoded: this takes minutes where `check_data` takes seconds.
 
     Raises:
         UserError: if the config has no data set of mmseg.
@@ -120,13 +120,13 @@ def _inspect(
     for path, missing in ((image, ''), (label, hint)):
         if not path.is_file():
             return None, None, f'{path}: the file is missing.{missing}'
-        broken = picture_fault(path)
+        broken = image_fault(path)
         if broken:
-            return None, None, f'{path}: a broken picture ({broken}).'
-    picture = cv2.imread(str(image))
-    if picture is None:
-        return None, None, f'{image}: cannot be read as a picture.'
-    size: tuple[int, int] = picture.shape[:2]
+            return None, None, f'{path}: a broken image ({broken}).'
+    pixels = cv2.imread(str(image))
+    if pixels is None:
+        return None, None, f'{image}: cannot be read as an image.'
+    size: tuple[int, int] = pixels.shape[:2]
     if rule is None:
         return size, None, None
     try:
@@ -152,7 +152,7 @@ def _add(
     if counts is None or result.pairs is None:
         return
     result.pixels += counts
-    result.pictures += counts > 0
+    result.images += counts > 0
     if not counts[:IGNORE].any():
         result.ignored.append(result.pairs.labels[place])
 
@@ -162,7 +162,7 @@ _RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RA
 
 
 def check_data(cfg: Config, splits: Sequence[str] = ('train', 'val')) -> None:
-    """Check the data sets of a config: mmseg's of picture pairs and mmdet's of COCO format.
+    """Check the data sets of a config: mmseg's of image pairs and mmdet's of COCO format.
 
     Of several processes only the first looks: the launcher ends the others when it refuses.
 

@@ -13,7 +13,7 @@ try:
 except ImportError:  # mmdet 3.3 has none: pycocotools then computes everything
     FasterCocoMetric = None
 
-# Of one class in a picture: up to here both programs define every figure alike.
+# Of one class in an image: up to here both programs define every figure alike.
 _DETECTIONS = 100
 
 
@@ -22,7 +22,7 @@ class QuickCocoMetric(CocoMetric):
     """mmdet's `CocoMetric`, computed by faster-coco-eval; the figures are the same.
 
     They agree to rounding errors (2e-16) for boxes and masks, crowds and ties included. Only where
-    a picture has more than 100 detections of a class would they not: pycocotools takes the best
+    an image has more than 100 detections of a class would they not: pycocotools takes the best
     100 of them for AP, and as many as ``proposal_nums`` allows for AP at .5, .75 and by size, while
     faster-coco-eval takes the latter throughout. pycocotools computes those, and proposals.
     """
@@ -36,6 +36,6 @@ class QuickCocoMetric(CocoMetric):
 
 
 def most_of_a_class(results: list[Any]) -> int:
-    """The most detections of one class in one picture; results are pairs of truth and finding."""
+    """The most detections of one class in one image; results are pairs of truth and finding."""
     counts = (np.bincount(found['labels']).max(initial=0) for _, found in results)
     return int(max(counts, default=0))

@@ -1,4 +1,4 @@
-"""Loading pictures of a detection data set, with words for the ones that cannot be loaded."""
+"""Loading images of a detection data set, with words for the ones that cannot be loaded."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from moca.errors import UserError
 
 @TRANSFORMS.register_module()
 class LoadReadableImage(LoadImageFromFile):
-    """mmcv's loading of a picture, which names the file that it cannot decode.
+    """mmcv's loading of an image, which names the file that it cannot decode.
 
-    A picture of another size than its annotations say (rotated by a camera's note, or exchanged)
+    An image of another size than its annotations say (rotated by a camera's note, or exchanged)
     is refused as well: its boxes would lie elsewhere.
 
     Args:
-        skip: Take another picture, as mmengine's data sets do on None, and say so once in each
+        skip: Take another image, as mmengine's data sets do on None, and say so once in each
             loading process; for training. Evaluation stops, since its score would be of fewer
-            pictures.
+            images.
         kwargs: of `LoadImageFromFile`.
     """
 
@@ -32,7 +32,7 @@ class LoadReadableImage(LoadImageFromFile):
         self._skipped: set[str] = set()
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
-        """Add ``img``, ``img_shape`` and ``ori_shape``; None for a skipped picture.
+        """Add ``img``, ``img_shape`` and ``ori_shape``; None for a skipped image.
 
         Raises:
             UserError: naming the file, if it cannot be read or its size is wrong.
@@ -52,7 +52,7 @@ class LoadReadableImage(LoadImageFromFile):
         if None not in wanted and results['img_shape'] != wanted:
             raise UserError(
                 f'{path}: {results["img_shape"]} pixels (height, width), but its annotations are '
-                f'of {wanted}. Give the picture that was annotated.'
+                f'of {wanted}. Give the image that was annotated.'
             )
         return loaded
 
@@ -61,7 +61,7 @@ class LoadReadableImage(LoadImageFromFile):
             return
         self._skipped.add(path)
         print_log(
-            f'Picture {len(self._skipped)} that cannot be decoded, skipped: {path} ({error})',
+            f'Image {len(self._skipped)} that cannot be decoded, skipped: {path} ({error})',
             'current',
             level=30,
         )

@@ -30,7 +30,7 @@ class SimpleFeaturePyramid(BaseModule):
     Args:
         in_channels: width of the backbone.
         out_channels: width of every level.
-        init_cfg: as of every mmengine module; torch's own initialisation by default, as ViTDet.
+        init_cfg: as of every mmengine module; torch's own initialization by default, as ViTDet.
 
     Raises:
         UserError: if `in_channels` is not divisible by 4.
@@ -102,7 +102,7 @@ class RescaledFPN(BaseModule):
         out_channels: width of every level.
         rescales: of the four maps. Patches of 16 take (4, 2, 1, .5), patches of 8 half of these.
         norm_cfg: norm between the two transposed convolutions of the scale of 4.
-        init_cfg: as of every mmengine module; torch's and mmdet's own initialisation by default.
+        init_cfg: as of every mmengine module; torch's and mmdet's own initialization by default.
     """
 
     def __init__(

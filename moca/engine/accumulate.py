@@ -1,4 +1,4 @@
-"""Gradient accumulation: one step of the optimiser on a batch taken in several parts."""
+"""Gradient accumulation: one step of the optimizer on a batch taken in several parts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def set_accumulation(cfg: Config, accumulate: str) -> None:
         cfg.train_cfg.type = 'AccumulatingIterLoop'
     batch = cfg.train_dataloader.batch_size
     print_log(
-        f'--accumulate: a step takes {count} x {batch} pictures of {processes} processes.',
+        f'--accumulate: a step takes {count} x {batch} images of {processes} processes.',
         'current',
     )
 
@@ -86,7 +86,7 @@ def _parts_of_recipe(cfg: Config, processes: int) -> int:
         nearest = min(fitting, key=lambda n: abs(n - cfg.train_dataloader.batch_size), default=None)
         raise UserError(
             f"--accumulate auto: the recipe's batch of {recipe} is no multiple of "
-            f'{cfg.train_dataloader.batch_size} pictures x {processes} processes. '
+            f'{cfg.train_dataloader.batch_size} images x {processes} processes. '
             + (
                 f'Give --cfg-options train_dataloader.batch_size={nearest}.'
                 if nearest
@@ -102,8 +102,8 @@ def world_size_of(cfg: Config) -> int:
     return int(os.environ[name]) if name else 1
 
 
-def pictures_per_step(runner: Any) -> int:
-    """Pictures of one iteration of a runner's training loop, over all processes."""
+def images_per_step(runner: Any) -> int:
+    """Images of one iteration of a runner's training loop, over all processes."""
     loader = runner.train_dataloader
     # a loader that is given a batch sampler, as mmdet's are, has no size of its own
     at_once = loader.batch_size or loader.batch_sampler.batch_size
@@ -113,9 +113,9 @@ def pictures_per_step(runner: Any) -> int:
 def train_on_parts(
     runner: Any, first: dict[str, Any], others: Iterable[dict[str, Any]], count: int
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Take one step of the optimiser on ``count`` batches, which count as one.
+    """Take one step of the optimizer on ``count`` batches, which count as one.
 
-    Only one of them is in memory at a time. The optimiser's wrapper divides each loss by their
+    Only one of them is in memory at a time. The optimizer's wrapper divides each loss by their
     number, steps at the last and shares gradients among processes only then.
 
     Args:
@@ -126,7 +126,7 @@ def train_on_parts(
 
     Returns:
         What the model reports, averaged over the parts that report it, and the batch; of several
-        parts only what they say of their pictures: the one-dimensional tensors and the lists of
+        parts only what they say of their images: the one-dimensional tensors and the lists of
         samples, joined.
     """
     method = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -162,7 +162,7 @@ def _join(parts: list[Any]) -> Any:
 
 @LOOPS.register_module()
 class AccumulatingIterLoop(IterBasedTrainLoop):
-    """mmengine's loop over iterations, each of which is a step of the optimiser.
+    """mmengine's loop over iterations, each of which is a step of the optimizer.
 
     mmengine counts batches: with ``accumulative_counts=N`` all lengths, milestones and intervals of
     a recipe would have to be multiplied by N. Here a step takes N batches of the loader, and they
@@ -185,7 +185,7 @@ class AccumulatingIterLoop(IterBasedTrainLoop):
         return super().run()
 
     def run_iter(self, data_batch: dict[str, Any]) -> None:
-        """One step of the optimiser; hooks get its first batch before, its samples after it."""
+        """One step of the optimizer; hooks get its first batch before, its samples after it."""
         self.runner.call_hook('before_train_iter', batch_idx=self._iter, data_batch=data_batch)
         outputs, samples = train_on_parts(
             self.runner, data_batch, self.dataloader_iterator, self.accumulate

@@ -25,7 +25,7 @@ class AutocastOptimWrapper(OptimWrapper):
     """An `OptimWrapper` whose training step runs under `torch.autocast`.
 
     mmengine's ``AmpOptimWrapper`` asserts a GPU. This one serves every device, and scales the loss
-    only where it is needed (float16); parameters, gradients and optimiser state stay fp32.
+    only where it is needed (float16); parameters, gradients and optimizer state stay fp32.
 
     Args:
         dtype: ``'bfloat16'`` or ``'float16'``.
@@ -62,12 +62,12 @@ class AutocastOptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Autocast, without gradient synchronisation in all but the last accumulated batch."""
+        """Autocast, without gradient synchronization in all but the last accumulated batch."""
         with super().optim_context(model), torch.autocast(self.device_type, self.dtype):
             yield
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the optimiser's state and, for float16, the loss scale."""
+        """Return the optimizer's state and, for float16, the loss scale."""
         state = super().state_dict()
         if self.scaler.is_enabled():
             state['loss_scaler'] = self.scaler.state_dict()
@@ -121,7 +121,7 @@ def enable_amp(cfg: Config) -> None:
     A ``dtype`` which the config's `AutocastOptimWrapper` or `AmpOptimWrapper` names is kept.
 
     Raises:
-        UserError: if the config's optimiser wrapper is of another class.
+        UserError: if the config's optimizer wrapper is of another class.
     """
     dtype = preferred_dtype()
     wrapper = cfg.get('optim_wrapper')

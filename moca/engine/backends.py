@@ -1,4 +1,4 @@
-"""Where a run's scalars and pictures go besides mmengine's JSON files."""
+"""Where a run's scalars and images go besides mmengine's JSON files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BACKENDS = {
 
 
 def log_to(cfg: Config, names: Sequence[str]) -> None:
-    """Add visualisation backends to a config, which is changed; those that it has stay.
+    """Add visualization backends to a config, which is changed; those that it has stay.
 
     The JSON files of ``LocalVisBackend`` remain, from which curves are drawn. A backend's own
     arguments are fields of ``visualizer.vis_backends.N``, counted from the first that the config

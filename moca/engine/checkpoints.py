@@ -17,6 +17,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
+from moca.engine.renamed import rename_keys
 from moca.errors import CheckpointMismatch
 
 
@@ -72,7 +73,9 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Compare the tensors of a run's checkpoint with the model's; see `check_fit`."""
-        check_fit(runner.model, checkpoint.get('state_dict', checkpoint), 'the checkpoint')
+        state = checkpoint.get('state_dict', checkpoint)
+        rename_keys(state)
+        check_fit(runner.model, state, 'the checkpoint')
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict[str, Any]) -> None:
         keep: int = self.max_keep_ckpts  # type: ignore[has-type]

@@ -158,7 +158,7 @@ def apply_common(cfg: Config, args: argparse.Namespace) -> Config:
     Raises:
         UserError: if the launcher's environment is incomplete, the checkpoint to resume from does
             not exist, the recipe's batch cannot be reached by accumulation, or the config's
-            optimiser wrapper cannot run in mixed precision.
+            optimizer wrapper cannot run in mixed precision.
     """
     stem = Path(cfg.filename).stem if cfg.filename else 'run'
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / stem)

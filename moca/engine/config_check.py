@@ -17,6 +17,7 @@ from mmengine.registry import Registry
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from moca.engine.renamed import new_name
 from moca.errors import UserError
 
 # Keys which mmengine takes out of a dict before it calls the class.
@@ -82,7 +83,7 @@ def candidates(
     """Yield every class that a dict may be for, and its arguments, None for any.
 
     Of a model's parts only those classes count that take no ``**kwargs``: some use theirs up
-    themselves. Norms, convolutions, initialisers and losses have arguments that others read, so
+    themselves. Norms, convolutions, initializers and losses have arguments that others read, so
     nothing is known of them.
 
     A name may be registered by several libraries and for several purposes; which one is meant is
@@ -190,6 +191,8 @@ def check_config(cfg: Config, source: str = 'config') -> None:
                 continue
             known = known | CONSUMED.get(registry, set())
             for argument in given:
+                if new := new_name(name, argument):
+                    raise UserError(f'{source}: {field}: {argument!r} is called {new!r} now.')
                 if argument not in known | {'type', '_scope_'}:
                     raise UserError(
                         f'{source}: {field}: {name} has no argument {argument!r}.'
@@ -222,6 +225,8 @@ def _check_spelling(name: Any, ours: Iterable[str], where: str) -> None:
     """Raise if a name is nobody's and nearly one of ours."""
     if not isinstance(name, str):
         return
+    if new := new_name(name):
+        raise UserError(f'{where}: {name!r} is called {new!r} now.')
     near = difflib.get_close_matches(name, list(ours), n=1, cutoff=0.85)
     if near and not is_known(name):
         raise UserError(f'{where}: there is no {name!r}. Did you mean {near[0]!r}?')
@@ -251,7 +256,7 @@ def _walk(node: Any, field: str) -> Iterator[tuple[str, dict[str, Any]]]:
 def _arguments(cls: Any, key: str) -> Set[str] | None:
     """Return the names that a class can be called with, or None if it takes any.
 
-    An optimiser wrapper's constructor says what its ``paramwise_cfg`` may hold in the class
+    An optimizer wrapper's constructor says what its ``paramwise_cfg`` may hold in the class
     attribute ``paramwise_keys``.
     """
     if key == 'constructor':

@@ -78,7 +78,7 @@ def rank_of(cfg: Config) -> int:
 
 
 def replace_sync_bn(cfg: Config) -> int:
-    """Turn every ``SyncBN`` of a config into ``BN``, where processes cannot synchronise it.
+    """Turn every ``SyncBN`` of a config into ``BN``, where processes cannot synchronize it.
 
     Returns:
         How many were replaced. Statistics are then each process's own: a small difference to the

@@ -50,7 +50,7 @@ class AveragedWeights(EMAHook):
     """mmengine's `EMAHook` with `TrainedWeightsEMA`.
 
     Validation sees the average, and a checkpoint's ``state_dict`` is the average, so that testing
-    and pictures take it as well; the weights that training goes on with are its
+    and images take it as well; the weights that training goes on with are its
     ``ema_state_dict``.
 
     Args:
@@ -71,7 +71,7 @@ class AveragedWeights(EMAHook):
             self._built = True
 
     def before_train(self, runner: Any) -> None:
-        """Share what is frozen by now: weights were initialised or loaded since `before_run`."""
+        """Share what is frozen by now: weights were initialized or loaded since `before_run`."""
         super().before_train(runner)
         self.ema_model.share_frozen(self.src_model)
 

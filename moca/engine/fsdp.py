@@ -55,13 +55,13 @@ def runner_of(cfg: Config) -> Any:
 
 @STRATEGIES.register_module()
 class ShardedStrategy(FSDPStrategy):
-    """Every transformer block is a unit whose weights, gradients and optimiser state are shared
+    """Every transformer block is a unit whose weights, gradients and optimizer state are shared
     out over the processes; what is left of the model is one more unit.
 
     Checkpoints are whole and the same as without sharding: any tool reads them, and a run may be
     resumed with or without it and with another number of processes. mmengine's own strategy
     cannot serve: it passes arguments in the order of torch 2.0, clips each process's shard by the
-    shard's own norm, lets the constructor of the optimiser see flattened shards (whose single
+    shard's own norm, lets the constructor of the optimizer see flattened shards (whose single
     dimension would exempt them from weight decay), needs a GPU, and does not write atomically.
 
     Every process keeps what the student and the teacher have beside their blocks, and their
@@ -83,13 +83,13 @@ class ShardedStrategy(FSDPStrategy):
         self.optim_state_dict_config.offload_to_cpu = offload
 
     def prepare(self, model: Any, *, optim_wrapper: Any = None, **kwargs: Any) -> Any:
-        """Build, initialise and shard the model; build the optimiser."""
+        """Build, initialize and shard the model; build the optimizer."""
         if not is_distributed():
             raise UserError('strategy: start the tool by a launcher (--launcher pytorch).')
         self._optim_wrapper_cfg = optim_wrapper
         return super().prepare(model, optim_wrapper=optim_wrapper, **kwargs)
 
-    # ------------------------------------------------------------------ model and optimiser
+    # ------------------------------------------------------------------ model and optimizer
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
         device = torch.device(get_device())
@@ -120,7 +120,7 @@ class ShardedStrategy(FSDPStrategy):
         return sharded
 
     def build_optim_wrapper(self, optim_wrapper: Any, model: Any = None) -> OptimWrapper:
-        """The optimiser made for the whole model, over the shards, and a clip over all of them."""
+        """The optimizer made for the whole model, over the shards, and a clip over all of them."""
         wrapper = self._whole_wrapper
         if getattr(getattr(wrapper, 'scaler', None), 'is_enabled', lambda: False)():
             raise UserError(
@@ -166,7 +166,7 @@ class ShardedStrategy(FSDPStrategy):
         self.optim_wrapper.optimizer.load_state_dict(shards)
 
     def _names(self) -> list[str]:
-        """Names of the optimiser's parameters, in its order."""
+        """Names of the optimizer's parameters, in its order."""
         names = {id(p): _plain(name) for name, p in self.model.named_parameters()}
         groups = self.optim_wrapper.optimizer.param_groups
         return [names[id(parameter)] for group in groups for parameter in group['params']]
@@ -182,7 +182,7 @@ def _whole_parameters(model: nn.Module) -> list[nn.Parameter]:
 
 
 def _renamed(state: dict[str, Any], names: dict[Any, Any]) -> dict[str, Any]:
-    """An optimiser's state under other keys for its parameters."""
+    """An optimizer's state under other keys for its parameters."""
     return {
         'state': {names[key]: value for key, value in state['state'].items()},
         'param_groups': [

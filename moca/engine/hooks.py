@@ -43,5 +43,4 @@ def set_hook(cfg: Any, name: str, **fields: Any) -> None:
     if found is not None:
         found[1].update(fields)
         return
-    hooks = cfg.setdefault('default_hooks', {})
-    hooks[name] = fields
+    cfg.default_hooks = {**(cfg.get('default_hooks') or {}), name: fields}

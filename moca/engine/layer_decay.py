@@ -18,7 +18,7 @@ from moca.errors import UserError
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDepthOptimWrapperConstructor:
-    """Builds an optimiser with one parameter group per (layer, weight decay).
+    """Builds an optimizer with one parameter group per (layer, weight decay).
 
     A parameter of layer `l` out of `L` (stem 0, block i at i + 1, everything after the blocks and
     outside the backbone L - 1) learns at ``lr * layer_decay ** (L - 1 - l)``: the rule of BEiT,
@@ -76,7 +76,7 @@ class LayerDepthOptimWrapperConstructor:
         self.optimizer_cfg = dict(self.optim_wrapper_cfg.pop('optimizer'))
 
     def __call__(self, model: Any) -> OptimWrapper:
-        """Build the optimiser of a model, which may be wrapped for distributed training.
+        """Build the optimizer of a model, which may be wrapped for distributed training.
 
         Raises:
             UserError: if no part of the model has ``get_layer_depth``, or all of it is frozen.

@@ -12,7 +12,7 @@ from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from mmengine.registry import HOOKS
 from torch import Tensor
 
-from moca.engine.accumulate import pictures_per_step
+from moca.engine.accumulate import images_per_step
 from moca.engine.work_dir import warn_of_changes
 from moca.errors import UserError
 
@@ -47,7 +47,7 @@ class WatchTraining(RuntimeInfoHook):
         wrapper = runner.optim_wrapper
         if getattr(wrapper, 'clip_grad_kwargs', None):
             wrapper.clip_func = self._keeping_norm(wrapper.clip_func)
-        self._images = pictures_per_step(runner)
+        self._images = images_per_step(runner)
         self._since = time.perf_counter()
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
@@ -97,7 +97,7 @@ class WatchTraining(RuntimeInfoHook):
         if self._norms:
             values['grad_norm'] = self._norms.pop()
         rate = max(group['lr'] for group in runner.optim_wrapper.param_groups)
-        self._steps.append((runner.iter, values, rate, _first_pictures(runner, data_batch or {})))
+        self._steps.append((runner.iter, values, rate, _first_images(runner, data_batch or {})))
         last = runner.iter + 1 == runner.max_iters
         last |= self.end_of_epoch(runner.train_dataloader, batch_idx)
         if self.every_n_inner_iters(batch_idx, self._interval) or last:
@@ -205,7 +205,7 @@ def _check_weights(runner: Any, state: dict[str, Any]) -> None:
         )
 
 
-def _first_pictures(runner: Any, batch: Any, count: int = 4) -> list[str]:
+def _first_images(runner: Any, batch: Any, count: int = 4) -> list[str]:
     """Files of a batch, as pre-training's data set and as mmseg's and mmdet's name them."""
     dataset = runner.train_dataloader.dataset
     if 'index' in batch and hasattr(dataset, 'path'):

@@ -1,4 +1,4 @@
-"""Backbones by checkpoint and architecture alone, and pictures as they take them."""
+"""Backbones by checkpoint and architecture alone, and images as they take them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from moca.backbone.arch import ArchSpec, vit_dimensions
 from moca.checkpoints.loading import CheckpointInfo, inspect_checkpoint, load_checkpoint
 from moca.engine.cli import read_config
 from moca.errors import UserError
-from moca.evaluation.labelled import normalise, read_picture
+from moca.evaluation.labeled import normalize, read_image
 from moca.transfer.run_names import arch_of_each, checkpoint_label, random_label
 
 RANDOM = 'random'
@@ -64,7 +64,7 @@ def load_backbones(
 ) -> list[NamedBackbone]:
     """Load checkpoints of any family, each as :func:`moca.checkpoints.loading.load_checkpoint`.
 
-    Positions stay as they are in the file: they are resampled once, to the grid of each picture.
+    Positions stay as they are in the file: they are resampled once, to the grid of each image.
 
     Args:
         checkpoints: Files, or ``random``.
@@ -137,26 +137,26 @@ def _own_size(
 def read_input(
     path: Path, size: Sequence[int], model: PlainViT
 ) -> tuple[NDArray[np.uint8], Tensor]:
-    """A picture at a size of whole patches.
+    """An image at a size of whole patches.
 
     Args:
-        path: Of the picture.
+        path: Of the image.
         size: The shorter side in pixels, the other one keeping the shape; or height and width.
             Rounded to whole patches, at least one.
         model: The backbone.
 
     Returns:
-        RGB `[H, W, 3]`, and the same normalised with ImageNet's statistics `[1, 3, H, W]`, on the
+        RGB `[H, W, 3]`, and the same normalized with ImageNet's statistics `[1, 3, H, W]`, on the
         backbone's device.
 
     Raises:
         UserError: The file cannot be decoded.
     """
-    image = read_picture(path)
+    image = read_image(path)
     scale = size[0] / min(image.size)
     sides = size if len(size) == 2 else (image.height * scale, image.width * scale)
     patch = model.patch_size
     whole = [max(round(side / patch), 1) * patch for side in sides]
     resized: Image.Image = transforms.resize(image, whole, InterpolationMode.BICUBIC)
-    tensor = normalise(resized, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    tensor = normalize(resized, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
     return np.asarray(resized), tensor[None].to(next(model.parameters()).device)

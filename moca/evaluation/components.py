@@ -1,4 +1,4 @@
-"""Principal components of patch features as colours, comparable through a training."""
+"""Principal components of patch features as colors, comparable through a training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from moca.errors import UserError
 
-# Components weaker than this share of the features' length stay grey: they are rounding, which is
+# Components weaker than this share of the features' length stay gray: they are rounding, which is
 # all that a collapsed encoder has to show.
 FAINT = 1e-3
 
@@ -22,7 +22,7 @@ def principal_scores(maps: Sequence[Tensor]) -> Tensor:
     One basis serves all maps of one backbone, so that like scores mean like features.
 
     Args:
-        maps: Features of several pictures, each `[C, h, w]`.
+        maps: Features of several images, each `[C, h, w]`.
 
     Returns:
         `[N, 3]`, the patches of all maps row by row.
@@ -44,7 +44,7 @@ def turned_onto(scores: Tensor, reference: Tensor) -> Tensor:
     """Turn scores so that they come as near as possible to those of another moment in training.
 
     The sign and the order of principal components are arbitrary, and close ones mix; from one
-    moment to the next colours would jump where the features hardly change. The features' own axes
+    moment to the next colors would jump where the features hardly change. The features' own axes
     cannot be compared either, since training turns them. What can be compared is which patches are
     alike; so the three scores of the same patches are rotated (or mirrored) as a whole onto the
     earlier ones (orthogonal Procrustes). No distance between patches changes.
@@ -57,7 +57,7 @@ def turned_onto(scores: Tensor, reference: Tensor) -> Tensor:
     return scores @ (left @ right)
 
 
-def colours(scores: Tensor, sizes: Sequence[tuple[int, int]]) -> list[NDArray[np.float32]]:
+def colors(scores: Tensor, sizes: Sequence[tuple[int, int]]) -> list[NDArray[np.float32]]:
     """Scores as red, green and blue.
 
     Args:
@@ -76,13 +76,13 @@ def colours(scores: Tensor, sizes: Sequence[tuple[int, int]]) -> list[NDArray[np
     return [part.reshape(*size, 3) for part, size in zip(parts, sizes, strict=True)]
 
 
-def principal_colours(maps: Sequence[Tensor]) -> list[NDArray[np.float32]]:
+def principal_colors(maps: Sequence[Tensor]) -> list[NDArray[np.float32]]:
     """The first three principal components of patch features as red, green and blue.
 
     Args:
-        maps: Features of several pictures, each `[C, h, w]`.
+        maps: Features of several images, each `[C, h, w]`.
 
     Returns:
-        `[h, w, 3]` for each; see :func:`principal_scores` and :func:`colours`.
+        `[h, w, 3]` for each; see :func:`principal_scores` and :func:`colors`.
     """
-    return colours(principal_scores(maps), [(m.shape[1], m.shape[2]) for m in maps])
+    return colors(principal_scores(maps), [(m.shape[1], m.shape[2]) for m in maps])

@@ -20,20 +20,20 @@ _END_MARKERS = {'.png': b'IEND', '.jpg': b'\xff\xd9', '.jpeg': b'\xff\xd9'}
 _TAIL = 4096  # bytes
 
 
-def broken_pictures(paths: Iterable[Path]) -> list[tuple[Path, str]]:
-    """Return the (path, reason) of pictures that are truncated or no pictures, in order.
+def broken_images(paths: Iterable[Path]) -> list[tuple[Path, str]]:
+    """Return the (path, reason) of images that are truncated or no images, in order.
 
     Reads the last bytes of each JPEG and PNG, about 20,000 files a second from a local disk, and
     decodes only those that look cut off. Other formats are not looked at.
     """
     with ThreadPoolExecutor(max_workers=8) as pool:
         paths = list(paths)
-        reasons = pool.map(picture_fault, paths, chunksize=64)
+        reasons = pool.map(image_fault, paths, chunksize=64)
         return [(path, reason) for path, reason in zip(paths, reasons, strict=True) if reason]
 
 
-def picture_fault(path: Path) -> str | None:
-    """Why a picture file is truncated or no picture, None if it looks whole."""
+def image_fault(path: Path) -> str | None:
+    """Why an image file is truncated or no image, None if it looks whole."""
     marker = _END_MARKERS.get(path.suffix.lower())
     if marker is None:
         return None
@@ -45,8 +45,8 @@ def picture_fault(path: Path) -> str | None:
     if size == 0:
         return 'the file is empty'
     try:
-        with Image.open(path) as picture:
-            picture.load()
+        with Image.open(path) as image:
+            image.load()
     except (OSError, SyntaxError, ValueError) as error:
         return str(error)
     return None
@@ -86,28 +86,28 @@ def require_files(paths: Sequence[Path], what: str, hint: str = '') -> None:
 
 
 def require_whole(paths: Sequence[Path]) -> None:
-    """Raise a `UserError` that names the first picture that is cut off or none."""
-    broken = broken_pictures(paths)
+    """Raise a `UserError` that names the first image that is cut off or none."""
+    broken = broken_images(paths)
     if broken:
         path, reason = broken[0]
         raise UserError(
-            f'{path}: a broken picture ({reason}); {len(broken)} of {len(paths)} files. '
+            f'{path}: a broken image ({reason}); {len(broken)} of {len(paths)} files. '
             'Fetch it again, or leave it out.'
         )
 
 
-def list_pictures(folder: Path, field: str) -> list[Path]:
-    """All pictures in a folder and in those below it, sorted.
+def list_images(folder: Path, field: str) -> list[Path]:
+    """All images in a folder and in those below it, sorted.
 
     Args:
         folder: Where to look.
         field: What named the folder, for messages.
 
     Raises:
-        UserError: There is no such folder, or no picture in it.
+        UserError: There is no such folder, or no image in it.
     """
     if not folder.is_dir():
-        raise UserError(f'{field} {folder}: no such folder. Give a folder of pictures.')
+        raise UserError(f'{field} {folder}: no such folder. Give a folder of images.')
     paths = sorted(
         path
         for path in folder.rglob('*')
@@ -115,22 +115,22 @@ def list_pictures(folder: Path, field: str) -> list[Path]:
     )
     if not paths:
         raise UserError(
-            f'{field} {folder}: no picture in there (looked for {folder.absolute()}). Give a '
-            'folder of pictures.'
+            f'{field} {folder}: no image in there (looked for {folder.absolute()}). Give a '
+            'folder of images.'
         )
     return paths
 
 
 def choose(count: int, shown: int) -> list[int]:
-    """Indices of `shown` pictures spread evenly over `count`."""
+    """Indices of `shown` images spread evenly over `count`."""
     return np.linspace(0, count - 1, min(shown, count)).round().astype(int).tolist()
 
 
-def some_pictures(folder: Path, count: int) -> list[Path]:
-    """`count` pictures, or all if there are fewer, evenly spaced over the sorted list.
+def some_images(folder: Path, count: int) -> list[Path]:
+    """`count` images, or all if there are fewer, evenly spaced over the sorted list.
 
     Raises:
-        UserError: As `list_pictures`, for ``--pictures``.
+        UserError: As `list_images`, for ``--images``.
     """
-    paths = list_pictures(folder, '--pictures')
+    paths = list_images(folder, '--images')
     return [paths[index] for index in choose(len(paths), count)]

@@ -1,7 +1,7 @@
-"""Reading pictures: finding them in a folder, decoding them, recognising broken ones.
+"""Reading images: finding them in a folder, decoding them, recognizing broken ones.
 
 Pixels are those of ``PIL.Image.open(path).convert('RGB')``, which is torchvision's loader: EXIF
-orientation and alpha are ignored. Grey and RGB JPEGs and 8-bit grey and RGB PNGs go through
+orientation and alpha are ignored. Gray and RGB JPEGs and 8-bit gray and RGB PNGs go through
 OpenCV, which gives the same pixels faster and can decode a JPEG at reduced scale; anything else
 goes through PIL itself. The format is told by a file's content, never by its name.
 """
@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from moca.images.transforms import Picture
+from moca.images.transforms import Pixels
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
 
@@ -39,8 +39,8 @@ _REDUCED = {
 }
 
 
-class CorruptPicture(Exception):
-    """A picture cannot be decoded whole; the message says why."""
+class CorruptImage(Exception):
+    """An image cannot be decoded whole; the message says why."""
 
 
 class PathList(Sequence[str]):
@@ -71,8 +71,8 @@ class PathList(Sequence[str]):
         return part.decode('utf-8', 'surrogateescape')
 
 
-def list_pictures(root: Path) -> list[str]:
-    """Paths of all pictures below ``root``, relative to it, with '/', sorted; hidden ones left out.
+def list_images(root: Path) -> list[str]:
+    """Paths of all images below ``root``, relative to it, with '/', sorted; hidden ones left out.
 
     Links to folders are followed, as torchvision's ``ImageFolder`` does.
     """
@@ -89,8 +89,8 @@ def list_pictures(root: Path) -> list[str]:
 
 
 @dataclass(frozen=True)
-class EncodedPicture:
-    """A picture of which only the header has been read.
+class EncodedImage:
+    """An image of which only the header has been read.
 
     Attributes:
         height: In pixels, as stored.
@@ -101,35 +101,35 @@ class EncodedPicture:
     height: int
     width: int
     reducible: bool
-    _decode: Callable[[int], Picture]
+    _decode: Callable[[int], Pixels]
 
-    def decode(self, reduction: int = 1) -> Picture:
+    def decode(self, reduction: int = 1) -> Pixels:
         """Decode to ``[height, width, 3]`` RGB, both divided by ``reduction`` and rounded up.
 
         Args:
             reduction: 1; or 2, 4, 8 if `reducible`.
 
         Raises:
-            CorruptPicture: The data are not a whole picture.
+            CorruptImage: The data are not a whole image.
         """
         return self._decode(reduction)
 
 
-def open_picture(data: bytes) -> EncodedPicture:
-    """Read a picture's header.
+def open_image(data: bytes) -> EncodedImage:
+    """Read an image's header.
 
     Raises:
-        CorruptPicture: The data are no picture, or are visibly cut short.
+        CorruptImage: The data are no image, or are visibly cut short.
     """
     if not data:
-        raise CorruptPicture('the file is empty')
-    picture = _read_header(data)
-    if 0 in (picture.height, picture.width):
-        raise CorruptPicture(f'its header says {picture.width} x {picture.height} pixels')
-    return picture
+        raise CorruptImage('the file is empty')
+    image = _read_header(data)
+    if 0 in (image.height, image.width):
+        raise CorruptImage(f'its header says {image.width} x {image.height} pixels')
+    return image
 
 
-def _read_header(data: bytes) -> EncodedPicture:
+def _read_header(data: bytes) -> EncodedImage:
     if data.startswith(_JPEG_SIGNATURE):
         return _open_jpeg(data)
     if data.startswith(_PNG_SIGNATURE):
@@ -137,11 +137,11 @@ def _read_header(data: bytes) -> EncodedPicture:
     return _open_pillow(data)
 
 
-def _open_jpeg(data: bytes) -> EncodedPicture:
+def _open_jpeg(data: bytes) -> EncodedImage:
     position, frame = 2, b''
     while position + 4 <= len(data):
         if data[position] != 0xFF:
-            raise CorruptPicture(f'byte {position} of the JPEG header is not a marker')
+            raise CorruptImage(f'byte {position} of the JPEG header is not a marker')
         marker = data[position + 1]
         if marker == 0xFF:  # padding
             position += 1
@@ -153,56 +153,56 @@ def _open_jpeg(data: bytes) -> EncodedPicture:
         if marker == _START_OF_SCAN:
             break
     if len(frame) < 6 or position > len(data):
-        raise CorruptPicture('the JPEG ends within its header')
-    # OpenCV before 4.12 fills the missing rest of a cut JPEG with grey and reports no error. The
+        raise CorruptImage('the JPEG ends within its header')
+    # OpenCV before 4.12 fills the missing rest of a cut JPEG with gray and reports no error. The
     # search starts after the header, whose thumbnail may have an end marker of its own.
     if data.rfind(_JPEG_END, position) < 0:
-        raise CorruptPicture('the JPEG is cut short: it has no end marker')
+        raise CorruptImage('the JPEG is cut short: it has no end marker')
     precision, components = frame[0], frame[5]
     if precision != 8 or components not in (1, 3):
         return _open_pillow(data)
     height, width = int.from_bytes(frame[1:3], 'big'), int.from_bytes(frame[3:5], 'big')
-    return EncodedPicture(height, width, True, partial(_decode_opencv, data))
+    return EncodedImage(height, width, True, partial(_decode_opencv, data))
 
 
-def _open_png(data: bytes) -> EncodedPicture:
-    # Pillow does not look at the end of the file: it may fill a picture from the zeros that a
+def _open_png(data: bytes) -> EncodedImage:
+    # Pillow does not look at the end of the file: it may fill an image from the zeros that a
     # download left where the rest was to be.
     if len(data) < 26 or data.rfind(_PNG_END) < 0:
-        raise CorruptPicture('the PNG is cut short: it has no end marker')
-    # IHDR: width, height, bit depth, colour type (0 grey, 2 RGB).
+        raise CorruptImage('the PNG is cut short: it has no end marker')
+    # IHDR: width, height, bit depth, color type (0 gray, 2 RGB).
     width, height = (int.from_bytes(data[start : start + 4], 'big') for start in (16, 20))
     if data[24] != 8 or data[25] not in (0, 2):
         return _open_pillow(data)
-    return EncodedPicture(height, width, False, partial(_decode_opencv, data))
+    return EncodedImage(height, width, False, partial(_decode_opencv, data))
 
 
-def _decode_opencv(data: bytes, reduction: int) -> Picture:
+def _decode_opencv(data: bytes, reduction: int) -> Pixels:
     flags = _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
-        raise CorruptPicture(f'OpenCV cannot decode it: {error}') from error
-    if picture is None:
-        raise CorruptPicture('OpenCV cannot decode it: the data are damaged or cut short')
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
+        raise CorruptImage(f'OpenCV cannot decode it: {error}') from error
+    if image is None:
+        raise CorruptImage('OpenCV cannot decode it: the data are damaged or cut short')
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
-def _open_pillow(data: bytes) -> EncodedPicture:
+def _open_pillow(data: bytes) -> EncodedImage:
     # Any exception: Pillow's plug-ins raise whatever broken bytes lead them to (OSError,
     # SyntaxError, ValueError, struct.error, IndexError, DecompressionBombError, ...).
     try:
         image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError as error:
-        raise CorruptPicture('not a picture, or its first bytes are damaged') from error
+        raise CorruptImage('not an image, or its first bytes are damaged') from error
     except Exception as error:
-        raise CorruptPicture(f'Pillow cannot read its header: {error}') from error
-    return EncodedPicture(image.height, image.width, False, partial(_decode_pillow, image))
+        raise CorruptImage(f'Pillow cannot read its header: {error}') from error
+    return EncodedImage(image.height, image.width, False, partial(_decode_pillow, image))
 
 
-def _decode_pillow(image: Image.Image, reduction: int) -> Picture:
+def _decode_pillow(image: Image.Image, reduction: int) -> Pixels:
     try:
         # np.array copies: torch wants memory that may be written.
         return np.array(image.convert('RGB'))
     except Exception as error:
-        raise CorruptPicture(f'Pillow cannot decode it: {error}') from error
+        raise CorruptImage(f'Pillow cannot decode it: {error}') from error

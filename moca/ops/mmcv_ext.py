@@ -66,7 +66,7 @@ def roi_align_forward(
         spatial_scale: pixels of the map per pixel of the image.
         sampling_ratio: samples along each side of a bin; 0 takes ceil(bin side).
         pool_mode: 1 averages the samples; 0 (their maximum) is refused.
-        aligned: shift regions by half a pixel, so that pixel centres lie at .5.
+        aligned: shift regions by half a pixel, so that pixel centers lie at .5.
 
     Raises:
         UserError: max pooling is asked for.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from moca.backbone import PlainViT
 from moca.errors import UserError
-from moca.pretrain.parts.ema import teacher_of
+from moca.pretrain.parts.ema import copy_to_teacher
 from moca.pretrain.parts.masking import MaskRound, random_order
 from moca.pretrain.parts.seeding import own_generator
 
@@ -23,7 +23,7 @@ class PretrainMethod(BaseModel):
 
     A subclass gives ``forward(view1, ..., mode='loss', **about)``, which returns a dict with
     ``loss``; names of other values must not contain that word, since mmengine adds up those that
-    do. ``about`` is what the data set says of the pictures; hooks read it.
+    do. ``about`` is what the data set says of the images; hooks read it.
 
     Random draws come from :meth:`generator` or :meth:`random_mask`, which depend on the run's
     seed, the step and the process alone, so a resumed run continues as if it had not stopped.
@@ -34,12 +34,12 @@ class PretrainMethod(BaseModel):
         with_teacher: Whether there is a ``teacher``, a copy of the student without gradients.
 
     Attributes:
-        num_views: How many views of a picture ``forward`` takes.
+        num_views: How many views of an image ``forward`` takes.
         seed: Of the run, set once by the PretrainSchedule hook.
-        step: Of the optimiser, set by it before each.
+        step: Of the optimizer, set by it before each.
         momentum: Of the teacher, likewise.
         part: Which part of the step's batch comes next, and of how many; set by the loop.
-        pictures: In the data set; set by `PretrainSchedule`, None before.
+        num_images: In the data set; set by `PretrainSchedule`, None before.
     """
 
     num_views = 2
@@ -57,15 +57,15 @@ class PretrainMethod(BaseModel):
         self.student: PlainViT = MODELS.build(backbone)
         if with_teacher:
             self.teacher: PlainViT = MODELS.build(backbone)
-            teacher_of(self.student, self.teacher)
+            copy_to_teacher(self.student, self.teacher)
         self.seed = 0
         self.step = 0
         self.momentum = 1.0
         self.part = (0, 1)
-        self.pictures: int | None = None
+        self.num_images: int | None = None
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """What is minimised, and what is logged; mmengine would minimise the sum of all losses.
+        """What is minimized, and what is logged; mmengine would minimize the sum of all losses.
 
         Args:
             losses: What ``forward`` returned.
@@ -76,7 +76,7 @@ class PretrainMethod(BaseModel):
         name = type(self).__name__
         if not isinstance(losses, dict) or 'loss' not in losses:
             raise UserError(
-                f"{name}.forward has to return a dict with 'loss', which is minimised, in mode "
+                f"{name}.forward has to return a dict with 'loss', which is minimized, in mode "
                 f"'loss'; it returned {_described(losses)}."
             )
         if others := [key for key in losses if 'loss' in key and key != 'loss']:
@@ -92,14 +92,14 @@ class PretrainMethod(BaseModel):
         return math.prod(self.student.grid)
 
     def init_weights(self) -> None:
-        """Initialise as MAE and MOCA do, and make the teacher a copy of the student."""
+        """Initialize as MAE and MOCA do, and make the teacher a copy of the student."""
         self.init_parts()
         self.student.init_weights()
         if hasattr(self, 'teacher'):
-            teacher_of(self.student, self.teacher)
+            copy_to_teacher(self.student, self.teacher)
 
     def init_parts(self) -> None:
-        """Initialise what there is beside the encoders."""
+        """Initialize what there is beside the encoders."""
 
     def check_batch(self, images: int, size: int | None) -> None:
         """Refuse what a step could not be made of, before anything is computed.

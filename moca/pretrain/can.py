@@ -9,7 +9,7 @@ Source: arXiv 2210.16870; what its figures and tables do not say is from public 
   added to every token, seen and hidden. InfoNCE on the mean of the seen patch tokens (without class
   token), over a projector; squared error of hidden patches against the *clean* view, and of the
   noise on seen ones.
-- Code: ``sigma_max`` .05 after normalisation by mean and deviation; the projector's sizes
+- Code: ``sigma_max`` .05 after normalization by mean and deviation; the projector's sizes
   (``projector``: 4096, 4096, 128, batch norm over processes) and ``temperature`` .1; the weights
   .03, .67, .30.
 - Choices: ``norm_pix`` for the reconstruction's target (never for the noise, which is its own
@@ -61,13 +61,13 @@ class CANPretrain(PixelMethod):
         decoder: ``dim``, ``depth``, ``num_heads``, ``mlp_ratio``; 8 x 512 with 16 heads for ViT-B.
         projector: ``hidden_dim`` 4096 and ``out_dim`` 128.
         mask_ratio: Share of the patches that is hidden; .5, for both views.
-        sigma_max: Of the noise, for normalised pixels; .05.
+        sigma_max: Of the noise, for normalized pixels; .05.
         sigma_scale: What sigma is multiplied by before its sinusoid; 1000 / sigma_max.
         temperature: Of the contrastive loss; .1.
         contrastive_weight: .03.
         reconstruction_weight: .67.
         denoising_weight: .3.
-        norm_pix: Normalise the pixels of each patch that is reconstructed.
+        norm_pix: Normalize the pixels of each patch that is reconstructed.
         denoise_target_scale: What the noise is multiplied by as a target; 1.
         data_preprocessor: As in mmengine.
 
@@ -114,7 +114,7 @@ class CANPretrain(PixelMethod):
         self.denoise_target_scale = check_weight(denoise_target_scale, 'model.denoise_target_scale')
 
     def init_parts(self) -> None:
-        """Initialise all linears as the decoder's (our choice)."""
+        """Initialize all linears as the decoder's (our choice)."""
         super().init_parts()
         init_linears([self.projector, self.sigma_mlp])
 
@@ -136,10 +136,10 @@ class CANPretrain(PixelMethod):
         """One step's losses, or the tensors they are made of; see :meth:`outputs`.
 
         Args:
-            view1: ``[B, 3, H, W]``, normalised.
+            view1: ``[B, 3, H, W]``, normalized.
             view2: Another view of each of the same images.
             mode: ``loss`` or ``tensor``.
-            about: What else the data set says of the pictures.
+            about: What else the data set says of the images.
         """
         check_contrastive(len(view1) * get_world_size(), self.part)
         self.check_size(*view1.shape[-2:])
@@ -172,7 +172,7 @@ class CANPretrain(PixelMethod):
         )
 
     def losses(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """``loss`` to minimise, and its three parts without weight."""
+        """``loss`` to minimize, and its three parts without weight."""
         prediction = outputs['prediction']
         visible = outputs['noise'].shape[1]
         first, second = outputs['embeddings'].chunk(2)

@@ -11,9 +11,9 @@ Source: arXiv 2211.06012, of which only the abstract is public here.
   gradient; both views are reconstructed by the *online* encoder and decoder; the strong view
   queries, the weak one, masked as well, gives the key; features are the mean of the seen patch
   tokens; ``projector`` d-4096-4096-256 with batch norm; ``bank_size`` keys, of past steps alone,
-  4096 for small data and 65536 for ImageNet, less for fewer pictures than twice that, which would
+  4096 for small data and 65536 for ImageNet, less for fewer images than twice that, which would
   meet their own earlier keys in it; ``temperature`` .2, the loss times 2 * temperature as
-  in MoCo-v3; L1 on hidden patches, whose pixels are normalised (``norm_pix``);
+  in MoCo-v3; L1 on hidden patches, whose pixels are normalized (``norm_pix``);
   ``reconstruction_weight`` .5 for each view, ``contrastive_weight`` 1; the size of a smaller
   encoder's ``decoder``.
 """
@@ -32,10 +32,10 @@ from torch import Tensor
 from moca.backbone import Tokens
 from moca.pretrain.base import init_linears
 from moca.pretrain.parts.contrastive import KeyBank, build_projector, check_contrastive, info_nce
-from moca.pretrain.parts.ema import ema_update, teacher_of
+from moca.pretrain.parts.ema import copy_to_teacher, ema_update
 from moca.pretrain.parts.masking import MaskRound
 from moca.pretrain.parts.ranges import check_pair, check_positive, check_weight
-from moca.pretrain.parts.reconstruction import PixelMethod, partly_visible, patch_error
+from moca.pretrain.parts.reconstruction import PixelMethod, num_visible, patch_error
 
 
 @MODELS.register_module()
@@ -47,12 +47,12 @@ class MACRLPretrain(PixelMethod):
         decoder: ``dim``, ``depth``, ``num_heads``, ``mlp_ratio``; 8 x 512 with 16 heads for ViT-B.
         projector: ``hidden_dim`` 4096 and ``out_dim`` 256.
         mask_ratio: Share of the patches that is hidden in the strong and in the weak view.
-        bank_size: Keys in the bank; a multiple of the pictures of a step, and a small part of the
+        bank_size: Keys in the bank; a multiple of the images of a step, and a small part of the
             data set.
         temperature: Of the contrastive loss; .2.
         reconstruction_weight: Of each view; .5.
         contrastive_weight: 1.
-        norm_pix: Normalise the pixels of each patch.
+        norm_pix: Normalize the pixels of each patch.
         data_preprocessor: As in mmengine.
 
     Raises:
@@ -75,12 +75,12 @@ class MACRLPretrain(PixelMethod):
     ) -> None:
         super().__init__(backbone, decoder, norm_pix, data_preprocessor, with_teacher=True)
         ratios = check_pair(mask_ratio, 'model.mask_ratio', 'the strong view and the weak one')
-        self.visible = [partly_visible(self.num_patches, ratio) for ratio in ratios]
+        self.visible = [num_visible(self.num_patches, ratio) for ratio in ratios]
         self.projector, self.teacher_projector = (
             build_projector(self.student.embed_dims, projector, hidden_dim=4096, out_dim=256)
             for _ in range(2)
         )
-        teacher_of(self.projector, self.teacher_projector)
+        copy_to_teacher(self.projector, self.teacher_projector)
         self.bank = KeyBank(bank_size, self.projector.out_dim)
         self.temperature = check_positive(temperature, 'model.temperature')
         self.reconstruction_weight = check_weight(
@@ -89,10 +89,10 @@ class MACRLPretrain(PixelMethod):
         self.contrastive_weight = check_weight(contrastive_weight, 'model.contrastive_weight')
 
     def init_parts(self) -> None:
-        """Initialise all linears as the decoder's (our choice), and the bank at random."""
+        """Initialize all linears as the decoder's (our choice), and the bank at random."""
         super().init_parts()
         init_linears([self.projector])
-        teacher_of(self.projector, self.teacher_projector)
+        copy_to_teacher(self.projector, self.teacher_projector)
         self.bank.reset_parameters()
 
     def check_batch(self, images: int, size: int | None) -> None:
@@ -101,7 +101,7 @@ class MACRLPretrain(PixelMethod):
         See :meth:`moca.pretrain.parts.contrastive.KeyBank.check_batch`.
         """
         check_contrastive(images, self.part)
-        self.bank.check_batch(images, self.pictures)
+        self.bank.check_batch(images, self.num_images)
         super().check_batch(images, size)
 
     def draw(self, strong: Tensor, weak: Tensor) -> tuple[MaskRound, MaskRound]:
@@ -117,12 +117,12 @@ class MACRLPretrain(PixelMethod):
         """One step's losses, or the tensors they are made of.
 
         Args:
-            view1: Strongly augmented, ``[B, 3, H, W]``, normalised.
+            view1: Strongly augmented, ``[B, 3, H, W]``, normalized.
             view2: Weakly augmented, of the same images.
             mode: ``loss`` moves teacher and bank; ``tensor`` moves nothing and returns ``query``
                 and ``key``, ``[B, D]``, and ``prediction{v}`` and ``pixels{v}`` of the hidden
                 patches of view v.
-            about: What else the data set says of the pictures.
+            about: What else the data set says of the images.
         """
         check_contrastive(len(view1) * get_world_size(), self.part)
         self.check_size(*view1.shape[-2:])
@@ -157,7 +157,7 @@ class MACRLPretrain(PixelMethod):
         return outputs
 
     def losses(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """``loss`` to minimise, its parts without weight, and the momentum."""
+        """``loss`` to minimize, its parts without weight, and the momentum."""
         strong, weak = (
             patch_error(outputs[f'prediction{view}'], outputs[f'pixels{view}'], 'absolute')
             for view in (1, 2)

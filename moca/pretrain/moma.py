@@ -5,11 +5,11 @@ Source: arXiv 2302.02089, of which only the abstract is public here.
 - Paper: three modes. A frozen MoCo teacher and a student that starts from MAE; a frozen MAE teacher
   and a student that starts from MoCo; both as frozen teachers of a student, perhaps a smaller one,
   that starts at random. The teacher sees the whole image, the student a masked one at an extremely
-  high mask ratio. The *normalised* teacher representation is aligned with the *projected* student
+  high mask ratio. The *normalized* teacher representation is aligned with the *projected* student
   representation. Few epochs.
 - Choices: ``mask_ratio`` .9; aligned are the class token and the patch tokens that the student
-  sees, after the final norms; the teacher is normalised token by token, by a LayerNorm without
-  weights, the student is not (``normalise_student``); one linear projector for each teacher,
+  sees, after the final norms; the teacher is normalized token by token, by a LayerNorm without
+  weights, the student is not (``normalize_student``); one linear projector for each teacher,
   dropped afterwards; SmoothL1 with ``beta`` 2, the mean over teachers
   (``teacher_weights``).
 
@@ -96,7 +96,7 @@ class MOMAPretrain(PretrainMethod):
         teacher_weights: By name, weight of each teacher's loss; equal shares of 1.
         mask_ratio: Share of the patches that is hidden from the student; .9.
         beta: Of the SmoothL1 loss: errors below it count squared; 2.
-        normalise_student: Normalise the projected student as the teacher.
+        normalize_student: Normalize the projected student as the teacher.
         data_preprocessor: As in mmengine.
 
     Raises:
@@ -114,7 +114,7 @@ class MOMAPretrain(PretrainMethod):
         teacher_weights: dict[str, float] | None = None,
         mask_ratio: float = 0.9,
         beta: float = 2.0,
-        normalise_student: bool = False,
+        normalize_student: bool = False,
         data_preprocessor: dict[str, Any] | None = None,
     ) -> None:
         if start := (backbone.get('init_cfg') or {}).get('checkpoint'):
@@ -139,7 +139,7 @@ class MOMAPretrain(PretrainMethod):
         for name, weight in self.weights.items():
             check_weight(weight, f'model.teacher_weights.{name}')
         self.beta = check_positive(beta, 'model.beta')
-        self.normalise_student = normalise_student
+        self.normalize_student = normalize_student
 
     def _teacher(self, name: str, given: dict[str, Any], backbone: dict[str, Any]) -> FrozenTeacher:
         field = f'model.teachers.{name}'
@@ -158,7 +158,7 @@ class MOMAPretrain(PretrainMethod):
         return teacher
 
     def init_parts(self) -> None:
-        """Read the teachers; initialise the projectors as other linears."""
+        """Read the teachers; initialize the projectors as other linears."""
         for teacher in self.teachers.values():
             teacher.init_weights()
         init_linears([self.projectors])
@@ -179,30 +179,30 @@ class MOMAPretrain(PretrainMethod):
         """One step's loss, or the tensors it is made of.
 
         Args:
-            view1: ``[B, 3, H, W]``, normalised.
+            view1: ``[B, 3, H, W]``, normalized.
             mode: ``tensor`` returns, for each teacher, ``NAME`` and ``NAME_target``,
                 ``[B, 1 + visible, width]``.
-            about: What else the data set says of the pictures.
+            about: What else the data set says of the images.
         """
         self.check_size(*view1.shape[-2:])
         outputs = self.outputs(view1, self.random_mask(view1, self.visible))
         return outputs if mode == 'tensor' else self.losses(outputs)
 
     def outputs(self, images: Tensor, mask: MaskRound) -> dict[str, Tensor]:
-        """Projected student and normalised teachers; see :meth:`forward`."""
+        """Projected student and normalized teachers; see :meth:`forward`."""
         student = self.student.tokens(images, mask.ids_visible)
         outputs = {}
         for name, teacher in self.teachers.items():
             with torch.no_grad():
                 whole = teacher.tokens(images)
                 seen = whole._replace(patches=take_tokens(whole.patches, mask.ids_visible))
-                outputs[f'{name}_target'] = _normalised(_aligned(seen, student))
+                outputs[f'{name}_target'] = _normalized(_aligned(seen, student))
             projected = self.projectors[name](_aligned(student, seen))
-            outputs[name] = _normalised(projected) if self.normalise_student else projected
+            outputs[name] = _normalized(projected) if self.normalize_student else projected
         return outputs
 
     def losses(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """``loss`` to minimise, and each teacher's, without weight, as ``alignment_NAME``."""
+        """``loss`` to minimize, and each teacher's, without weight, as ``alignment_NAME``."""
         parts = {
             name: F.smooth_l1_loss(
                 outputs[name].float(), outputs[f'{name}_target'].float(), beta=self.beta
@@ -230,5 +230,5 @@ def _aligned(tokens: Tokens, other: Tokens) -> Tensor:
     return torch.cat([tokens.prefix[:, :count], tokens.patches], dim=1)
 
 
-def _normalised(tokens: Tensor) -> Tensor:
+def _normalized(tokens: Tensor) -> Tensor:
     return F.layer_norm(tokens.float(), tokens.shape[-1:])

@@ -1,6 +1,6 @@
 """The leaderboard: one row per checkpoint, one column per protocol and metric.
 
-A column is a protocol *on so many pictures for so many steps*: runs of other sizes are other
+A column is a protocol *on so many images for so many steps*: runs of other sizes are other
 columns, so that no mean is taken over things that were not measured alike. A cell is the mean over
 probe seeds. Published results stand in rows of their own, marked with their source.
 """
@@ -20,7 +20,7 @@ from moca.transfer.run_reading import Omission, Run
 RANDOM_INIT = 'random init'
 
 IMAGE_TOLERANCE = 0.02
-"""Data sets count as the same size within 2 %: COCO loses 0.9 % of its pictures, those without
+"""Data sets count as the same size within 2 %: COCO loses 0.9 % of its images, those without
 objects, to the usual filter."""
 
 
@@ -166,7 +166,7 @@ def _published_cells(
 ) -> tuple[dict[tuple[Row, Column], Cell], dict[str, str], list[str]]:
     """Cells of published results that the runs can be laid beside, their sources, and notes.
 
-    A published value stands in the columns of its protocol that were measured on as many pictures;
+    A published value stands in the columns of its protocol that were measured on as many images;
     where there is none, in a column of its own.
     """
     library = published_results()

@@ -66,7 +66,7 @@ class Plan:
         checkpoints: files, or `RANDOM`.
         tasks: names such as ``cityscapes/linear``, or paths of configs.
         seeds: each protocol is repeated with every one.
-        subsets: numbers of training pictures; none for all of them.
+        subsets: numbers of training images; none for all of them.
         archs: timm names, one for all checkpoints or one for each; none for the configs' own.
         data_roots: folder by the first part of a task's name (``cityscapes``).
         options: further arguments of `tools/train.py`, such as ``--amp``.
@@ -198,7 +198,7 @@ def _job(
     folder = run_folder(cfg.protocol.name, measured, arch_label(spec), seed, subset)
     title = f'{task}, {measured["name"]}, seed {seed}'
     if subset is not None:
-        title += f', {subset} pictures'
+        title += f', {subset} images'
     arguments += ['--work-dir', str(folder), *plan.options]
     if plan.cfg_options:
         arguments += ['--cfg-options', *plan.cfg_options]

@@ -1,4 +1,4 @@
-"""A race: methods pre-train the same encoder on the same pictures for equally many steps."""
+"""A race: methods pre-train the same encoder on the same images for equally many steps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from moca.engine.cli import merge_options, parse_cfg_options
 from moca.engine.config_check import check_config
 from moca.engine.run_logs import read_curves
 from moca.errors import UserError
-from moca.pretrain.data.dataset import find_pictures
+from moca.pretrain.data.dataset import find_images
 from moca.pretrain.monitors.knn import read_pair
 from moca.pretrain.training.check import check_method
 from moca.pretrain.training.config import pretraining_config
@@ -50,7 +50,7 @@ class Racer(Run):
 
     @property
     def steps(self) -> int:
-        """Of the optimiser, as its checkpoint counts them.
+        """Of the optimizer, as its checkpoint counts them.
 
         Raises:
             UserError: That is no checkpoint of a run.
@@ -85,8 +85,8 @@ class RacePlan:
 
     Attributes:
         configs: of pre-training, such as ``configs/pretrain/mae_tiny-imagenet.py``.
-        data_root: the pictures, the configs' own if None.
-        knn, knn_val: labelled folders, as `tools/pretrain.py` takes them.
+        data_root: the images, the configs' own if None.
+        knn, knn_val: labeled folders, as `tools/pretrain.py` takes them.
         arch: timm name of the encoder; the configs' own if None.
         epochs: how long; likewise.
         seed: of all random numbers; the configs' own if None.
@@ -118,7 +118,7 @@ def make_race(plan: RacePlan) -> list[Racer]:
     in a folder of that config's name) gets that racer's last checkpoint.
 
     Raises:
-        UserError: if two configs have one name, differ in the length of a run, its batch, pictures
+        UserError: if two configs have one name, differ in the length of a run, its batch, images
             or encoder, or teach each other; if a teacher is neither a file nor a racer; if a folder
             cannot be read, or holds another run.
     """
@@ -129,7 +129,7 @@ def make_race(plan: RacePlan) -> list[Racer]:
     if len(configs) < len(plan.configs):
         raise UserError('Two configs of a race have the same file name, and so one work dir.')
     check_equal(configs)
-    pictures = _count_pictures(configs.values())
+    images = _count_images(configs.values())
     # the precision is the run's own choice where another machine runs it
     unknown = ['optim_wrapper.type'] if plan.launcher == 'slurm' and not plan.amp else []
     sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
@@ -141,7 +141,7 @@ def make_race(plan: RacePlan) -> list[Racer]:
     for cfg in configs.values():
         files = [Path(each.checkpoint) for each in (cfg.model.get('teachers') or {}).values()]
         if all(file.is_file() for file in files):  # not before its teachers are trained
-            check_method(cfg, plan.processes, pictures.get(_folder_of(cfg)))
+            check_method(cfg, plan.processes, images.get(_folder_of(cfg)))
     try:
         order = list(sorter.static_order())
     except graphlib.CycleError as error:
@@ -181,17 +181,17 @@ def _config(path: Path, plan: RacePlan) -> Config:
 
 
 def _folder_of(cfg: Config) -> tuple[str, int | None] | None:
-    """Folder and limit of a config's pictures; None of another data set."""
+    """Folder and limit of a config's images; None of another data set."""
     dataset = cfg.train_dataloader.dataset
-    if dataset.type != 'UnlabelledPictures':
+    if dataset.type != 'UnlabeledImages':
         return None
     return str(dataset.data_root), dataset.get('limit')
 
 
-def _count_pictures(configs: Iterable[Config]) -> dict[tuple[str, int | None] | None, int]:
-    """How many pictures each folder has that is named; none is searched twice."""
+def _count_images(configs: Iterable[Config]) -> dict[tuple[str, int | None] | None, int]:
+    """How many images each folder has that is named; none is searched twice."""
     folders = {_folder_of(cfg) for cfg in configs}
-    return {each: len(find_pictures(Path(each[0]), each[1])) for each in folders if each}
+    return {each: len(find_images(Path(each[0]), each[1])) for each in folders if each}
 
 
 def _set_teachers(cfg: Config, configs: dict[str, Config], plan: RacePlan) -> list[str]:

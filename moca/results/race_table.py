@@ -26,7 +26,7 @@ class Standing:
 
     Attributes:
         name: of its config.
-        steps: of the optimiser.
+        steps: of the optimizer.
         seconds: a step, the median of what was logged; None of a run too short for a line.
         loss: of the first and the last line of the log, each a mean over a few steps; likewise.
         knn: top-1 accuracy in percent by the name of the curve (``top1_k10``): before the first
@@ -58,8 +58,8 @@ def check_steps(standings: Sequence[Standing]) -> None:
         found = ', '.join(f'{standing.steps} of {standing.name}' for standing in standings)
         raise UserError(
             f'No race on equal terms: steps {found}. They ran in other numbers of processes, or on '
-            'other pictures. Move the work dirs of some away and give all the same --launcher, '
-            '--gpus, --accumulate and pictures.'
+            'other images. Move the work dirs of some away and give all the same --launcher, '
+            '--gpus, --accumulate and images.'
         )
 
 
@@ -105,7 +105,7 @@ def remarks(standings: Sequence[Standing], queries: int | None) -> list[str]:
 
     Args:
         standings: of the table.
-        queries: pictures that were classified, if any.
+        queries: images that were classified, if any.
     """
     lines = [
         'First to last logged value; losses of different methods do not compare. One run a method: '
@@ -124,7 +124,7 @@ def remarks(standings: Sequence[Standing], queries: int | None) -> list[str]:
     if queries and accuracies:
         error = max(math.sqrt(share * (100 - share) / queries) for share in accuracies)
         lines.append(
-            f'k-NN of {queries:,} pictures: the standard error of one accuracy is up to '
+            f'k-NN of {queries:,} images: the standard error of one accuracy is up to '
             f'{error:.1f} points.'
         )
     return lines

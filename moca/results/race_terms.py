@@ -41,7 +41,7 @@ _SAME = (
 
 
 def check_equal(configs: Mapping[str, Config]) -> None:
-    """Verify that runs take equally many steps of equal batches of the same pictures.
+    """Verify that runs take equally many steps of equal batches of the same images.
 
     Args:
         configs: by name.

@@ -16,7 +16,7 @@ from moca.transfer.run_reading import Omission
 
 DASH = '–'
 
-BAR_COLOURS = ('#2b6ca3', '#8c9bab')
+BAR_COLORS = ('#2b6ca3', '#8c9bab')
 
 NAMES_WIDTH, COLUMN_WIDTH = 58, 20
 """Characters that the two columns of names and each column of values want in a terminal."""
@@ -173,8 +173,8 @@ def plot(board: Leaderboard, path: Path) -> None:
             (row, board.cells[row, column]) for row in board.rows if (row, column) in board.cells
         ]
         for place, (row, cell) in enumerate(shown):
-            colour = '#c9c9c9' if row.source else BAR_COLOURS[row.name == RANDOM_INIT]
-            axis.bar(place, cell.mean, yerr=cell.deviation, color=colour, capsize=4, width=0.65)
+            color = '#c9c9c9' if row.source else BAR_COLORS[row.name == RANDOM_INIT]
+            axis.bar(place, cell.mean, yerr=cell.deviation, color=color, capsize=4, width=0.65)
             top = cell.mean + (cell.deviation or 0.0)
             axis.annotate(
                 cell_text(cell).replace(' (', '\n('),

@@ -15,11 +15,11 @@ CLASS_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 3
 (columns id and trainId)."""
 
 IMAGES = {'train': 2975, 'val': 500}
-"""Pictures of the published data set."""
+"""Images of the published data set."""
 
 RAW, TRAIN = '_gtFine_labelIds.png', '_gtFine_labelTrainIds.png'
 
-# The other ids are void (unlabelled, ego vehicle, ...) or too rare to be evaluated.
+# The other ids are void (unlabeled, ego vehicle, ...) or too rare to be evaluated.
 _RULE = LabelRule(
     num_classes=len(CLASS_IDS),
     ids=CLASS_IDS,

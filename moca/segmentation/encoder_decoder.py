@@ -70,9 +70,9 @@ class LeanEncoderDecoder(EncoderDecoder):
     """mmseg's `EncoderDecoder` in less time and memory, which never has the classes of all pixels.
 
     In training, heads of plain cross-entropy get it in parts (`moca.segmentation.pixel_loss`). In
-    tests with ``test_cfg.mode`` 'slide', windows go through the network in batches, over pictures
+    tests with ``test_cfg.mode`` 'slide', windows go through the network in batches, over images
     too, also of different sizes. Their logits are merged at the head's resolution, and reach that
-    of the picture for some rows at a time. In half precision both are done in float32, where mmseg
+    of the image for some rows at a time. In half precision both are done in float32, where mmseg
     enlarges logits in half precision.
 
     Fields of ``test_cfg``: see `SlideSettings`. Heads with a ``predict`` of their own, or of one
@@ -88,13 +88,13 @@ class LeanEncoderDecoder(EncoderDecoder):
             self._settings()  # now, not at the first validation
 
     def test_step(self, data: Any) -> list[SegDataSample]:
-        """Predict; unlike mmseg's, pictures of a batch can be of different sizes."""
+        """Predict; unlike mmseg's, images of a batch can be of different sizes."""
         if self._merges() and isinstance(data, Mapping):
-            pictures = list(data['inputs'])
-            if len({picture.shape for picture in pictures}) > 1:
+            images = list(data['inputs'])
+            if len({image.shape for image in images}) > 1:
                 parts = [
-                    self.data_preprocessor(dict(inputs=[picture], data_samples=[sample]), False)
-                    for picture, sample in zip(pictures, data['data_samples'], strict=True)
+                    self.data_preprocessor(dict(inputs=[image], data_samples=[sample]), False)
+                    for image, sample in zip(images, data['data_samples'], strict=True)
                 ]
                 samples = [part['data_samples'][0] for part in parts]
                 return self._slide([part['inputs'][0] for part in parts], samples)
@@ -107,10 +107,10 @@ class LeanEncoderDecoder(EncoderDecoder):
     def predict(
         self, inputs: Tensor, data_samples: list[SegDataSample] | None = None
     ) -> list[SegDataSample]:
-        """Segment pictures.
+        """Segment images.
 
         Args:
-            inputs: ``[N, 3, H, W]``, normalised.
+            inputs: ``[N, 3, H, W]``, normalized.
             data_samples: what says how each was padded and flipped and its original size.
 
         Returns:
@@ -178,23 +178,23 @@ class LeanEncoderDecoder(EncoderDecoder):
         rows, columns = zip(size, settings.crop_size, settings.stride, strict=True)
         return Axis.of(*rows), Axis.of(*columns)
 
-    def _grids(self, pictures: Sequence[Tensor]) -> list[Tensor]:
-        """Logits of the windows of each picture ``[3, H, W]``, laid beside each other.
+    def _grids(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """Logits of the windows of each image ``[3, H, W]``, laid beside each other.
 
         Returns:
             ``[classes, windows down * h, windows across * w]`` each, float32.
         """
-        axes = [self._axes(picture.shape[1:]) for picture in pictures]
+        axes = [self._axes(image.shape[1:]) for image in images]
         places: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
         for number, (rows, columns) in enumerate(axes):
             of_size = places.setdefault((rows.window, columns.window), [])
             of_size += [(number, y, x) for y in rows.starts for x in columns.starts]
-        logits: list[list[Tensor]] = [[] for _ in pictures]
-        at_a_time = self._settings().at_a_time(pictures[0].device)
+        logits: list[list[Tensor]] = [[] for _ in images]
+        at_a_time = self._settings().at_a_time(images[0].device)
         for (height, width), of_size in places.items():
             for start in range(0, len(of_size), at_a_time):
                 batch = of_size[start : start + at_a_time]
-                crops = [pictures[i][:, y : y + height, x : x + width] for i, y, x in batch]
+                crops = [images[i][:, y : y + height, x : x + width] for i, y, x in batch]
                 found = self._forward(torch.stack(crops)).float()
                 for (number, _, _), window in zip(batch, found, strict=True):
                     logits[number].append(window)
@@ -215,12 +215,12 @@ class LeanEncoderDecoder(EncoderDecoder):
         return merged_rows(grid, *matrices)
 
     def _slide(
-        self, pictures: Sequence[Tensor], data_samples: list[SegDataSample] | None
+        self, images: Sequence[Tensor], data_samples: list[SegDataSample] | None
     ) -> list[SegDataSample]:
-        samples = data_samples or [SegDataSample() for _ in pictures]
+        samples = data_samples or [SegDataSample() for _ in images]
         keep = self._settings().keep_logits
-        for sample, picture, grid in zip(samples, pictures, self._grids(pictures), strict=True):
-            size = picture.shape[1:]
+        for sample, image, grid in zip(samples, images, self._grids(images), strict=True):
+            size = image.shape[1:]
             outputs = _outputs(sample.metainfo) if data_samples else (Output(), Output())
             parts, kept = [], []
             for _, logits in self._merged(grid, size, outputs):

@@ -1,4 +1,4 @@
-"""The linear probe: one 1x1 convolution on patch features, normalised first if asked to."""
+"""The linear probe: one 1x1 convolution on patch features, normalized first if asked to."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LinearSegHead(BaseDecodeHead):
         in_channels: width of the features, a sequence of widths with
             ``input_transform='resize_concat'``.
         norm_cfg: None for a plain linear layer (Segmenter's linear decoder), or
-            ``dict(type='SyncBN')`` to standardise the features first (the BN head of DINOv2).
+            ``dict(type='SyncBN')`` to standardize the features first (the BN head of DINOv2).
         kwargs: arguments of mmseg's ``BaseDecodeHead``; ``channels`` follows from `in_channels`.
     """
 
@@ -115,5 +115,5 @@ def convolve_enlarged(
 
 
 def _shifted(matrix: Tensor) -> Tensor:
-    """The matrix ``[L, K]`` for each row's neighbour before, itself and after: ``[L, 3, K]``."""
+    """The matrix ``[L, K]`` for each row's neighbor before, itself and after: ``[L, 3, K]``."""
     return torch.stack([F.pad(matrix, (0, 0, 1, 1))[i : i + len(matrix)] for i in range(3)], dim=1)

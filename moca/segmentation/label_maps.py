@@ -19,7 +19,7 @@ IGNORE = 255
 _FAULT = 254
 """What the table maps to where a value means nothing; so there can be no class 254."""
 
-_NO_COLOURS = (
+_NO_COLORS = (
     'not class numbers. Write one channel of class numbers; a palette may only say how to show them'
 )
 _SHOWN = 5  # values named in an error
@@ -84,14 +84,14 @@ class LabelRule:
 
         Args:
             values: as decoded, `[H, W]` if it is a label map.
-            size: height and width of its picture, which have to be the same.
+            size: height and width of its image, which have to be the same.
 
         Raises:
             LabelFault: saying what is wrong with the content, and what may help.
         """
         if values.ndim != 2:
             shape = ' x '.join(map(str, values.shape))
-            raise LabelFault(f'holds colours ({shape}), {_NO_COLOURS}')
+            raise LabelFault(f'holds colors ({shape}), {_NO_COLORS}')
         if size is not None and values.shape != tuple(size):
             raise LabelFault(_size_fault(values.shape, size))
         if values.dtype.kind not in 'bui':
@@ -134,15 +134,15 @@ class LabelRule:
 
 
 def _size_fault(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
-    """Say that a label map is of another size than its picture; both are (height, width)."""
+    """Say that a label map is of another size than its image; both are (height, width)."""
     return (
-        f'is {found[1]} x {found[0]}, its picture {wanted[1]} x {wanted[0]} (width x height): is '
-        'it the label map of another picture, or was one of the two resized?'
+        f'is {found[1]} x {found[0]}, its image {wanted[1]} x {wanted[0]} (width x height): is '
+        'it the label map of another image, or was one of the two resized?'
     )
 
 
 def header_fault(label: Path, image: Path) -> str | None:
-    """What the headers of a label map and its picture tell to be wrong, without decoding either.
+    """What the headers of a label map and its image tell to be wrong, without decoding either.
 
     A kind of file that Pillow does not know is passed over.
     """
@@ -152,14 +152,14 @@ def header_fault(label: Path, image: Path) -> str | None:
     except OSError:
         return None
     if mode not in ('1', 'L', 'P') and not mode.startswith(('I', 'F')):
-        return f'holds colours ({mode}), {_NO_COLOURS}'
-    wanted = picture_size(image)
+        return f'holds colors ({mode}), {_NO_COLORS}'
+    wanted = image_size(image)
     found = (size[1], size[0])
     return _size_fault(found, wanted) if wanted and found != wanted else None
 
 
-def picture_size(path: Path) -> tuple[int, int] | None:
-    """Height and width of a picture as it is loaded, turned as its EXIF data say; None if unknown.
+def image_size(path: Path) -> tuple[int, int] | None:
+    """Height and width of an image as it is loaded, turned as its EXIF data say; None if unknown.
 
     Source: EXIF 2.3, tag 0x0112 (orientation); 5 to 8 stand for a quarter turn.
     """

@@ -31,7 +31,7 @@ class LoadCheckedAnnotations(LoadAnnotations):
         kwargs: arguments of mmseg's class.
 
     Raises:
-        UserError: on loading, naming the file: another size than its picture's, colours instead of
+        UserError: on loading, naming the file: another size than its image's, colors instead of
             class numbers, or values that are neither a class nor ignored.
     """
 

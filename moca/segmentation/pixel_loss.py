@@ -22,7 +22,7 @@ _BLOCK_BYTES = {'cpu': 2**23}
 """Size of the logits that are at full resolution at a time [choice], by kind of device: 8 MB, so
 that they stay in a CPU's cache."""
 _BLOCK_BYTES_ELSEWHERE = 2**28  # 256 MB: few and large kernels
-_EPS = torch.finfo(torch.float32).eps  # mmseg's, against pictures without a label
+_EPS = torch.finfo(torch.float32).eps  # mmseg's, against images without a label
 
 
 def can_be_in_parts(head: Any) -> bool:
@@ -55,16 +55,16 @@ def loss_in_parts(head: Any, logits: Tensor, labels: Tensor) -> dict[str, Tensor
     loss, correct = EnlargedCrossEntropy.apply(
         logits, labels, head.ignore_index, head.align_corners
     )
-    labelled = (labels != head.ignore_index).sum()
-    pixels = labelled if settings.avg_non_ignore else labels.numel()
+    labeled = (labels != head.ignore_index).sum()
+    pixels = labeled if settings.avg_non_ignore else labels.numel()
     return {
         settings.loss_name: settings.loss_weight * (loss / (pixels + _EPS)),
-        'acc_seg': ((correct + _EPS) * (100.0 / (labelled + _EPS)))[None],
+        'acc_seg': ((correct + _EPS) * (100.0 / (labeled + _EPS)))[None],
     }
 
 
 class EnlargedCrossEntropy(torch.autograd.Function):
-    """The sum of cross-entropy over labelled pixels, of bilinearly enlarged logits.
+    """The sum of cross-entropy over labeled pixels, of bilinearly enlarged logits.
 
     The gradient is found on the way forward, where each part of the logits is at hand.
     """

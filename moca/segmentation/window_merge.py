@@ -22,10 +22,10 @@ _COLUMNS = 128  # multiplied at a time; they depend on a few columns of the grid
 
 @dataclass(frozen=True)
 class Axis:
-    """Windows along one side of a picture.
+    """Windows along one side of an image.
 
     Attributes:
-        size: of the picture in pixels.
+        size: of the image in pixels.
         window: length of each window in pixels.
         starts: first pixel of each window; those at the far end are moved in, as mmseg does.
     """

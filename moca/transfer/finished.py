@@ -1,4 +1,4 @@
-"""Take a finished run up again: its model with its weights, its validation pictures, or others."""
+"""Take a finished run up again: its model with its weights, its validation images, or others."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from moca.data.config_datasets import leaf_datasets
 from moca.engine.checkpoints import latest_checkpoint
 from moca.errors import UserError
-from moca.figures import distinct_colours
+from moca.figures import distinct_colors
 from moca.transfer.evaluate import load_run
 from moca.transfer.run_reading import Run, read_runs
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run to draw pictures of.
+    """A run to draw images of.
 
     Attributes:
         run: its record.
@@ -62,10 +62,10 @@ class FinishedRun:
 
     @property
     def palette(self) -> Sequence[Sequence[float]]:
-        """Colours of the classes, RGB in 0..255; the data set's own where it has enough."""
+        """Colors of the classes, RGB in 0..255; the data set's own where it has enough."""
         own: Sequence[Sequence[float]] = self.metainfo.get('palette') or ()
         count = len(self.classes)
-        return own if len(own) >= count else distinct_colours(count)
+        return own if len(own) >= count else distinct_colors(count)
 
     @cached_property
     def _pipeline(self) -> Compose:
@@ -74,7 +74,7 @@ class FinishedRun:
         return Compose([step for step in steps if not str(step['type']).endswith('Annotations')])
 
     def sample(self, source: int | Path) -> Any:
-        """A picture as the model takes it: one of the validation set, or any file."""
+        """An image as the model takes it: one of the validation set, or any file."""
         if isinstance(source, Path):
             return self._pipeline(dict(img_path=str(source), img_id=0))
         return self.dataset[source]
@@ -109,14 +109,14 @@ def load_finished(folder: Path, task: str) -> FinishedRun:
 def predict(
     finished: FinishedRun, sources: Iterable[int | Path]
 ) -> Iterator[tuple[NDArray[np.uint8], Any]]:
-    """Yield each picture as it lies on disk, RGB `[H, W, 3]`, and the prediction (a data sample).
+    """Yield each image as it lies on disk, RGB `[H, W, 3]`, and the prediction (a data sample).
 
     Args:
         finished: The run.
         sources: Indices into its validation set, or files.
 
     Raises:
-        UserError: a file cannot be read as a picture.
+        UserError: a file cannot be read as an image.
     """
     for source in sources:
         image = None if isinstance(source, int) else read_array(source)
@@ -127,8 +127,8 @@ def predict(
 
 
 def read_array(path: str | Path) -> NDArray[np.uint8]:
-    """A picture as it lies on disk, uint8 RGB `[H, W, 3]`."""
+    """An image as it lies on disk, uint8 RGB `[H, W, 3]`."""
     image = cv2.imread(str(path))
     if image is None:
-        raise UserError(f'{path}: cannot be read as a picture.')
+        raise UserError(f'{path}: cannot be read as an image.')
     return np.ascontiguousarray(image[..., ::-1])

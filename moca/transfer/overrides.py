@@ -107,7 +107,7 @@ def set_checkpoint(
     trust: bool = False,
     grid: Sequence[int] | None = None,
 ) -> None:
-    """Initialise the backbone from a checkpoint of any family, or randomly if it is None.
+    """Initialize the backbone from a checkpoint of any family, or randomly if it is None.
 
     The other arguments are those of `moca.backbone.load_checkpoint`.
     """

@@ -124,7 +124,7 @@ def _check_loss(field: str, loss: dict[str, Any], classes: int) -> None:
     if loss.get('avg_non_ignore'):
         raise UserError(
             f'{field}: class_weight with avg_non_ignore=True raises in mmseg at the first ignored '
-            'pixel. Set avg_non_ignore=False: with class_weight, mmseg averages over labelled '
+            'pixel. Set avg_non_ignore=False: with class_weight, mmseg averages over labeled '
             'pixels in any case.'
         )
     if isinstance(weights, list | tuple) and len(weights) != classes:

@@ -179,7 +179,7 @@ run_cityscapes_experiments.sh)."""
 
 
 def draw_subset(total: int, count: int, fold: int) -> list[int]:
-    """The first `count` places of the published random order of `total` sorted pictures.
+    """The first `count` places of the published random order of `total` sorted images.
 
     Source: Britefury/cutmix-semisup-seg, datapipe/datasets.py: ``split_rng.permutation``.
     """
@@ -188,7 +188,7 @@ def draw_subset(total: int, count: int, fold: int) -> list[int]:
 
 
 def set_subset(cfg: Config, count: int, seed: int | None) -> dict[str, Any]:
-    """Train on `count` pictures for as many epochs as the recipe trains on all of them.
+    """Train on `count` images for as many epochs as the recipe trains on all of them.
 
     Seed k of a run takes the published subset k modulo 5: the seeds 0 to 4 measure the mean and
     deviation over the five subsets. That the number of epochs stays is a choice of ours, since
@@ -196,14 +196,14 @@ def set_subset(cfg: Config, count: int, seed: int | None) -> dict[str, Any]:
 
     Args:
         cfg: a segmentation config whose training set can be listed; changed in place.
-        count: of pictures.
+        count: of images.
         seed: of the run.
 
     Returns:
         What ``run.json`` says of it.
 
     Raises:
-        UserError: if there are not so many pictures, or they are not of a single data set of mmseg.
+        UserError: if there are not so many images, or they are not of a single data set of mmseg.
     """
     datasets = leaf_datasets(cfg.train_dataloader.dataset)
     if cfg.protocol.task != 'segmentation' or len(datasets) != 1 or datasets[0].get('indices'):
@@ -214,7 +214,7 @@ def set_subset(cfg: Config, count: int, seed: int | None) -> dict[str, Any]:
     pairs = find_pairs(datasets[0], 'train_dataloader.dataset')
     total = len(pairs.images)
     if not 1 <= count <= total:
-        raise UserError(f'--subset {count}: there are {total} training pictures in {pairs.source}.')
+        raise UserError(f'--subset {count}: there are {total} training images in {pairs.source}.')
     fold = (seed or 0) % len(FOLDS)
     # the rule draws from sorted names without their suffix; a list in a file may be in any order
     names = [str(path).removesuffix(pairs.suffix) for path in pairs.images]
@@ -224,7 +224,7 @@ def set_subset(cfg: Config, count: int, seed: int | None) -> dict[str, Any]:
     if count < total:
         cfg.protocol.published = (cfg.protocol.get('few_shot') or {}).get(str(count))
     print_log(
-        f'--subset: {count} of {total} pictures, fold {fold} (seed {FOLDS[fold]}); '
+        f'--subset: {count} of {total} images, fold {fold} (seed {FOLDS[fold]}); '
         f'{cfg.train_cfg.max_iters} iterations.',
         'current',
     )

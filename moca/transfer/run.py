@@ -194,7 +194,7 @@ def _train(cfg: Config, record: dict[str, Any]) -> Path:
 
 @contextmanager
 def enough_for_batch_norm() -> Iterator[None]:
-    """Say what to change where a head pools a single picture to one value (UPerNet does).
+    """Say what to change where a head pools a single image to one value (UPerNet does).
 
     Raises:
         UserError: instead of torch's error.
@@ -206,7 +206,7 @@ def enough_for_batch_norm() -> Iterator[None]:
             raise
         raise UserError(
             'train_dataloader.batch_size: batch norm has a single value per channel, since the '
-            'head pools a picture to one. Give each process two pictures or more (--accumulate '
+            'head pools an image to one. Give each process two images or more (--accumulate '
             'makes up for fewer processes).'
         ) from error
 

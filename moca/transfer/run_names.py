@@ -83,7 +83,7 @@ def run_folder(
         checkpoint: ``name`` and ``branch`` as in ``run.json``.
         arch: see `arch_label`.
         seed: of the run.
-        subset: number of training pictures, if not all of them.
+        subset: number of training images, if not all of them.
 
     Example:
         >>> run_folder('my_data', dict(name='a/epoch_9', branch='teacher'), 'vit_tiny_patch16', 0)

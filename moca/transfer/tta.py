@@ -15,7 +15,7 @@ _RESIZES = ('Resize', 'mmseg.Resize', 'mmcv.Resize')
 
 
 def set_tta(cfg: Config) -> None:
-    """Test a segmentor on several sizes of each picture, and flipped, by the config's ``tta``.
+    """Test a segmentor on several sizes of each image, and flipped, by the config's ``tta``.
 
     ``tta.ratios`` multiply the size to which the test pipeline resizes; a ratio at which the short
     side would fall below that of the sliding window is raised to where it does not, as in the

@@ -21,7 +21,7 @@ PANELS = (
     ('words of the codebook', r'words_in_use|words_per_image', False),
     ('assignment entropy', r'assignment_entropy', False),
     ('k-NN top-1, %', r'knn/.*', False),
-    ('normaliser', r'normaliser', False),
+    ('normalizer', r'normali[sz]er', False),
     ('gradient norm', r'grad_norm', True),
     ('learning rate', r'lr', False),
     ('teacher momentum', r'momentum', False),
@@ -44,14 +44,14 @@ _FIXED = (
 
 
 def curves_sheet(folders: Sequence[Path], out: Path) -> None:
-    """Draw what runs have logged: a panel each for `PANELS`, a colour for each run.
+    """Draw what runs have logged: a panel each for `PANELS`, a color for each run.
 
     The axis counts epochs where all runs have logged a k-NN accuracy, which says how many steps an
     epoch has, and steps otherwise. Panels that no run has values for are left out.
 
     Args:
         folders: Work dirs.
-        out: Picture to write.
+        out: Image to write.
 
     Raises:
         UserError: A folder holds no log, or nothing that there is a panel for.
@@ -120,13 +120,13 @@ def _epochs_per_step(run: dict[str, Curve]) -> float | None:
 
 
 def _draw(
-    axis: Any, run: dict[str, Curve], names: Sequence[str], colour: str, place: Callable[..., Any]
+    axis: Any, run: dict[str, Curve], names: Sequence[str], color: str, place: Callable[..., Any]
 ) -> None:
     for name, style in _styles(names).items():
         if name in run:
             steps, values = run[name]
             marker = '.' if len(steps) < 30 else None
-            axis.plot(place(steps), values, ls=style, color=colour, lw=1.2, marker=marker, ms=4)
+            axis.plot(place(steps), values, ls=style, color=color, lw=1.2, marker=marker, ms=4)
 
 
 def _dress(axis: Any, title: str, names: Sequence[str], log: bool) -> None:

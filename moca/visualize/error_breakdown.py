@@ -36,7 +36,7 @@ STEPS = {
 
 _IOUS = (0.1, *np.linspace(0.5, 0.95, 10))
 _LOOSE, _C50, _C75 = 0, 1, 6
-_DETECTIONS = 100  # of a class in a picture, as COCO counts them
+_DETECTIONS = 100  # of a class in an image, as COCO counts them
 
 
 @dataclass(frozen=True)
@@ -77,17 +77,17 @@ class _Forgiving(COCOeval):
         if not self.forgiven:
             return
         (category,) = self.params.catIds
-        for picture in self.params.imgIds:
-            for annotation in self.cocoGt.imgToAnns[picture]:
+        for image in self.params.imgIds:
+            for annotation in self.cocoGt.imgToAnns[image]:
                 if annotation['category_id'] in self.forgiven:
                     other = {**annotation, 'category_id': category, 'ignore': 1}
-                    self._gts[picture, category].append(other)
+                    self._gts[image, category].append(other)
 
 
 def break_down(
     truth: COCO, detections: Sequence[dict[str, Any]], kind: str, classes: Collection[int]
 ) -> Breakdown:
-    """Analyse detections.
+    """Analyze detections.
 
     Args:
         truth: The annotations; masks of the classes become run lengths, as COCOeval leaves them.
@@ -139,12 +139,12 @@ def _precision(
     forgiven: Collection[int],
 ) -> NDArray[np.float64]:
     """Precision of a class at 101 recalls, ``[ious, recalls, areas]``; NaN without objects."""
-    pictures = {a['image_id'] for c in (truth, found) for a in _of(c, category)}
+    images = {a['image_id'] for c in (truth, found) for a in _of(c, category)}
     evaluation = _Forgiving(truth, found, kind, forgiven)
     if not _of(truth, category):
         return np.full((len(ious), len(evaluation.params.recThrs), len(AREAS)), np.nan)
     evaluation.params.catIds = [category]
-    evaluation.params.imgIds = sorted(pictures)
+    evaluation.params.imgIds = sorted(images)
     evaluation.params.iouThrs = np.asarray(ious)
     evaluation.params.maxDets = [_DETECTIONS]
     with contextlib.redirect_stdout(io.StringIO()):  # it reports each of its steps

@@ -21,7 +21,7 @@ from moca.visualize.predictions import fill, own_metric
 MOST_CLASSES = 24
 """Classes drawn; of more than these, the best half and the worst."""
 
-_COLOURS = ('#1a7f37', '#8fd19e', '#4c78a8', '#9d76c0', '#d67ab1', '#f58518', '#dddddd')
+_COLORS = ('#1a7f37', '#8fd19e', '#4c78a8', '#9d76c0', '#d67ab1', '#f58518', '#dddddd')
 _KINDS = {'bbox': 'box', 'segm': 'mask'}
 
 
@@ -30,7 +30,7 @@ def error_sheet(folders: Sequence[Path], out: Path) -> None:
 
     Args:
         folders: Work dirs of detection runs.
-        out: Picture to write.
+        out: Image to write.
 
     Raises:
         UserError: A run cannot be read, or its predictions not be counted.
@@ -65,7 +65,7 @@ def draw_breakdowns(runs: Sequence[tuple[str, dict[str, Breakdown]]], out: Path)
 
     Args:
         runs: Names, and what :func:`breakdowns` returned.
-        out: Picture to write.
+        out: Image to write.
     """
     classes = max(len(_shown(found['bbox'])) for _, found in runs)
     high = max(2.6, 0.17 * classes + 0.8)
@@ -84,7 +84,7 @@ def draw_breakdowns(runs: Sequence[tuple[str, dict[str, Breakdown]]], out: Path)
             else:
                 axis.set_axis_off()
         _draw_classes(axes[-1], found)
-    handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in _COLOURS]
+    handles = [plt.Rectangle((0, 0), 1, 1, color=color) for color in _COLORS]
     labels = [f'{name}: {text}' for name, text in STEPS.items()]
     look = dict(fontsize=8, frameon=False, handlelength=1.2, columnspacing=1.2)
     below.legend(handles, labels, loc='center', ncols=len(labels), **look)
@@ -108,13 +108,13 @@ def _number(value: float) -> str:
 def _draw_sizes(axis: Any, breakdown: Breakdown, title: str) -> None:
     steps = breakdown.mean(breakdown.steps)
     places = np.arange(len(AREAS))
-    _stack(steps, lambda low, part, colour: axis.bar(places, part, 0.7, low, color=colour))
+    _stack(steps, lambda low, part, color: axis.bar(places, part, 0.7, low, color=color))
     for place, row in zip(places, steps, strict=True):
         for number, (low, high) in enumerate(zip(np.r_[0.0, row[:-1]], row, strict=True)):
             if high - low >= 4:  # the figure fits in
                 look = dict(ha='center', va='center', fontsize=6.5)
-                colour = 'white' if number == 0 else 'black'
-                axis.text(place, (low + high) / 2, f'{high - low:.0f}', color=colour, **look)
+                color = 'white' if number == 0 else 'black'
+                axis.text(place, (low + high) / 2, f'{high - low:.0f}', color=color, **look)
     axis.set_xticks(places, AREAS, fontsize=8)
     axis.set_ylim(0, 100)
     axis.set_title(f'{title}, by size', fontsize=9)
@@ -126,7 +126,7 @@ def _draw_classes(axis: Any, found: dict[str, Breakdown]) -> None:
     classes = _shown(breakdown)
     places = np.arange(len(classes))[::-1]
     steps = breakdown.steps[classes, 0]
-    _stack(steps, lambda low, part, colour: axis.barh(places, part, 0.75, low, color=colour))
+    _stack(steps, lambda low, part, color: axis.barh(places, part, 0.75, low, color=color))
     for kind, marker in (('bbox', 'o'), ('segm', 'D')):
         if kind in found:
             ap = found[kind].ap[classes, 0]
@@ -165,9 +165,9 @@ def _shown(breakdown: Breakdown) -> NDArray[np.int64]:
 def _stack(steps: NDArray[np.float64], draw: Any) -> None:
     """Draw the difference that each step makes on top of those before, ``[bars, steps]``."""
     low: NDArray[np.float64] = np.zeros(len(steps))
-    for number, colour in enumerate(_COLOURS):
+    for number, color in enumerate(_COLORS):
         high = np.nan_to_num(steps[:, number])
-        draw(low, high - low, colour)
+        draw(low, high - low, color)
         low = high
 
 

@@ -1,4 +1,4 @@
-"""The sheets of tools/visualize.py that show what backbones make of any pictures."""
+"""The sheets of tools/visualize.py that show what backbones make of any images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from moca import figures
 from moca.backbone import PlainViT
 from moca.errors import UserError
 from moca.evaluation.backbones import NamedBackbone, read_input
-from moca.evaluation.components import principal_colours
+from moca.evaluation.components import principal_colors
 from moca.images.files import choose
 from moca.pretrain.monitors.features import load_moment, moments_of
 
@@ -49,7 +49,7 @@ def class_attention(model: PlainViT, images: Tensor) -> Tensor:
 
     Args:
         model: In eval mode; the block is the highest of its ``out_indices``.
-        images: ``[B, 3, H, W]``, normalised, of whole patches.
+        images: ``[B, 3, H, W]``, normalized, of whole patches.
 
     Returns:
         ``[B, heads, H / patch, W / patch]``. A head's sum is 1 less what goes to the class token
@@ -87,16 +87,16 @@ def features_sheet(
 ) -> None:
     """Principal components of the patch features of some backbones, side by side.
 
-    Each backbone has components of its own, which all pictures share.
+    Each backbone has components of its own, which all images share.
 
     Args:
         backbones: See :func:`moca.evaluation.backbones.load_backbones`.
-        paths: Of the pictures.
+        paths: Of the images.
         size: See :func:`moca.evaluation.backbones.read_input`.
-        out: Picture to write.
+        out: Image to write.
 
     Raises:
-        UserError: A picture cannot be decoded.
+        UserError: An image cannot be decoded.
     """
     rows: list[list[Any]] = [[] for _ in paths]
     for backbone in backbones:
@@ -106,9 +106,9 @@ def features_sheet(
             if not row:
                 row.append(image)
             maps.append(backbone.model(tensor)[-1][0].float().cpu())
-        for row, colours in zip(rows, principal_colours(maps), strict=True):
-            row.append(colours)
-    titles = ['picture', *(backbone.name for backbone in backbones)]
+        for row, colors in zip(rows, principal_colors(maps), strict=True):
+            row.append(colors)
+    titles = ['image', *(backbone.name for backbone in backbones)]
     heading = 'Patch features: first three principal components as red, green, blue'
     figures.save_figure(figures.sheet(rows, titles, heading), out)
 
@@ -118,10 +118,10 @@ def attention_sheet(
 ) -> None:
     """What the class token attends to, on average over the heads and in each of them.
 
-    Several backbones take a row each below every picture. Arguments as for `features_sheet`.
+    Several backbones take a row each below every image. Arguments as for `features_sheet`.
 
     Raises:
-        UserError: A picture cannot be decoded, or a backbone's attention not be drawn.
+        UserError: An image cannot be decoded, or a backbone's attention not be drawn.
     """
     rows: list[list[Any]] = []
     for path in paths:
@@ -132,7 +132,7 @@ def attention_sheet(
             rows.append([image if number == 0 else None, *shown])
     most = max(map(len, rows))
     rows = [[*row, *[None] * (most - len(row))] for row in rows]
-    titles = ['picture', 'mean of heads', *(f'head {head}' for head in range(most - 2))]
+    titles = ['image', 'mean of heads', *(f'head {head}' for head in range(most - 2))]
     blocks = [max(backbone.model.out_indices) for backbone in backbones]
     names = [backbone.name for backbone in backbones]
     heading = "The class token's attention to patches"
@@ -149,29 +149,29 @@ def attention_sheet(
 
 
 def attention_over(image: figures.Image, weights: NDArray[np.float32]) -> figures.Image:
-    """Lay a map of attention over its picture.
+    """Lay a map of attention over its image.
 
     Args:
         image: `[H, W, 3]`.
         weights: `[h, w]`, not negative; each patch becomes a block of pixels.
 
     Returns:
-        `[H, W, 3]`: the picture in grey, coloured from dark to bright by the attention.
+        `[H, W, 3]`: the image in gray, colored from dark to bright by the attention.
     """
     level = np.clip(weights / max(float(np.percentile(weights, BRIGHTEST)), 1e-12), 0, 1)
     size = (image.shape[1], image.shape[0])
     level = cv2.resize(level.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
-    colours = 255 * matplotlib.colormaps['inferno'](level)[..., :3]
-    return figures.blend(image, colours, share=0.75)
+    colors = 255 * matplotlib.colormaps['inferno'](level)[..., :3]
+    return figures.blend(image, colors, share=0.75)
 
 
 def progress_sheet(work_dir: Path, out: Path, count: int, columns: int = 8) -> None:
-    """Draw what `FeaturePictures` has kept of a run.
+    """Draw what `FeatureFigures` has kept of a run.
 
     Args:
         work_dir: Of the run.
-        out: Picture to write.
-        count: How many of the pictures at most.
+        out: Image to write.
+        count: How many of the images at most.
         columns: How many moments at most, evenly spaced, the first and the last among them.
 
     Raises:
@@ -180,22 +180,20 @@ def progress_sheet(work_dir: Path, out: Path, count: int, columns: int = 8) -> N
     paths = list(moments_of(work_dir).values())
     if not paths:
         raise UserError(
-            f'{work_dir}: no pictures of features in */vis_data/features. Name the work dir of a '
-            'run with the FeaturePictures hook.'
+            f'{work_dir}: no images of features in */vis_data/features. Name the work dir of a '
+            'run with the FeatureFigures hook.'
         )
     last = load_moment(paths[-1])
-    # a run resumed with other pictures starts another sheet
+    # a run resumed with other images starts another sheet
     same = [
-        moment
-        for moment in map(load_moment, paths)
-        if np.array_equal(moment.pictures, last.pictures)
+        moment for moment in map(load_moment, paths) if np.array_equal(moment.images, last.images)
     ]
     moments = [same[index] for index in choose(len(same), columns)]
-    shown = [moment.colours() for moment in moments]
+    shown = [moment.colors() for moment in moments]
     rows: list[list[Any]] = [
-        [moments[-1].pictures[number], *(colours[number] for colours in shown)]
-        for number in choose(len(moments[-1].pictures), count)
+        [moments[-1].images[number], *(colors[number] for colors in shown)]
+        for number in choose(len(moments[-1].images), count)
     ]
-    titles = ['picture', *(f'epoch {moment.epoch}' for moment in moments)]
+    titles = ['image', *(f'epoch {moment.epoch}' for moment in moments)]
     heading = f"The {moments[-1].branch}'s patch features: principal components as red, green, blue"
     figures.save_figure(figures.sheet(rows, titles, heading), out)

@@ -18,7 +18,7 @@ from moca import figures
 from moca.data.coco_masks import decode_mask
 from moca.errors import UserError
 from moca.figures import bars_inches, class_bars
-from moca.images.files import choose, some_pictures
+from moca.images.files import choose, some_images
 from moca.transfer.finished import FinishedRun, load_finished, predict
 
 
@@ -49,7 +49,7 @@ def own_metric(finished: FinishedRun, kind: type[Any]) -> Any:
 
 
 def fill(metric: Any, finished: FinishedRun) -> None:
-    """Fill a metric with a run's predictions of every validation picture.
+    """Fill a metric with a run's predictions of every validation image.
 
     Takes as long as the validation of the training.
     """
@@ -63,10 +63,10 @@ def _counted(finished: FinishedRun) -> Iterator[int]:
 
 
 def class_ious(results: list[tuple[torch.Tensor, ...]]) -> NDArray[np.float64]:
-    """IoU of each class in percent over all pictures together; NaN where no label contains it.
+    """IoU of each class in percent over all images together; NaN where no label contains it.
 
     Args:
-        results: What mmseg's `IoUMetric` keeps of each picture: areas of intersection, union,
+        results: What mmseg's `IoUMetric` keeps of each image: areas of intersection, union,
             prediction and label, each `[classes]`.
     """
     intersection, union, _, label = (
@@ -83,18 +83,18 @@ def segmentation_sheet(
     folder: Path | None = None,
     per_class: bool = True,
 ) -> None:
-    """Pictures, truth and the predictions of several runs, and the IoU of each class below.
+    """Images, truth and the predictions of several runs, and the IoU of each class below.
 
     Args:
         folders: Work dirs of runs with the same classes.
-        out: Picture to write.
-        count: How many pictures.
-        folder: Of pictures without labels, instead of the validation set; then there is neither
+        out: Image to write.
+        count: How many images.
+        folder: Of images without labels, instead of the validation set; then there is neither
             truth nor IoU.
         per_class: Predict the whole validation set for the IoU of the classes that it contains.
 
     Raises:
-        UserError: Runs cannot be read or compared, or pictures not be found.
+        UserError: Runs cannot be read or compared, or images not be found.
     """
     runs = [load_finished(path, 'segmentation') for path in folders]
     sources = _sources(runs, count, folder)
@@ -115,7 +115,7 @@ def segmentation_sheet(
     ious = []
     if folder is None and per_class:
         ious = [class_ious(validated(finished, IoUMetric).results) for finished in runs]
-    titles = ['picture', *['truth'] * (folder is None)]
+    titles = ['image', *['truth'] * (folder is None)]
     titles += [_title(finished, 'mIoU_present', folder) for finished in runs]
     classes = sorted(seen)
     shown = [names[i] for i in classes]
@@ -132,27 +132,27 @@ def _over(image: figures.Image, labels: Any, palette: Any) -> figures.Image:
         rows = np.arange(image.shape[0]) * labels.shape[0] // image.shape[0]
         columns = np.arange(image.shape[1]) * labels.shape[1] // image.shape[1]
         labels = labels[rows[:, None], columns[None, :]]
-    return figures.blend(image, figures.colour_labels(labels, palette))
+    return figures.blend(image, figures.color_labels(labels, palette))
 
 
 def detection_sheet(
     folders: Sequence[Path], out: Path, count: int, score: float, folder: Path | None = None
 ) -> None:
-    """Pictures with the true objects, and those of `score` or more that several runs find.
+    """Images with the true objects, and those of `score` or more that several runs find.
 
     Args:
         folders: Work dirs of runs with the same classes.
-        out: Picture to write.
-        count: How many pictures.
+        out: Image to write.
+        count: How many images.
         score: In 0..1.
-        folder: Of pictures without labels, instead of the validation set; then there is no truth.
+        folder: Of images without labels, instead of the validation set; then there is no truth.
 
     Raises:
-        UserError: Runs cannot be read or compared, or pictures not be found.
+        UserError: Runs cannot be read or compared, or images not be found.
     """
     runs = [load_finished(path, 'detection') for path in folders]
     sources = _sources(runs, count, folder)
-    names, colours = runs[0].classes, runs[0].palette
+    names, colors = runs[0].classes, runs[0].palette
     found: list[list[dict[str, Any]]] = [[] for _ in sources]
     images = []
     for number, finished in enumerate(runs):
@@ -164,20 +164,20 @@ def detection_sheet(
             found[place].append(_found_instances(result, score))
     titles = ['truth'] * (folder is None)
     titles += [_title(finished, 'bbox_mAP', folder) for finished in runs]
-    # Transposed: pictures of objects are square, and many fit beside each other.
+    # Transposed: images of objects are square, and many fit beside each other.
     heading = f'{_heading(runs)}; objects of score {100 * score:.0f} % and more'
     columns = len(sources)
     figure = figures.sheet([images for _ in titles], [''] * columns, heading, indent=True)
     for line, title in enumerate(titles):
         for place in range(columns):
             axis = figure.axes[line * columns + place]
-            figures.draw_instances(axis, found[place][line], names, colours)
+            figures.draw_instances(axis, found[place][line], names, colors)
         figures.row_title(figure.axes[line * columns], title.replace(': ', '\n'))
     figures.save_figure(figure, out)
 
 
 def _true_instances(finished: FinishedRun, index: Any, image: figures.Image) -> dict[str, Any]:
-    """The annotations of a picture, crowds left out, as `draw_instances` takes them."""
+    """The annotations of an image, crowds left out, as `draw_instances` takes them."""
     height, width = image.shape[:2]
     boxes, labels, masks = [], [], []
     for instance in finished.dataset.get_data_info(index)['instances']:
@@ -202,16 +202,16 @@ def _found_instances(result: Any, score: float) -> dict[str, Any]:
 
 
 def _sources(runs: Sequence[FinishedRun], count: int, folder: Path | None) -> list[Any]:
-    """Pictures for all runs, files of a folder or indices into the validation set they share."""
+    """Images for all runs, files of a folder or indices into the validation set they share."""
     folders = ', '.join(str(finished.run.folder) for finished in runs)
     if len({tuple(finished.classes) for finished in runs}) > 1:
         raise UserError(f'{folders}: these runs have different classes.')
     if folder is not None:
-        return some_pictures(folder, count)
+        return some_images(folder, count)
     lengths = {len(finished.dataset) for finished in runs}
     roots = {str(finished.dataset.data_root) for finished in runs}
     if len(lengths) > 1 or len(roots) > 1:
-        raise UserError(f'{folders}: these runs were validated on different pictures.')
+        raise UserError(f'{folders}: these runs were validated on different images.')
     return choose(lengths.pop(), count)
 
 
@@ -223,4 +223,4 @@ def _title(finished: FinishedRun, metric: str, folder: Path | None) -> str:
 
 def _heading(runs: Sequence[FinishedRun]) -> str:
     run = runs[0].run
-    return f'{run.title}: {run.arch}, {run.iterations} steps on {run.train_images} pictures'
+    return f'{run.title}: {run.arch}, {run.iterations} steps on {run.train_images} images'

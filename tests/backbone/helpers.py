@@ -14,7 +14,7 @@ from moca.backbone import PlainViT, vit_dimensions
 TINY: dict[str, Any] = dict(patch_size=8, embed_dim=32, depth=3, num_heads=2, img_size=32)
 
 
-def randomise(model: nn.Module, seed: int = 0) -> None:
+def randomize(model: nn.Module, seed: int = 0) -> None:
     """Give every parameter a value of its own, none of which hides it (as a bias of 0 would).
 
     LayerScale gets values around 0.5: at its initial 1e-5 the blocks would hardly matter.
@@ -34,13 +34,13 @@ def randomise(model: nn.Module, seed: int = 0) -> None:
 
 
 def timm_vit(arch: str | dict[str, Any], seed: int = 0, **overrides: Any) -> VisionTransformer:
-    """timm's own model, randomised, in eval mode."""
+    """timm's own model, randomized, in eval mode."""
     settings = dict(num_classes=0, dynamic_img_size=True, **overrides)
     if isinstance(arch, str):
         model = timm.create_model(arch, **settings)
     else:
         model = VisionTransformer(**{**arch, **settings})
-    randomise(model, seed)
+    randomize(model, seed)
     return model.eval()
 
 

@@ -60,7 +60,7 @@ def test_refused(arguments: dict[str, Any], message: str) -> None:
         PlainViT(**arguments)
 
 
-def test_other_initialiser() -> None:
+def test_other_initializer() -> None:
     model = PlainViT(TINY, init_cfg=dict(type='Pretrained', checkpoint='x.pth'))
     with pytest.raises(UserError, match=r"'Pretrained'.*ViTCheckpoint"):
         model.init_weights()

@@ -109,7 +109,7 @@ class TestLayerDepth:
         assert model.get_layer_depth('decode_head.conv_seg.weight', 'backbone.') == (13, 14)
 
 
-class TestInitialisation:
+class TestInitialization:
     def test_random_weights_as_in_mae(self) -> None:
         torch.manual_seed(0)
         model = PlainViT(dict(TINY, embed_dim=128, num_heads=4, reg_tokens=2))
@@ -137,7 +137,7 @@ class TestInitialisation:
                 expected = [sines[0], cosines[0], sines[1], cosines[1]]
                 assert entry[i::8] == pytest.approx(expected, abs=1e-6)
 
-    def test_a_parent_does_not_initialise_again(self) -> None:
+    def test_a_parent_does_not_initialize_again(self) -> None:
         model = PlainViT(TINY)
         parent = Parent(model)
         parent.init_weights()

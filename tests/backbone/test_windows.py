@@ -13,7 +13,7 @@ from torch import Tensor
 from moca.backbone import PlainViT
 from moca.backbone.windows import WindowAttention, distances
 from moca.errors import UserError
-from tests.backbone.helpers import TINY, random_images, randomise
+from tests.backbone.helpers import TINY, random_images, randomize
 from tools.benchmarks.measure import PeakBytes
 
 WIDTH, HEADS = 16, 2
@@ -24,7 +24,7 @@ NO_PREFIX = dict(TINY, class_token=False, global_pool='avg', fc_norm=False)
 def make_attention(window: int | None, **options: Any) -> tuple[WindowAttention, Attention]:
     """Ours and timm's with the same weights."""
     plain = Attention(WIDTH, HEADS, qkv_bias=True, **options).eval()
-    randomise(plain)
+    randomize(plain)
     ours = WindowAttention.of(Attention(WIDTH, HEADS, qkv_bias=True, **options), window).eval()
     ours.load_state_dict(plain.state_dict())
     return ours, plain
@@ -80,7 +80,7 @@ class TestAttention:
         ours, _ = make_attention(window, **options)
         grid = (3, 3) if window else (3, 5)
         ours.add_rel_pos(grid)
-        randomise(ours)
+        randomize(ours)
         ours.fused_attn = fused
         x = random_images(2, *grid, WIDTH).requires_grad_()
         found, expected = ours(x), with_positions(ours, x)
@@ -153,12 +153,12 @@ def with_positions(attention: WindowAttention, x: Tensor) -> Tensor:
 
 def make_vit(arch: Any = NO_PREFIX, **options: Any) -> PlainViT:
     model = PlainViT(arch, final_norm=False, **options)
-    randomise(model)
+    randomize(model)
     return model
 
 
 class TestBackbone:
-    def test_windows_of_the_whole_picture_change_nothing(self) -> None:
+    def test_windows_of_the_whole_image_change_nothing(self) -> None:
         full = make_vit(out_indices=(0, 2)).eval()
         windows = make_vit(out_indices=(0, 2), window_size=4, global_blocks=(1,)).eval()
         windows.load_state_dict(full.state_dict())  # the same names

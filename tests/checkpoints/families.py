@@ -24,7 +24,7 @@ def mae_decoder() -> State:
 
 
 def moca(teacher: VisionTransformer, student: VisionTransformer) -> dict[str, Any]:
-    """The authors' released file: both encoders, decoder, codebook, optimiser, arguments."""
+    """The authors' released file: both encoders, decoder, codebook, optimizer, arguments."""
     others = (
         'encoder_pred.layers_w.0.weight',
         'decoder_pred.layers_w.0.weight',

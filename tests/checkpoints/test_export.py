@@ -16,7 +16,7 @@ from moca.backbone import PlainViT
 from moca.checkpoints import inspect_checkpoint, load_checkpoint
 from moca.checkpoints.export import export_encoder
 from moca.errors import UserError
-from tests.backbone.helpers import TINY, assert_same_model, random_images, randomise, save, timm_vit
+from tests.backbone.helpers import TINY, assert_same_model, random_images, randomize, save, timm_vit
 from tests.checkpoints import families
 
 SUFFIXES = pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
@@ -25,8 +25,8 @@ SUFFIXES = pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 def run_file(path: Path, **model: Any) -> tuple[Path, PlainViT]:
     """A run's checkpoint with a teacher and a student of timm's ViT-Ti/16, and the teacher."""
     teacher, student = (PlainViT('vit_tiny_patch16', img_size=32) for _ in range(2))
-    randomise(teacher, 1)
-    randomise(student, 2)
+    randomize(teacher, 1)
+    randomize(student, 2)
     backbone = dict(type='PlainViT', arch='vit_tiny_patch16', img_size=32)
     cfg = Config(dict(model=dict(type='MOCAPretrain', backbone=backbone, **model)))
     meta = dict(cfg=cfg.pretty_text, epoch=3, iter=1200)

@@ -10,7 +10,7 @@ import torch
 from moca.backbone import PlainViT
 from moca.checkpoints import load_checkpoint
 from moca.errors import CheckpointMismatch
-from tests.backbone.helpers import TINY, randomise, save, timm_vit
+from tests.backbone.helpers import TINY, randomize, save, timm_vit
 
 
 def test_relative_positions_may_be_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,7 +24,7 @@ def test_relative_positions_may_be_absent(tmp_path: Path, monkeypatch: pytest.Mo
         rel_pos=True,
         init_cfg=dict(type='ViTCheckpoint', checkpoint=str(file)),
     )
-    randomise(model, seed=1)  # what was there before must not stay
+    randomize(model, seed=1)  # what was there before must not stay
     model.init_weights()
     state, expected = model.state_dict(), timm_vit(TINY).state_dict()
     added = set(state) - set(expected)

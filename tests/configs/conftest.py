@@ -1,4 +1,4 @@
-"""Pictures for the tests of pre-training configs."""
+"""Images for the tests of pre-training configs."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ import pytest
 
 
 @pytest.fixture(scope='module')
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp('pictures')
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('images')
     random = np.random.default_rng(0)
     for number in range(10):
-        picture = random.integers(0, 256, (72, 96, 3), dtype=np.uint8)
-        cv2.imwrite(str(folder / f'{number}.png'), picture)
+        image = random.integers(0, 256, (72, 96, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f'{number}.png'), image)
     return folder

@@ -22,7 +22,7 @@ _SIZES = ('size', 'scale', 'crop_size', 'stride', 'img_size', 'pad_size_divisor'
 
 
 def write_cityscapes(root: Path, train: int = 4, val: int = 2) -> Path:
-    """Write pictures of 128 x 64 with labels road, car and ignored, in Cityscapes' layout."""
+    """Write images of 128 x 64 with labels road, car and ignored, in Cityscapes' layout."""
     random = np.random.default_rng(0)
     for split, count in (('train', train), ('val', val)):
         images = root / 'leftImg8bit' / split / 'aachen'
@@ -43,7 +43,7 @@ def write_cityscapes(root: Path, train: int = 4, val: int = 2) -> Path:
 
 
 def write_ade20k(root: Path, train: int = 4, val: int = 2) -> Path:
-    """Write pictures of 96 x 64 of wall (1), flag (150) and other (0), as ADE20K has it."""
+    """Write images of 96 x 64 of wall (1), flag (150) and other (0), as ADE20K has it."""
     random = np.random.default_rng(0)
     for split, count in (('training', train), ('validation', val)):
         for part in ('images', 'annotations'):
@@ -62,7 +62,7 @@ def write_ade20k(root: Path, train: int = 4, val: int = 2) -> Path:
 
 
 def write_coco(root: Path, train: int = 4, val: int = 2) -> Path:
-    """Write pictures of 128 x 96 with one rectangular person and one car each, as COCO."""
+    """Write images of 128 x 96 with one rectangular person and one car each, as COCO."""
     random = np.random.default_rng(0)
     classes = CocoDataset.METAINFO['classes']
     categories = [{'id': i + 1, 'name': name} for i, name in enumerate(classes)]
@@ -116,7 +116,7 @@ def write_own_coco(root: Path) -> Path:
 
 
 def write_coco_semantic(root: Path) -> Path:
-    """Write pictures of 128 x 96 whose label maps hold ids of COCO's panoptic classes."""
+    """Write images of 128 x 96 whose label maps hold ids of COCO's panoptic classes."""
     random = np.random.default_rng(0)
     for split, count in (('train2017', 4), ('val2017', 2)):
         (root / split).mkdir(parents=True)

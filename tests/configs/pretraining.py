@@ -29,9 +29,9 @@ def teacher_file(folder: Path, arch: dict[str, Any], size: int) -> str:
     return str(path)
 
 
-def tiny(config: Path | str, pictures: Path, work_dir: Path, *options: str) -> Config:
+def tiny(config: Path | str, images: Path, work_dir: Path, *options: str) -> Config:
     """The config of a command line, with its real masks and views but a narrow network."""
-    arguments = [str(REPOSITORY / config), '--data-root', str(pictures)]
+    arguments = [str(REPOSITORY / config), '--data-root', str(images)]
     cfg = configure(parse_args([*arguments, '--work-dir', str(work_dir), *options]))
     patch = vit_dimensions(cfg.model.backbone.arch).patch_size
     arch = dict(patch_size=patch, embed_dim=32, depth=6, num_heads=2)

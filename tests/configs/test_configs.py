@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(params=CONFIGS, ids=str)
 def runner(request: Any, roots: dict[str, Path], tmp_path: Path) -> Runner:
-    """A runner with an initialised model and a built optimiser."""
+    """A runner with an initialized model and a built optimizer."""
     config = REPOSITORY / request.param
     _, task, data, _ = request.param.parts
     root = roots.get(data, roots[task])
@@ -126,7 +127,7 @@ def test_frozen_is_deterministic_and_fine_tuning_drops_paths(runner: Runner) -> 
 
 
 def check_prediction(sample: Any, cfg: Config) -> None:
-    """Check the form of one prediction on a picture of the generated data."""
+    """Check the form of one prediction on an image of the generated data."""
     height, width = sample.metainfo['ori_shape']
     if cfg.protocol.task == 'segmentation':
         labels = sample.pred_sem_seg.data
@@ -166,3 +167,17 @@ def record_types(model: Any) -> dict[str, Any]:
 
     model.parse_losses = parse_losses
     return types
+
+
+def files_deep(path: Path) -> int:
+    """How many files of this project one has to open to know all of a config."""
+    found = re.search(r"^_base_ = (\[.*?\]|'.*?')", path.read_text(), re.MULTILINE | re.DOTALL)
+    names = re.findall(r"'([^']+)'", found[1]) if found else []
+    ours = (path.parent / name for name in names if '::' not in name)
+    return 1 + max((files_deep(base) for base in ours), default=0)
+
+
+def test_configs_are_at_most_three_files_deep() -> None:
+    files = sorted((REPOSITORY / 'configs').rglob('*.py'))
+    assert not [path.name for path in files if files_deep(path) > 3]
+    assert max(map(files_deep, files)) == 3  # it counts

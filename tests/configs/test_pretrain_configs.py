@@ -40,8 +40,8 @@ def test_there_are_configs() -> None:
 
 
 @pytest.mark.parametrize('config', CONFIGS, ids=str)
-def test_config_trains_and_its_encoder_loads(config: Path, pictures: Path, tmp_path: Path) -> None:
-    cfg = tiny(config, pictures, tmp_path, '--amp')
+def test_config_trains_and_its_encoder_loads(config: Path, images: Path, tmp_path: Path) -> None:
+    cfg = tiny(config, images, tmp_path, '--amp')
     check_run(cfg)
     assert not any(tmp_path.glob('*'))  # it writes nothing
     runner = Runner.from_cfg(cfg)
@@ -74,11 +74,11 @@ def test_config_trains_and_its_encoder_loads(config: Path, pictures: Path, tmp_p
     ],
 )
 def test_a_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
-    pictures: Path, tmp_path: Path, name: str, accumulate: str
+    images: Path, tmp_path: Path, name: str, accumulate: str
 ) -> None:
     def settings(folder: str, *options: str) -> Config:
         config = f'configs/pretrain/{name}.py'
-        cfg = tiny(config, pictures, tmp_path / folder, '--accumulate', accumulate, *options)
+        cfg = tiny(config, images, tmp_path / folder, '--accumulate', accumulate, *options)
         cfg.train_dataloader.batch_size = 4 // int(accumulate)
         return cfg
 
@@ -113,9 +113,7 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
 
 
 @pytest.mark.parametrize('name', ['moca_tiny-imagenet', 'mae_tiny-imagenet'])
-def test_a_run_starts_from_an_encoder_of_any_file(
-    name: str, pictures: Path, tmp_path: Path
-) -> None:
+def test_a_run_starts_from_an_encoder_of_any_file(name: str, images: Path, tmp_path: Path) -> None:
     other = PlainViT(dict(patch_size=8, embed_dim=32, depth=6, num_heads=2), img_size=32)
     other.init_weights()
     save_file(other.state_dict(), tmp_path / 'a.safetensors')
@@ -124,7 +122,7 @@ def test_a_run_starts_from_an_encoder_of_any_file(
     assert configure(parse_args([config, '--checkpoint', file])).model.backbone.init_cfg == dict(
         type='ViTCheckpoint', checkpoint=file, branch=None, trust=False, grid=None
     )
-    cfg = tiny(config, pictures, tmp_path / 'run', '--checkpoint', file)
+    cfg = tiny(config, images, tmp_path / 'run', '--checkpoint', file)
     cfg.model.backbone.init_cfg.checkpoint = file
     check_run(cfg)
     model = Runner.from_cfg(cfg).model
@@ -138,8 +136,8 @@ def test_a_run_starts_from_an_encoder_of_any_file(
         check_run(cfg)
 
 
-def test_schedules_of_v1_reach_every_parameter_group(pictures: Path, tmp_path: Path) -> None:
-    cfg = tiny('configs/pretrain/moca_v1p0.py', pictures, tmp_path, '--seed', '5')
+def test_schedules_of_v1_reach_every_parameter_group(images: Path, tmp_path: Path) -> None:
+    cfg = tiny('configs/pretrain/moca_v1p0.py', images, tmp_path, '--seed', '5')
     cfg.train_cfg.max_epochs = 4
     runner = Runner.from_cfg(cfg)
     seen: list[dict[str, Any]] = []
@@ -157,7 +155,7 @@ def test_schedules_of_v1_reach_every_parameter_group(pictures: Path, tmp_path: P
 
     runner.register_hook(Watch())
     runner.train()
-    # 8 steps of 4 pictures; 2 of warm-up; the cosine ends at epoch int(1.25 * 4) = 5, step 10
+    # 8 steps of 4 images; 2 of warm-up; the cosine ends at epoch int(1.25 * 4) = 5, step 10
     assert [s['step'] for s in seen] == list(range(8))
     peak = 1.5e-4 * 4 / 256
     for step, values in enumerate(seen):
@@ -173,9 +171,9 @@ def test_schedules_of_v1_reach_every_parameter_group(pictures: Path, tmp_path: P
         assert values['seed'] == 5
 
 
-def test_parts_of_a_batch_train_like_the_whole(pictures: Path, tmp_path: Path) -> None:
+def test_parts_of_a_batch_train_like_the_whole(images: Path, tmp_path: Path) -> None:
     def run(name: str, batch_size: int, *options: str) -> tuple[Runner, list[dict[str, Any]]]:
-        cfg = tiny('configs/pretrain/moca_v1p0.py', pictures, tmp_path / name, *options)
+        cfg = tiny('configs/pretrain/moca_v1p0.py', images, tmp_path / name, *options)
         cfg.train_dataloader.batch_size = batch_size
         # steps that move student and teacher far, in proportion to their gradients
         cfg.default_hooks.schedule.update(base_lr=1.0, warmup_epochs=0.5, momentum=0.9)
@@ -210,18 +208,18 @@ def test_parts_of_a_batch_train_like_the_whole(pictures: Path, tmp_path: Path) -
         torch.testing.assert_close(same[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_accumulate_auto_reaches_the_recipes_batch(pictures: Path, tmp_path: Path) -> None:
-    cfg = tiny('configs/pretrain/moca_v1p0.py', pictures, tmp_path, '--accumulate', 'auto')
+def test_accumulate_auto_reaches_the_recipes_batch(images: Path, tmp_path: Path) -> None:
+    cfg = tiny('configs/pretrain/moca_v1p0.py', images, tmp_path, '--accumulate', 'auto')
     assert cfg.optim_wrapper.accumulative_counts == 8  # 2048 / 256
     options = ('--accumulate', 'auto', '--cfg-options', 'train_dataloader.batch_size=100')
     with pytest.raises(UserError, match=r'batch of 2048 .* 100 .*batch_size=128'):
-        tiny('configs/pretrain/moca_v1p0.py', pictures, tmp_path, *options)
+        tiny('configs/pretrain/moca_v1p0.py', images, tmp_path, *options)
     with pytest.raises(UserError, match='--accumulate 0'):
-        tiny('configs/pretrain/moca_v1p0.py', pictures, tmp_path, '--accumulate', '0')
+        tiny('configs/pretrain/moca_v1p0.py', images, tmp_path, '--accumulate', '0')
 
 
-def test_epochs_keep_the_share_of_the_warm_up(pictures: Path, tmp_path: Path) -> None:
-    config, folder = str(REPOSITORY / 'configs/pretrain/moca_v1p0.py'), str(pictures)
+def test_epochs_keep_the_share_of_the_warm_up(images: Path, tmp_path: Path) -> None:
+    config, folder = str(REPOSITORY / 'configs/pretrain/moca_v1p0.py'), str(images)
     cfg = configure(parse_args([config, '--data-root', folder, '--epochs', '100']))
     assert cfg.train_cfg.max_epochs == 100
     assert cfg.default_hooks.schedule.warmup_epochs == 15
@@ -230,10 +228,10 @@ def test_epochs_keep_the_share_of_the_warm_up(pictures: Path, tmp_path: Path) ->
 
 
 def test_what_no_step_could_be_made_of_is_refused_before_the_first(
-    pictures: Path, tmp_path: Path
+    images: Path, tmp_path: Path
 ) -> None:
     def refused(message: str, **changes: Any) -> None:
-        cfg = tiny('configs/pretrain/moca_v1p0.py', pictures, tmp_path)
+        cfg = tiny('configs/pretrain/moca_v1p0.py', images, tmp_path)
         cfg.merge_from_dict({name.replace('__', '.'): value for name, value in changes.items()})
         runner = Runner.from_cfg(cfg)
         runner.model.forward = None  # nobody gets so far
@@ -253,12 +251,12 @@ def test_a_config_of_another_kind_is_refused() -> None:
 
 
 def test_compiling_without_a_compiler_is_refused(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.setenv('PATH', str(tmp_path))
     monkeypatch.delenv('CXX', raising=False)
-    cfg = tiny('configs/pretrain/moca_v1p0.py', pictures, tmp_path, '--compile')
+    cfg = tiny('configs/pretrain/moca_v1p0.py', images, tmp_path, '--compile')
     with pytest.raises(UserError, match=r'--compile: .* no g\+\+'):
         Runner.from_cfg(cfg).train()
 
@@ -271,7 +269,7 @@ def test_no_step_waits_for_a_gpu(name: str) -> None:
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
     wrapper = AutocastOptimWrapper(optimizer=optimizer)
     batch = {key: view.cuda() for key, view in random_views(model).items()}
-    model.train_step(batch, wrapper)  # the first one makes the optimiser's state
+    model.train_step(batch, wrapper)  # the first one makes the optimizer's state
     torch.cuda.set_sync_debug_mode('error')
     try:
         model.train_step(batch, wrapper)
@@ -279,8 +277,8 @@ def test_no_step_waits_for_a_gpu(name: str) -> None:
         torch.cuda.set_sync_debug_mode('default')
 
 
-def test_no_step_reads_a_number_from_the_device(pictures: Path, tmp_path: Path) -> None:
-    cfg = tiny('configs/pretrain/moca_v1p0.py', pictures, tmp_path)
+def test_no_step_reads_a_number_from_the_device(images: Path, tmp_path: Path) -> None:
+    cfg = tiny('configs/pretrain/moca_v1p0.py', images, tmp_path)
     reads: dict[int, int] = {}
 
     class CountReads(TorchDispatchMode):
@@ -296,12 +294,12 @@ def test_no_step_reads_a_number_from_the_device(pictures: Path, tmp_path: Path) 
     assert reads == {0: 2, 1: 1, 2: 2, 3: 1}
 
 
-def test_resume_from_another_codebook_is_an_error(pictures: Path, tmp_path: Path) -> None:
+def test_resume_from_another_codebook_is_an_error(images: Path, tmp_path: Path) -> None:
     config = 'configs/pretrain/moca_v0p9.py'
-    cfg = tiny(config, pictures, tmp_path)
+    cfg = tiny(config, images, tmp_path)
     cfg.train_cfg.max_epochs = 2
     Runner.from_cfg(cfg).train()
-    other = tiny(config, pictures, tmp_path, '--resume')
+    other = tiny(config, images, tmp_path, '--resume')
     other.model.num_words = 128
     with pytest.raises(UserError, match=r'codebook\.words \(\[64, 32\] in the file'):
         Runner.from_cfg(other).train()

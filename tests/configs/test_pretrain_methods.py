@@ -25,17 +25,17 @@ from tests.configs.pretraining import tiny
 
 @pytest.mark.parametrize('name', ['mae', 'can', 'macrl', 'moma'])
 def test_a_method_is_watched_exported_and_drawn_like_moca(
-    name: str, pictures: Path, tmp_path: Path
+    name: str, images: Path, tmp_path: Path
 ) -> None:
-    folders = [tmp_path / 'bank', tmp_path / 'queries']  # the same pictures
-    for number, path in enumerate(sorted(pictures.iterdir())):
+    folders = [tmp_path / 'bank', tmp_path / 'queries']  # the same images
+    for number, path in enumerate(sorted(images.iterdir())):
         for folder in folders:
             target = folder / str(number % 2) / path.name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
     run = tmp_path / 'run'
     options = ('--amp', '--knn', str(folders[0]), '--knn-val', str(folders[1]), '--features')
-    cfg = tiny(f'configs/demo/pretrain_{name}.py', pictures, run, *options)
+    cfg = tiny(f'configs/demo/pretrain_{name}.py', images, run, *options)
     cfg.default_hooks.knn.k = (1, 3)
     runner = Runner.from_cfg(cfg)
     runner.train()
@@ -117,7 +117,7 @@ EARLY_ALONE: list[tuple[str, dict[str, Any], str]] = [
         'init_cfg has no checkpoint: give --checkpoint',
     ),
 ]
-# found when weights are read or pictures counted
+# found when weights are read or images counted
 LATE: list[tuple[str, dict[str, Any], str]] = [
     (
         'moma_tiny-imagenet',
@@ -127,7 +127,7 @@ LATE: list[tuple[str, dict[str, Any], str]] = [
     (
         'macrl_tiny-imagenet',
         {'model.bank_size': 64},
-        r'model\.bank_size=64 for 10 pictures.*bank_size=4\.',
+        r'model\.bank_size=64 for 10 images.*bank_size=4\.',
     ),
     ('mae_tiny-imagenet', {'train_cfg.max_epochs': 0}, r'train_cfg\.max_epochs=0: give'),
 ]
@@ -135,9 +135,9 @@ LATE: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(('name', 'changes', 'message'), [*EARLY, *LATE])
 def test_what_a_method_cannot_use_is_refused_before_the_first_step(
-    name: str, changes: dict[str, Any], message: str, pictures: Path, tmp_path: Path
+    name: str, changes: dict[str, Any], message: str, images: Path, tmp_path: Path
 ) -> None:
-    cfg = tiny(f'configs/pretrain/{name}.py', pictures, tmp_path)
+    cfg = tiny(f'configs/pretrain/{name}.py', images, tmp_path)
     cfg.merge_from_dict(changes)
 
     def build_and_train() -> None:
@@ -151,29 +151,29 @@ def test_what_a_method_cannot_use_is_refused_before_the_first_step(
 
 @pytest.mark.parametrize(('name', 'changes', 'message'), [*EARLY, *EARLY_ALONE])
 def test_most_of_it_before_anything_is_logged(
-    name: str, changes: dict[str, Any], message: str, pictures: Path, tmp_path: Path
+    name: str, changes: dict[str, Any], message: str, images: Path, tmp_path: Path
 ) -> None:
-    cfg = tiny(f'configs/pretrain/{name}.py', pictures, tmp_path)
+    cfg = tiny(f'configs/pretrain/{name}.py', images, tmp_path)
     cfg.merge_from_dict(changes)
     with pytest.raises(UserError, match=message):
         check_run(cfg)
 
 
-def test_so_is_a_labelled_folder(pictures: Path, tmp_path: Path) -> None:
+def test_so_is_a_labeled_folder(images: Path, tmp_path: Path) -> None:
     for options, message in (
         (('--knn', str(tmp_path / 'absent')), r'KNNMonitor\.bank .*absent: no such folder'),
-        (('--knn', str(pictures)), 'labelled folder has one'),
+        (('--knn', str(images)), 'labeled folder has one'),
     ):
-        cfg = tiny('configs/pretrain/mae_tiny-imagenet.py', pictures, tmp_path, *options)
+        cfg = tiny('configs/pretrain/mae_tiny-imagenet.py', images, tmp_path, *options)
         with pytest.raises(UserError, match=message):
             check_run(cfg)
 
 
 @pytest.mark.parametrize(('name', 'views'), [('mae_tiny-imagenet', 2), ('can_tiny-imagenet', 1)])
 def test_views_that_the_method_does_not_take_are_refused(
-    name: str, views: int, pictures: Path, tmp_path: Path
+    name: str, views: int, images: Path, tmp_path: Path
 ) -> None:
-    cfg = tiny(f'configs/pretrain/{name}.py', pictures, tmp_path)
+    cfg = tiny(f'configs/pretrain/{name}.py', images, tmp_path)
     cfg.train_dataloader.dataset.views.views = [{}] * views
     with pytest.raises(UserError, match=rf'views\.views has {views} views'):
         Runner.from_cfg(cfg).train()
@@ -196,17 +196,17 @@ class Counting(MAEPretrain):
 
 
 class Asking(MAEPretrain):
-    """Asks for the pictures before they are counted."""
+    """Asks for the images before they are counted."""
 
     def check_batch(self, images: int, size: int | None) -> None:
-        assert self.pictures // images
+        assert self.images // images
 
 
 @pytest.mark.parametrize('method', [Popping, Counting, Asking])
 def test_anothers_method_is_left_to_the_run(
-    method: type, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: type, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cfg = tiny('configs/pretrain/mae_tiny-imagenet.py', pictures, tmp_path)
+    cfg = tiny('configs/pretrain/mae_tiny-imagenet.py', images, tmp_path)
     monkeypatch.setitem(MODELS.module_dict, 'Another', method)
     cfg.model.type = 'Another'
     if method is Popping:

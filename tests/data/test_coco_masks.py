@@ -40,7 +40,7 @@ def test_run_lengths(seed: int) -> None:
 
 @pytest.mark.parametrize('counts', ['abc', 'zzzz', '', '0', 12, [], [30 * 40, 1], [-5, 1205], None])
 def test_run_lengths_of_no_mask(counts: Any) -> None:
-    """pycocotools makes up a mask of some of them, with pixels that are not initialised."""
+    """pycocotools makes up a mask of some of them, with pixels that are not initialized."""
     annotation = dict(id=7, segmentation=dict(size=[30, 40], counts=counts))
     fault = mask_fault(FILE, annotation, IMAGE)
     assert fault is not None
@@ -66,7 +66,7 @@ def test_the_size_of_run_lengths(size: Any) -> None:
     annotation = dict(id=7, segmentation=dict(size=size, counts=[30 * 40]))
     fault = mask_fault(FILE, annotation, IMAGE)
     assert fault is not None
-    assert 'needs counts and the size of the picture, [30, 40]' in fault
+    assert 'needs counts and the size of the image, [30, 40]' in fault
 
 
 SQUARE = [2, 3, 12, 3, 12, 23, 2, 23]

@@ -46,7 +46,7 @@ def test_counts(tmp_path: Path, capsys: Any) -> None:
         assert re.search(row, output)
         assert f'{split}: 78 of 80 classes have no object: bicycle, motorcycle' in output
     assert re.search(r'│ 2 +│ car +│ +4 │ +4 │ +2 │ +2 │ █{20} │', output)
-    # pictures of both splits with two coloured objects each, in colours of their classes
+    # images of both splits with two colored objects each, in colors of their classes
     sheet = np.asarray(Image.open(tmp_path / 'sheet.png').convert('RGB')).astype(int)
     assert (np.ptp(sheet, axis=-1) > 60).mean() > 0.1
 
@@ -84,29 +84,29 @@ def test_what_a_run_goes_on_with_is_counted(tmp_path: Path, capsys: Any) -> None
     name = '00000000000'
     for text in (
         f'train: 1 annotations with a box or a mask of no area: 3 of {name}0.jpg',
-        f'train: 1 annotations outside their picture: 4 of {name}0.jpg',
+        f'train: 1 annotations outside their image: 4 of {name}0.jpg',
         "train: 2 annotations of category 'unicorn', no class here: "
         f'5 of {name}0.jpg, 9 of {name}2.jpg',
         f'with a polygon of fewer than three points or half a point: 6 of {name}0.jpg',
         f'train: 1 annotations without a polygon of three points: 6 of {name}0.jpg',
-        'train: 1 annotations of pictures that the file does not list: 7',
+        'train: 1 annotations of images that the file does not list: 7',
         f'train: 1 annotations with a polygon of no area: 90 of {name}0.jpg',
-        f'train: 1 boxes that reach more than 1 pixel beyond their picture: 91 of {name}0.jpg',
-        f'train: 2 pictures without annotations: {name}3.jpg, {name}4.jpg',
-        f'train: 1 pictures with crowds only: {name}1.jpg',
-        f'train: 1 pictures all of whose annotations are left out: {name}2.jpg',
+        f'train: 1 boxes that reach more than 1 pixel beyond their image: 91 of {name}0.jpg',
+        f'train: 2 images without annotations: {name}3.jpg, {name}4.jpg',
+        f'train: 1 images with crowds only: {name}1.jpg',
+        f'train: 1 images all of whose annotations are left out: {name}2.jpg',
     ):
         assert text in output
 
 
 def test_every_fault_at_once(tmp_path: Path, capsys: Any) -> None:
     root = write_coco(tmp_path / 'coco', train=6)
-    pictures = sorted((root / 'train2017').iterdir())
-    pictures[0].unlink()
-    pictures[1].write_bytes(pictures[1].read_bytes()[:300])
-    pictures[2].write_bytes(b'no picture')
+    images = sorted((root / 'train2017').iterdir())
+    images[0].unlink()
+    images[1].write_bytes(images[1].read_bytes()[:300])
+    images[2].write_bytes(b'no image')
     turned = np.zeros((128, 96, 3), np.uint8)
-    cv2.imwrite(str(pictures[3]), turned)
+    cv2.imwrite(str(images[3]), turned)
 
     def change(content: dict[str, Any]) -> None:
         rows = content['annotations']
@@ -122,12 +122,12 @@ def test_every_fault_at_once(tmp_path: Path, capsys: Any) -> None:
     for text in (
         f'train: {root / TRAIN}: 1 ids of images occur twice, such as 5',
         f'train: {root / TRAIN}: 1 ids of annotations occur twice, such as 11',
-        f'train: {root / TRAIN}: annotation 9 of {pictures[4].name}: its RLE mask needs',
-        f'train: {root / TRAIN}: annotation 10 of {pictures[4].name} has no segmentation',
-        f'train: {pictures[0]}: the file is missing',
-        f'train: {pictures[1]}: a broken picture',
-        f'train: {pictures[2]}: a broken picture',
-        f'train: {pictures[3]}: 96 x 128 pixels, but its annotations are of 128 x 96',
+        f'train: {root / TRAIN}: annotation 9 of {images[4].name}: its RLE mask needs',
+        f'train: {root / TRAIN}: annotation 10 of {images[4].name} has no segmentation',
+        f'train: {images[0]}: the file is missing',
+        f'train: {images[1]}: a broken image',
+        f'train: {images[2]}: a broken image',
+        f'train: {images[3]}: 96 x 128 pixels, but its annotations are of 128 x 96',
     ):
         assert text in captured.out
     assert (tmp_path / 'sheet.png').is_file()
@@ -237,9 +237,9 @@ def test_a_data_set_of_both_libraries_name(tmp_path: Path, capsys: Any) -> None:
     assert re.search(r'│ 2 +│ car +│ +4 │', capsys.readouterr().out)
 
 
-def test_pictures_of_a_class_are_counted_once(tmp_path: Path) -> None:
+def test_images_of_a_class_are_counted_once(tmp_path: Path) -> None:
     root = write_coco(tmp_path / 'coco')
     edit(root / TRAIN, lambda c: c['annotations'].append(dict(c['annotations'][0], id=99)))
     found = survey(root)[0]
     assert found.objects == Counter(person=5, car=4)
-    assert found.pictures == Counter(person=4, car=4)
+    assert found.images == Counter(person=4, car=4)

@@ -16,7 +16,7 @@ from PIL import Image
 from moca.errors import UserError
 from moca.data.survey import check_data
 from moca.transfer.overrides import set_data_root
-from moca.images.files import broken_pictures
+from moca.images.files import broken_images
 from tests.configs.helpers import REPOSITORY, write_ade20k, write_cityscapes, write_coco
 
 IMAGE = 'leftImg8bit/train/aachen/aachen_000001_000019_leftImg8bit.png'
@@ -56,10 +56,10 @@ def halve(path: Path) -> None:
     [
         ('gtFine/val', shutil.rmtree, r'gtFine/val: no such folder.*val_dataloader.*--data-root'),
         ('leftImg8bit/train', empty, r'leftImg8bit/train: the folder is empty'),
-        ('leftImg8bit/train/aachen', empty, r"leftImg8bit/train: no pictures.*'_leftImg8bit\.png'"),
+        ('leftImg8bit/train/aachen', empty, r"leftImg8bit/train: no images.*'_leftImg8bit\.png'"),
         (LABEL, Path.unlink, rf'1 of 2 files are missing, the label maps.*{LABEL}'),
-        (IMAGE, halve, rf'{IMAGE}: a broken picture .*1 of 6'),
-        (LABEL, lambda path: path.write_bytes(b''), rf'{LABEL}: a broken picture \(the file is em'),
+        (IMAGE, halve, rf'{IMAGE}: a broken image .*1 of 6'),
+        (LABEL, lambda path: path.write_bytes(b''), rf'{LABEL}: a broken image \(the file is em'),
     ],
 )
 def test_faults_of_pairs(
@@ -79,7 +79,7 @@ def repaint(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None
     return damage
 
 
-def colourful(path: Path) -> None:
+def colorful(path: Path) -> None:
     """Cityscapes' *_color.png under the name of the labels."""
     labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     cv2.imwrite(str(path), np.dstack([labels] * 4))
@@ -90,8 +90,8 @@ def colourful(path: Path) -> None:
     [
         (repaint(lambda label: np.where(label == 13, 26, label)), r'holds 26.*labelIds'),
         (repaint(lambda label: np.where(label == 13, 77, label)), r'holds 77, which'),
-        (repaint(lambda label: label[:, :64]), r'is 64 x 64, its picture 128 x 64'),
-        (colourful, r'holds colours \(RGBA\), not class numbers'),
+        (repaint(lambda label: label[:, :64]), r'is 64 x 64, its image 128 x 64'),
+        (colorful, r'holds colors \(RGBA\), not class numbers'),
     ],
 )
 def test_wrong_labels_are_found_before_the_run(
@@ -108,7 +108,7 @@ def test_labels_that_are_ignored_everywhere(tmp_path: Path) -> None:
     nothing = repaint(lambda label: np.full_like(label, 255))
     paths = sorted((tmp_path / 'gtFine/val').rglob('*.png'))
     nothing(paths[0])
-    check_data(cfg)  # some pictures are: loading says so
+    check_data(cfg)  # some images are: loading says so
     nothing(paths[1])
     with pytest.raises(UserError, match=r'every pixel is ignored \(255\), in this and all 2'):
         check_data(cfg)
@@ -128,20 +128,20 @@ def test_ade20k_without_the_shift_of_its_labels(tmp_path: Path) -> None:
     check_data(cfg)
 
 
-def test_a_picture_that_is_turned_as_it_is_loaded(tmp_path: Path) -> None:
-    """Phones write a picture as the sensor saw it, and a tag that says how to turn it."""
+def test_a_image_that_is_turned_as_it_is_loaded(tmp_path: Path) -> None:
+    """Phones write an image as the sensor saw it, and a tag that says how to turn it."""
     cfg = Config.fromfile(REPOSITORY / 'configs/segmentation/ade20k/upernet.py')
     set_data_root(cfg, write_ade20k(tmp_path))
     path = next((tmp_path / 'images/training').iterdir())
-    picture = Image.open(path)
-    exif = picture.getexif()
+    image = Image.open(path)
+    exif = image.getexif()
     exif[0x0112] = 6
-    picture.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    image.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
     assert cv2.imread(str(path)).shape == (64, 96, 3)
     check_data(cfg)
     exif[0x0112] = 1
-    picture.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
-    with pytest.raises(UserError, match=r'is 96 x 64, its picture 64 x 96'):
+    image.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    with pytest.raises(UserError, match=r'is 96 x 64, its image 64 x 96'):
         check_data(cfg)
 
 
@@ -194,7 +194,7 @@ def edit(change: Callable[[dict], object]) -> Callable[[Path], None]:
         (ANNOTATIONS, edit(lambda c: c['annotations'].clear()), '3 images and 0 annotations'),
         (ANNOTATIONS, edit(lambda c: c['categories'].pop(1)), r"no category 'bicycle' \(1 of 80"),
         ('train2017/000000000002.jpg', Path.unlink, r'1 of 3 files are missing.*0002\.jpg'),
-        ('train2017/000000000002.jpg', halve, r'0002\.jpg: a broken picture'),
+        ('train2017/000000000002.jpg', halve, r'0002\.jpg: a broken image'),
     ],
 )
 def test_faults_of_coco(
@@ -218,13 +218,13 @@ def test_a_file_that_serves_training_and_evaluation_is_checked_for_both(tmp_path
         check_data(cfg)
 
 
-def test_intact_pictures_with_bytes_behind_their_end(tmp_path: Path) -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+def test_intact_images_with_bytes_behind_their_end(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
     paths = [tmp_path / name for name in ('a.png', 'b.jpg', 'c.png', 'd.jpg', 'e.jpg')]
     for path in paths:
-        cv2.imwrite(str(path), picture)
+        cv2.imwrite(str(path), image)
         path.write_bytes(path.read_bytes() + bytes(10_000))
     for path in paths[2:4]:
-        halve(path)  # still thousands of zeros, but now behind a half picture
+        halve(path)  # still thousands of zeros, but now behind a half image
         path.write_bytes(path.read_bytes()[:500])
-    assert [path.name for path, _ in broken_pictures(paths)] == ['c.png', 'd.jpg']
+    assert [path.name for path, _ in broken_images(paths)] == ['c.png', 'd.jpg']

@@ -23,7 +23,7 @@ CONFIG, CONVERSION, COCO_LINES = re.findall(r'```python\n(.*?)```', PAGE, re.DOT
 
 
 def write_street(root: Path) -> Path:
-    """Pictures of 120 x 90 in a layout of its own, with 11 classes and 11 for void."""
+    """Images of 120 x 90 in a layout of its own, with 11 classes and 11 for void."""
     random = np.random.default_rng(0)
     for split, count in (('train', 3), ('val', 2)):
         for part in ('images', 'labels'):
@@ -59,7 +59,7 @@ def test_config(tmp_path: Path, capsys: Any) -> None:
     assert torch.isfinite(losses['loss'])
     assert len(loader.dataset) == 2
 
-    (root / 'labels/train/1.png').unlink()  # only some of the pictures have labels
+    (root / 'labels/train/1.png').unlink()  # only some of the images have labels
     listing = "ls labels/train | sed 's/\\.png$//' > train.txt"
     subprocess.run(listing, shell=True, check=True, cwd=root)
     options = ('--cfg-options', 'train_dataloader.dataset.ann_file=train.txt')
@@ -69,9 +69,9 @@ def test_config(tmp_path: Path, capsys: Any) -> None:
 
 def test_conversion(tmp_path: Path) -> None:
     labels = np.random.default_rng(0).integers(0, 4, (20, 30))
-    colours = np.array([(128, 128, 128), (128, 0, 0), (192, 192, 128), (1, 2, 3)], np.uint8)
-    (tmp_path / 'colours/train').mkdir(parents=True)
-    cv2.imwrite(str(tmp_path / 'colours/train/a.png'), colours[labels][..., ::-1])
+    colors = np.array([(128, 128, 128), (128, 0, 0), (192, 192, 128), (1, 2, 3)], np.uint8)
+    (tmp_path / 'colors/train').mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / 'colors/train/a.png'), colors[labels][..., ::-1])
     subprocess.run([sys.executable, '-c', CONVERSION], check=True, cwd=tmp_path)
     found = cv2.imread(str(tmp_path / 'labels/train/a.png'), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(found, np.where(labels == 3, 255, labels))

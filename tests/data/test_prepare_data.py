@@ -84,7 +84,7 @@ def test_an_interrupted_call_is_taken_up(download: Path, capsys: Any) -> None:
         (lambda root: next(root.rglob(f'*{RAW}')).unlink(), rf'1 of \d files are missing.*{TRAIN}'),
         (
             lambda root: cv2.imwrite(str(next(root.rglob(f'*{RAW}'))), np.zeros((64, 128, 3))),
-            rf'{RAW}: holds colours',
+            rf'{RAW}: holds colors',
         ),
         (
             lambda root: cv2.imwrite(str(next(root.rglob(f'*{RAW}'))), np.full((64, 128), 40)),
@@ -92,7 +92,7 @@ def test_an_interrupted_call_is_taken_up(download: Path, capsys: Any) -> None:
         ),
         (
             lambda root: (root / 'leftImg8bit').rename(root / 'x'),
-            r'no pictures leftImg8bit/\(train',
+            r'no images leftImg8bit/\(train',
         ),
     ],
 )
@@ -138,7 +138,7 @@ def test_check_counts_what_is_there(tmp_path: Path, capsys: Any) -> None:
         assert cells[2 * column : 2 * column + 2] == [f'{share:.2%}', str(len(labels))]
         ignored = (labels == 255).mean()
         assert re.search(rf'{split} .*│ 128 x 64 +│ 2 of 19 +│ {ignored:.1%} +│ 0 ', output)
-    # Two rows of picture and labels, for training and validation, over a legend of two classes.
+    # Two rows of image and labels, for training and validation, over a legend of two classes.
     sheet = np.asarray(Image.open(tmp_path / 'sheet.png').convert('RGB')).astype(int)
     assert sheet.shape[1] > 2 * sheet.shape[0]
     assert (np.abs(sheet - [0, 0, 142]).sum(axis=-1) < 6).sum() > 50  # cars, in the legend
@@ -161,11 +161,11 @@ def test_check_finds_every_fault_at_once(tmp_path: Path, capsys: Any) -> None:
     assert f'4 faults, of which the first is {labels[0]}: the file is missing' in captured.err
     for text in (
         f'train: {labels[0]}: the file is missing',
-        f'train: {images[1]}: a broken picture',
+        f'train: {images[1]}: a broken image',
         f'train: {labels[2]}: holds 26, which',
-        f'train: {labels[3]}: is 64 x 32, its picture 128 x 64',
-        f'train: 1 label maps have no labelled pixel: {labels[4]}',
-        f'train: 1 label maps have no picture: {orphan}',
+        f'train: {labels[3]}: is 64 x 32, its image 128 x 64',
+        f'train: 1 label maps have no labeled pixel: {labels[4]}',
+        f'train: 1 label maps have no image: {orphan}',
         'val: classes that train has not: wall',
     ):
         assert text in captured.out

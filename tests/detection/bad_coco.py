@@ -28,7 +28,7 @@ def evaluable(content: dict[str, Any]) -> None:
 
 
 def messy(content: dict[str, Any]) -> None:
-    """Every fault that a run goes on with; picture 0 keeps an object, 1 to 3 lose theirs."""
+    """Every fault that a run goes on with; image 0 keeps an object, 1 to 3 lose theirs."""
     content['categories'].append(dict(id=999, name='unicorn'))
     person, car = content['annotations'][:2]
     mask = np.zeros((96, 128), np.uint8, 'F')
@@ -43,7 +43,7 @@ def messy(content: dict[str, Any]) -> None:
         dict(person, category_id=999),
         dict(person, segmentation=[[8, 8, 20, 20]]),
         dict(person, image_id=12345),
-        # picture 1: a crowd alone, as uncompressed RLE; picture 2: a unicorn alone; picture 3: none
+        # image 1: a crowd alone, as uncompressed RLE; image 2: a unicorn alone; image 3: none
         dict(
             person,
             image_id=1,

@@ -1,4 +1,4 @@
-"""What the COCO recipes make of a picture before it is trained on."""
+"""What the COCO recipes make of an image before it is trained on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_multi_scale_and_crop() -> None:
     np.random.seed(0)
     sides, shapes = set(), set()
     for _ in range(60):
-        results = augment(picture(480, 640))
+        results = augment(image(480, 640))
         height, width = results['img_shape']
         sides.add(min(height, width))
         assert max(height, width) <= 1333
@@ -40,7 +40,7 @@ def test_large_scale_jitter() -> None:
     steps = [dict(step) for step in read('vitdet_mask-rcnn').train_pipeline[2:-1]]
     jitter = Compose([TRANSFORMS.build(step) for step in steps])
     np.random.seed(0)
-    longest = [max(jitter(picture(96, 128))['img_shape']) for _ in range(60)]
+    longest = [max(jitter(image(96, 128))['img_shape']) for _ in range(60)]
     assert max(longest) == 1024  # cropped; smaller ones are padded by the preprocessor
     assert min(longest) < 300
     assert read('vitdet_mask-rcnn').model.data_preprocessor.pad_size_divisor == 1024
@@ -53,12 +53,12 @@ def test_a_crop_without_an_object_is_trained_on(name: str) -> None:
     augment = Compose([TRANSFORMS.build(dict(step)) for step in read(name).train_pipeline[2:-1]])
     np.random.seed(0)
     # an object of 4 x 4 pixels in the middle, which most crops miss
-    counts = [len(augment(picture(600, 600, 298))['gt_bboxes']) for _ in range(40)]
+    counts = [len(augment(image(600, 600, 298))['gt_bboxes']) for _ in range(40)]
     assert set(counts) == {0, 1}
 
 
-def picture(height: int, width: int, margin: float = 4.0) -> dict[str, Any]:
-    """What mmdet's loading gives: a picture with one box and mask over most of it."""
+def image(height: int, width: int, margin: float = 4.0) -> dict[str, Any]:
+    """What mmdet's loading gives: an image with one box and mask over most of it."""
     masks = np.ones((1, height, width), np.uint8)
     box = [margin, margin, width - margin, height - margin]
     return dict(

@@ -45,13 +45,13 @@ def read(root: Path) -> Config:
 def test_counts_in_the_log(data: Path, logged: list[str]) -> None:
     read(data)
     (text,) = [line for line in logged if line.startswith(str(data / TRAIN))]
-    assert '4 pictures (2 without objects, 1 with crowds only), 2 objects, 1 crowds' in text
+    assert '4 images (2 without objects, 1 with crowds only), 2 objects, 1 crowds' in text
     for kind, count in (
         ('with a box or a mask of no area', 1),
-        ('outside their picture', 1),
+        ('outside their image', 1),
         ('of categories that are no classes here', 2),
         ('without a polygon of three points', 1),
-        ('of pictures that the file does not list', 1),
+        ('of images that the file does not list', 1),
     ):
         assert f'{kind}: {count}' in text
 
@@ -71,7 +71,7 @@ def test_training_and_evaluation_go_on(data: Path, tmp_path: Path, logged: list[
     cfg = read(data)
     cfg.work_dir = str(tmp_path / 'run')
     for loader in ('train_dataloader', 'val_dataloader'):
-        cfg[loader].dataset.filter_cfg = None  # pictures without objects as well
+        cfg[loader].dataset.filter_cfg = None  # images without objects as well
     cfg = shrink(cfg)
     cfg.train_dataloader.batch_size = 4
     runner = Runner.from_cfg(cfg)
@@ -97,7 +97,7 @@ def test_training_and_evaluation_go_on(data: Path, tmp_path: Path, logged: list[
 
 
 def evaluate(runner: Runner, cfg: Config) -> dict[str, float]:
-    """Let the model predict, then score the person of picture 0 as if it had been found."""
+    """Let the model predict, then score the person of image 0 as if it had been found."""
     loader = runner.build_dataloader(cfg.val_dataloader)
     evaluator = runner.build_evaluator(cfg.val_evaluator)
     evaluator.dataset_meta = loader.dataset.metainfo

@@ -55,16 +55,16 @@ def segmentation(random: np.random.Generator, mask: np.ndarray, crowd: bool) -> 
     return dict(size=[HEIGHT, WIDTH], counts=[int(run) for run in runs])
 
 
-def make(path: Path, pictures: int = 30, detections: int = 40, classes: int = 5) -> list[Found]:
-    """Write a COCO file, and return what a detector may have found in each of its pictures.
+def make(path: Path, count: int = 30, detections: int = 40, classes: int = 5) -> list[Found]:
+    """Write a COCO file, and return what a detector may have found in each of its images.
 
-    Scores have one digit, so that most are tied; the first picture has no object, the second no
+    Scores have one digit, so that most are tied; the first image has no object, the second no
     detection, and some objects are found twice, or as another class.
     """
     random = np.random.default_rng(0)
     annotations: list[dict[str, Any]] = []
     found = []
-    for number in range(pictures):
+    for number in range(count):
         masks = [ellipse(random) for _ in range(0 if number == 0 else 6)]
         labels = random.choice([label for label in range(classes) if label != 3], len(masks))
         for mask, label in zip(masks, labels, strict=True):
@@ -99,7 +99,7 @@ def make(path: Path, pictures: int = 30, detections: int = 40, classes: int = 5)
                 scores=torch.tensor(random.random(len(guesses)).round(1), dtype=torch.float),
             )
         )
-    images = [dict(id=100 + n, height=HEIGHT, width=WIDTH) for n in range(pictures)]
+    images = [dict(id=100 + n, height=HEIGHT, width=WIDTH) for n in range(count)]
     categories = [dict(id=7 + n, name=name) for n, name in enumerate(CLASSES[:classes])]
     path.write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories)))
     return found
@@ -170,7 +170,7 @@ def test_the_faster_program_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def refuse(*_: Any) -> None:
         raise AssertionError('slow')
 
-    found = make(tmp_path / 'truth.json', pictures=4)
+    found = make(tmp_path / 'truth.json', images=4)
     monkeypatch.setattr('mmdet.evaluation.metrics.coco_metric.COCOeval', refuse)
     assert figures(QuickCocoMetric, tmp_path / 'truth.json', found)['coco/bbox_mAP'] > 0
     with pytest.raises(AssertionError, match='slow'):
@@ -180,7 +180,7 @@ def test_the_faster_program_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_hundreds_of_detections_are_those_of_pycocotools(tmp_path: Path) -> None:
-    found = make(tmp_path / 'truth.json', pictures=6, detections=250, classes=1)
+    found = make(tmp_path / 'truth.json', images=6, detections=250, classes=1)
     theirs, quick, ours = (
         figures(kind, tmp_path / 'truth.json', found, metric_items=['mAP', 'mAP_50'])
         for kind in (CocoMetric, FasterCocoMetric, QuickCocoMetric)
@@ -190,5 +190,5 @@ def test_hundreds_of_detections_are_those_of_pycocotools(tmp_path: Path) -> None
 
 
 def test_nothing_found(tmp_path: Path) -> None:
-    nothing = make(tmp_path / 'truth.json', pictures=3, detections=0)
+    nothing = make(tmp_path / 'truth.json', images=3, detections=0)
     assert figures(QuickCocoMetric, tmp_path / 'truth.json', nothing) == {}

@@ -1,4 +1,4 @@
-"""Pictures of a detection data set that cannot be loaded, or are of another size than annotated."""
+"""Images of a detection data set that cannot be loaded, or are of another size than annotated."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return lines
 
 
-class TestPictures:
+class TestImages:
     def dataset(self, root: Path, test_mode: bool = False) -> Any:
         with DefaultScope.overwrite_default_scope('mmdet'):
             return CocoDataset(
@@ -43,7 +43,7 @@ class TestPictures:
     ) -> None:
         root = write_coco(tmp_path)
         broken = root / 'train2017/000000000002.jpg'
-        broken.write_bytes(b'no picture')
+        broken.write_bytes(b'no image')
         dataset = self.dataset(root)
         np.random.seed(0)
         assert all(dataset[2]['img_id'] != 2 for _ in range(5))
@@ -53,7 +53,7 @@ class TestPictures:
 
     def test_evaluation_stops(self, tmp_path: Path) -> None:
         root = write_coco(tmp_path)
-        (root / 'train2017/000000000002.jpg').write_bytes(b'no picture')
+        (root / 'train2017/000000000002.jpg').write_bytes(b'no image')
         with pytest.raises(UserError, match=r'000000000002\.jpg: cannot be decoded'):
             self.dataset(root, test_mode=True)[2]
 
@@ -64,7 +64,7 @@ class TestPictures:
         with pytest.raises(UserError, match=r'0002\.jpg: \(128, 96\) pixels.*\(96, 128\)'):
             self.dataset(root, test_mode)[2]
 
-    def test_intact_pictures_are_mmcvs(self, tmp_path: Path) -> None:
+    def test_intact_images_are_mmcvs(self, tmp_path: Path) -> None:
         root = write_coco(tmp_path)
         path = str(root / 'train2017/000000000001.jpg')
         results = LoadReadableImage()(dict(img_path=path, height=96, width=128))

@@ -29,7 +29,7 @@ model = dict(
 train_dataloader = dict(
     batch_size=4, num_workers=0, persistent_workers=False, dataset=dict(views=dict(size=48))
 )
-# two epochs of two steps of 2 x 4 pictures
+# two epochs of two steps of 2 x 4 images
 train_cfg = dict(max_epochs=2)
 default_hooks = dict(
     # a rate at which weights and teacher move
@@ -52,7 +52,7 @@ def process(rank: int, world_size: int, folder: str, runs: dict[str, list[str]])
     launcher = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=world_size, MASTER_PORT=1)
     os.environ.update(MASTER_ADDR='localhost', **{k: str(v) for k, v in launcher.items()})
     for name, options in runs.items():
-        command = [f'{folder}/config.py', '--data-root', f'{folder}/pictures']
+        command = [f'{folder}/config.py', '--data-root', f'{folder}/images']
         command += ['--work-dir', f'{folder}/{name}', '--launcher', 'pytorch', *options]
         cfg = configure(parse_args(command))
         cfg.experiment_name = name
@@ -62,7 +62,7 @@ def process(rank: int, world_size: int, folder: str, runs: dict[str, list[str]])
         facts: dict[str, Any] = dict(
             runner=type(runner).__name__,
             parameters=sum(p.numel() for p in model.parameters()),
-            optimiser=sum(
+            optimizer=sum(
                 value.numel()
                 for state in runner.optim_wrapper.optimizer.state.values()
                 for key, value in state.items()

@@ -86,7 +86,7 @@ def test_parts_of_a_batch_give_the_steps_of_the_whole(tmp_path: Path, count: int
     assert not torch.allclose(parts.model.line.weight, start.line.weight, atol=1e-2)
 
 
-def test_a_resumed_run_goes_on_with_the_next_pictures(tmp_path: Path) -> None:
+def test_a_resumed_run_goes_on_with_the_next_images(tmp_path: Path) -> None:
     def accumulating(folder: Path, resume: bool = False, steps: int = 6) -> Config:
         cfg = config(folder, 2, steps, resume)
         set_accumulation(cfg, '4')

@@ -20,19 +20,19 @@ DEVICE = get_device()  # the wrapper's choice as well
 
 
 class Net(nn.Module):
-    """Two layers, an attention-like product and a loss; counts unsynchronised steps as DDP does."""
+    """Two layers, an attention-like product and a loss; counts unsynchronized steps as DDP does."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(16, 64), nn.GELU(), nn.Linear(64, 4))
-        self.unsynchronised = 0
+        self.unsynchronized = 0
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
-        self.unsynchronised += 1
+        self.unsynchronized += 1
         yield
 
 
@@ -62,7 +62,7 @@ def test_steps_equal_autocast_by_hand() -> None:
             output = model(x)
         assert output.dtype == torch.bfloat16
         wrapper.update_params(loss_of(output))
-    assert model.unsynchronised == 3  # the first of each pair
+    assert model.unsynchronized == 3  # the first of each pair
 
     optimizer = torch.optim.AdamW(reference.parameters(), lr=1e-2, fused=True)
     for step, x in enumerate(data()):

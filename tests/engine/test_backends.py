@@ -1,4 +1,4 @@
-"""Visualisation backends: added beside the JSON files, and fed by a run."""
+"""Visualization backends: added beside the JSON files, and fed by a run."""
 
 from __future__ import annotations
 

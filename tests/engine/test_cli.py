@@ -105,7 +105,7 @@ def test_option_without_value_ends_in_usage(capsys: pytest.CaptureFixture[str]) 
     assert 'KEY=VALUE' in capsys.readouterr().err
 
 
-def test_missing_config_names_its_neighbour(config: Path) -> None:
+def test_missing_config_names_its_neighbor(config: Path) -> None:
     with pytest.raises(UserError, match=r"prob\.py: no such config.*'probe\.py'"):
         read_config(config.with_name('prob.py'))
 

@@ -33,7 +33,7 @@ PARTS = ['train_dataloader.batch_size=2', 'optim_wrapper.accumulative_counts=2']
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of finished runs, named after the keys below."""
     folder = tmp_path_factory.mktemp('runs')
-    save_photographs(folder / 'pictures', count=16)
+    save_photographs(folder / 'images', count=16)
     (folder / 'config.py').write_text(CONFIG)
     recorded = load_file(REPOSITORY / 'tests' / 'data' / 'moca_tiny.safetensors')
     state = {k.removeprefix('state.'): v for k, v in recorded.items() if k.startswith('state.')}
@@ -83,7 +83,7 @@ def assert_close_to_scale(ours: dict[str, Tensor], theirs: dict[str, Tensor]) ->
 class TestSameRun:
     def test_losses_and_gradient_norm(self, runs: Path, sharded: str, whole: str) -> None:
         ours, theirs = (checkpoint(runs, name)['message_hub'] for name in (sharded, whole))
-        for name in ('loss', 'kl_image', 'kl_dense', 'grad_norm', 'normaliser'):
+        for name in ('loss', 'kl_image', 'kl_dense', 'grad_norm', 'normalizer'):
             values = [
                 torch.as_tensor(hub['log_scalars'][f'train/{name}'].data[0])
                 for hub in (ours, theirs)
@@ -96,7 +96,7 @@ class TestSameRun:
             states = [checkpoint(runs, name, step)['state_dict'] for name in (sharded, whole)]
             assert_equal(*states, atol=1e-5)
 
-    def test_optimiser(self, runs: Path, sharded: str, whole: str) -> None:
+    def test_optimizer(self, runs: Path, sharded: str, whole: str) -> None:
         ours, theirs = (checkpoint(runs, name)['optimizer'] for name in (sharded, whole))
         # learning rates, weight decay, and which parameters each group has
         assert ours['param_groups'] == theirs['param_groups']
@@ -140,8 +140,8 @@ def test_what_a_process_holds(runs: Path) -> None:
     assert total == whole[0]['parameters'] + kept['student'] + kept['teacher']
     # AdamW has two numbers for each trained one; the positions are not trained
     trained = kept['student'] - state['student.pos_embed'].numel()
-    assert sum(f['optimiser'] for f in sharded) == whole[0]['optimiser'] + 2 * trained
-    assert max(f['optimiser'] for f in sharded) < 0.6 * whole[0]['optimiser']
+    assert sum(f['optimizer'] for f in sharded) == whole[0]['optimizer'] + 2 * trained
+    assert max(f['optimizer'] for f in sharded) < 0.6 * whole[0]['optimizer']
 
 
 @pytest.mark.parametrize(
@@ -191,8 +191,8 @@ def test_checkpoints_are_like_any_run_s(runs: Path) -> None:
 class TestChoice:
     def config(self, tmp_path: Path, *options: str) -> Config:
         (tmp_path / 'config.py').write_text(CONFIG)
-        save_photographs(tmp_path / 'pictures', count=8)
-        command = [str(tmp_path / 'config.py'), '--data-root', str(tmp_path / 'pictures')]
+        save_photographs(tmp_path / 'images', count=8)
+        command = [str(tmp_path / 'config.py'), '--data-root', str(tmp_path / 'images')]
         return configure(parse_args([*command, '--work-dir', str(tmp_path / 'run'), *options]))
 
     def test_one_process_shards_nothing(self, tmp_path: Path) -> None:

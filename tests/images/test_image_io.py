@@ -1,4 +1,4 @@
-"""Decoding beside PIL's, which is torchvision's loader; and recognising what is broken."""
+"""Decoding beside PIL's, which is torchvision's loader; and recognizing what is broken."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from moca.images.image_io import CorruptPicture, PathList, list_pictures, open_picture
+from moca.images.image_io import CorruptImage, PathList, list_images, open_image
 from tests.images.photographs import photograph
 
 PHOTOGRAPH = Image.fromarray(photograph(75, 101, seed=0))
@@ -46,17 +46,17 @@ FILES = {
     'jpeg': encode(PHOTOGRAPH, 'JPEG'),
     'jpeg 4:4:4': encode(PHOTOGRAPH, 'JPEG', quality=95, subsampling=0),
     'jpeg progressive': encode(PHOTOGRAPH, 'JPEG', progressive=True),
-    'jpeg grey': encode(PHOTOGRAPH.convert('L'), 'JPEG'),
+    'jpeg gray': encode(PHOTOGRAPH.convert('L'), 'JPEG'),
     'jpeg CMYK': encode(PHOTOGRAPH.convert('CMYK'), 'JPEG'),
     'jpeg turned': turned(),
     'jpeg and more': encode(PHOTOGRAPH, 'JPEG') + b'appended by a camera',
     'png': encode(PHOTOGRAPH, 'PNG'),
-    'png grey': encode(PHOTOGRAPH.convert('L'), 'PNG'),
-    'png with a transparent colour': encode(PHOTOGRAPH, 'PNG', transparency=(1, 2, 3)),
+    'png gray': encode(PHOTOGRAPH.convert('L'), 'PNG'),
+    'png with a transparent color': encode(PHOTOGRAPH, 'PNG', transparency=(1, 2, 3)),
     'png palette': encode(PHOTOGRAPH.quantize(32), 'PNG'),
     'png palette, transparent': encode(PHOTOGRAPH.quantize(32), 'PNG', transparency=3),
     'png alpha': encode(with_alpha('RGBA'), 'PNG'),
-    'png grey alpha': encode(with_alpha('LA'), 'PNG'),
+    'png gray alpha': encode(with_alpha('LA'), 'PNG'),
     'png 1 bit': encode(PHOTOGRAPH.convert('1'), 'PNG'),
     'png 16 bits': sixteen_bits(),
     'webp': encode(PHOTOGRAPH, 'WEBP'),
@@ -68,7 +68,7 @@ FILES = {
 @pytest.mark.parametrize('name', FILES)
 def test_pixels_are_those_of_pil(name: str) -> None:
     expected = np.asarray(Image.open(io.BytesIO(FILES[name])).convert('RGB'))
-    encoded = open_picture(FILES[name])
+    encoded = open_image(FILES[name])
     decoded = encoded.decode()
     assert (encoded.height, encoded.width) == (75, 101)
     assert decoded.flags.writeable
@@ -76,23 +76,23 @@ def test_pixels_are_those_of_pil(name: str) -> None:
 
 
 @pytest.mark.parametrize('factor', [2, 4, 8])
-@pytest.mark.parametrize('name', ['jpeg', 'jpeg progressive', 'jpeg grey', 'jpeg turned'])
+@pytest.mark.parametrize('name', ['jpeg', 'jpeg progressive', 'jpeg gray', 'jpeg turned'])
 def test_reduced_decoding_is_libjpegs(name: str, factor: int) -> None:
     image = Image.open(io.BytesIO(FILES[name]))
     image.draft(None, (101 // factor, 75 // factor))
     assert image.size == (-(-101 // factor), -(-75 // factor))
-    encoded = open_picture(FILES[name])
+    encoded = open_image(FILES[name])
     assert encoded.reducible
     np.testing.assert_array_equal(encoded.decode(factor), np.asarray(image.convert('RGB')))
 
 
 def test_only_what_libjpeg_can_reduce_is_reducible() -> None:
-    assert not any(open_picture(FILES[name]).reducible for name in ('jpeg CMYK', 'png', 'webp'))
+    assert not any(open_image(FILES[name]).reducible for name in ('jpeg CMYK', 'png', 'webp'))
 
 
 def assert_corrupt(data: bytes, message: str = '.') -> None:
-    with pytest.raises(CorruptPicture, match=message):
-        open_picture(data).decode()
+    with pytest.raises(CorruptImage, match=message):
+        open_image(data).decode()
 
 
 @pytest.mark.parametrize('share', [0.02, 0.2, 0.5, 0.9])
@@ -108,7 +108,7 @@ def test_a_file_of_which_half_never_arrived_is_corrupt(name: str) -> None:
     assert_corrupt(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
 
 
-@pytest.mark.parametrize('name', ['png', 'png grey', 'png alpha'])
+@pytest.mark.parametrize('name', ['png', 'png gray', 'png alpha'])
 def test_a_damaged_png_is_corrupt(name: str) -> None:
     data = bytearray(FILES[name])
     middle = len(data) // 2
@@ -116,27 +116,27 @@ def test_a_damaged_png_is_corrupt(name: str) -> None:
     assert_corrupt(bytes(data))
 
 
-def test_what_is_no_picture_is_corrupt() -> None:
+def test_what_is_no_image_is_corrupt() -> None:
     assert_corrupt(b'', 'empty')
-    assert_corrupt(b'version https://git-lfs.github.com/spec/v1\noid sha256:0\n', 'not a picture')
+    assert_corrupt(b'version https://git-lfs.github.com/spec/v1\noid sha256:0\n', 'not an image')
     assert_corrupt(b'\xff\xd8', 'within its header')
     assert_corrupt(b'\xff\xd8 no marker here', 'not a marker')
     assert_corrupt(b'\x89PNG\r\n\x1a\n')
 
 
 def test_a_cut_jpeg_is_told_without_the_help_of_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
-    # As OpenCV before 4.12, which fills what is missing with grey.
+    # As OpenCV before 4.12, which fills what is missing with gray.
     monkeypatch.setattr(cv2, 'imdecode', lambda *_: np.full((75, 101, 3), 128, np.uint8))
     thumbnail = encode(PHOTOGRAPH.resize((16, 12)), 'JPEG')
     data = encode(PHOTOGRAPH, 'JPEG', exif=b'Exif\x00\x00' + thumbnail)
-    assert open_picture(data).decode().shape == (75, 101, 3)
+    assert open_image(data).decode().shape == (75, 101, 3)
     cut = data[: len(data) * 3 // 4]
     assert cut.count(b'\xff\xd9') == 1, 'the end marker of the thumbnail'
     assert_corrupt(cut, 'cut short')
     assert_corrupt(data[:-1], 'cut short')
 
 
-def test_list_pictures(tmp_path: Path) -> None:
+def test_list_images(tmp_path: Path) -> None:
     for name in (
         'b.JPG', 'a/z.Jpeg', 'a/deep/er/c.png', 'a/d.webp', 'e.BMP',
         'notes.txt', 'labels.json', '._b.jpg', '.cache/f.jpg', 'jpg',
@@ -148,7 +148,7 @@ def test_list_pictures(tmp_path: Path) -> None:
     elsewhere.mkdir()
     (elsewhere / 'g.png').touch()
     (tmp_path / 'root' / 'link').symlink_to(elsewhere)
-    assert list_pictures(tmp_path / 'root') == [
+    assert list_images(tmp_path / 'root') == [
         'a/d.webp', 'a/deep/er/c.png', 'a/z.Jpeg', 'b.JPG', 'e.BMP', 'link/g.png',
     ]  # fmt: skip
 

@@ -95,7 +95,7 @@ def run_detector(make: Callable[[], torch.nn.Module], steps: int = 2) -> dict[st
     for number, prediction in enumerate(predictions):
         instances = prediction.pred_instances
         for name in ('labels', 'scores', 'bboxes', 'masks'):
-            found[f'picture {number}: detections, {name}'] = torch.as_tensor(instances[name])
+            found[f'image {number}: detections, {name}'] = torch.as_tensor(instances[name])
     return found
 
 

@@ -25,7 +25,7 @@ BIN_SHAPE = (3, 2)
 
 
 def bilinear(plane: Tensor, y: float, x: float) -> Tensor:
-    """Sample `[C, H, W]` at (y, x) in units of pixel centres; zero beyond one pixel outside."""
+    """Sample `[C, H, W]` at (y, x) in units of pixel centers; zero beyond one pixel outside."""
     height, width = plane.shape[-2:]
     if not (-1 <= y <= height and -1 <= x <= width):
         return plane.new_zeros(plane.shape[0])

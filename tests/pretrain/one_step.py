@@ -1,4 +1,4 @@
-"""One training step of a tiny MOCA on all pictures or on this process's half of them."""
+"""One training step of a tiny MOCA on all images or on this process's half of them."""
 
 from __future__ import annotations
 

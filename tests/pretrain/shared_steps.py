@@ -1,4 +1,4 @@
-"""Training steps of every method on all pictures or on this process's half of them."""
+"""Training steps of every method on all images or on this process's half of them."""
 
 from __future__ import annotations
 

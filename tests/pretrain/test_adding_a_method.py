@@ -37,8 +37,8 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_document_trains(config: Path, tmp_path: Path) -> None:
-    save_photographs(tmp_path / 'pictures', count=8)
-    arguments = [str(config), '--data-root', str(tmp_path / 'pictures'), '--epochs', '2']
+    save_photographs(tmp_path / 'images', count=8)
+    arguments = [str(config), '--data-root', str(tmp_path / 'images'), '--epochs', '2']
     cfg = configure(parse_args([*arguments, '--work-dir', str(tmp_path / 'run')]))
     arch = dict(patch_size=8, embed_dim=32, depth=2, num_heads=2)
     cfg.model.backbone.arch = arch

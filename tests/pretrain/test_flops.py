@@ -27,7 +27,7 @@ def blocks(tokens: int, width: int, depth: int) -> int:
 
 
 def forward_costs(arch: str, decoder: dict[str, int] | None = None) -> tuple[int, int]:
-    """Counted FLOPs of one picture's forward pass of CAN and of SimCLR, which masks nothing."""
+    """Counted FLOPs of one image's forward pass of CAN and of SimCLR, which masks nothing."""
     with torch.device('meta'):
         backbone = dict(type='PlainViT', arch=arch, img_size=224)
         model = MODELS.build(dict(type='CANPretrain', backbone=backbone, decoder=decoder))
@@ -68,9 +68,9 @@ def test_the_decoder_shrinks_with_the_encoder() -> None:
     assert can < 0.85 * simclr
 
 
-# Of a picture of 2 x 2 patches of 8 pixels (192 numbers), of which an encoder of 12 blocks x 192
+# Of an image of 2 x 2 patches of 8 pixels (192 numbers), of which an encoder of 12 blocks x 192
 # sees some, with a class token; decoders of 8 blocks x 128, projectors 192-64-64-D. A backward pass
-# costs twice its forward pass, but no gradient is needed for pictures.
+# costs twice its forward pass, but no gradient is needed for images.
 WIDTH = 192
 EMBED = 2 * 4 * 192 * WIDTH
 
@@ -87,40 +87,40 @@ def projector(out: int) -> int:
     return 2 * (WIDTH * 64 + 64 * 64 + 64 * out)
 
 
-def mae_picture() -> int:
+def mae_image() -> int:
     return 3 * (encoder(1) + decoder(1 + 1, 3)) - EMBED
 
 
-def can_picture() -> int:
+def can_image() -> int:
     sigma = 2 * WIDTH**2  # of each layer; the first one's input is a constant
     view = encoder(2) + decoder(1 + 4, 4) + projector(128)
     cosines = 2 * 8 * 128  # of a view with all eight
     return 2 * (3 * (view + 2 * sigma + cosines) - EMBED - sigma)
 
 
-def macrl_picture() -> int:
+def macrl_image() -> int:
     views = sum(encoder(seen) + decoder(1 + seen, 4 - seen) for seen in (1, 2))
     key = encoder(2) + projector(256)
     bank = 2 * 512 * 256  # whose keys get no gradient
     return 3 * (views + projector(256)) - 2 * EMBED + key + 2 * bank
 
 
-def moma_picture() -> int:
+def moma_image() -> int:
     teachers = 2 * encoder(4)
     projectors = 2 * 2 * (1 + 1) * WIDTH**2
     return 3 * (encoder(1) + projectors) - EMBED + teachers
 
 
 @pytest.mark.parametrize(
-    ('name', 'picture'),
+    ('name', 'image'),
     [
-        ('mae', mae_picture()),
-        ('can', can_picture()),
-        ('macrl', macrl_picture()),
-        ('moma', moma_picture()),
+        ('mae', mae_image()),
+        ('can', can_image()),
+        ('macrl', macrl_image()),
+        ('moma', moma_image()),
     ],
 )
-def test_the_benchmark_counts_every_methods_flops(name: str, picture: int) -> None:
+def test_the_benchmark_counts_every_methods_flops(name: str, image: int) -> None:
     options = ['model.backbone.img_size=16', 'train_dataloader.dataset.views.size=16']
     if name in ('can', 'macrl'):
         options.append('model.projector.hidden_dim=64')
@@ -130,7 +130,7 @@ def test_the_benchmark_counts_every_methods_flops(name: str, picture: int) -> No
         *(4, 1, 'float32', torch.device('cpu')),
     )
     assert list(found.versions) == ['ours']
-    assert found.versions['ours'].flops == pytest.approx(4 * picture, rel=2e-3)
+    assert found.versions['ours'].flops == pytest.approx(4 * image, rel=2e-3)
 
 
 def test_the_command_prints_flops(capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,4 +143,4 @@ def test_the_command_prints_flops(capsys: pytest.CaptureFixture[str]) -> None:
     assert 'straightforward' not in printed
     row = re.search(r'^ours +[\d.]+ +[\d.]+ +[\d.]+ +([\d.]+)', printed, re.MULTILINE)
     assert row is not None
-    assert float(row[1]) == pytest.approx(64 * mae_picture() / 1e9, rel=0.02)
+    assert float(row[1]) == pytest.approx(64 * mae_image() / 1e9, rel=0.02)

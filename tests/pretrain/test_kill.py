@@ -34,13 +34,13 @@ OPTIONS = [
 ]
 
 
-def start(pictures: Path, work_dir: Path) -> subprocess.Popen[bytes]:
+def start(images: Path, work_dir: Path) -> subprocess.Popen[bytes]:
     config = work_dir.parent / 'tiny.py'
     config.write_text(
         f"_base_ = ['{REPOSITORY}/configs/pretrain/moca_small.py']\n"
         'model = dict(backbone=dict(arch=dict(_delete_=True)))\n'
     )
-    command = [sys.executable, 'tools/pretrain.py', str(config), '--data-root', str(pictures)]
+    command = [sys.executable, 'tools/pretrain.py', str(config), '--data-root', str(images)]
     command += ['--work-dir', str(work_dir), '--resume', '--cfg-options', *OPTIONS]
     log = (work_dir.parent / f'{work_dir.name}.log').open('ab')
     return subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log)
@@ -48,18 +48,18 @@ def start(pictures: Path, work_dir: Path) -> subprocess.Popen[bytes]:
 
 @pytest.mark.slow
 def test_ten_kills_change_nothing(tmp_path: Path) -> None:
-    pictures = tmp_path / 'pictures'
-    pictures.mkdir()
+    images = tmp_path / 'images'
+    images.mkdir()
     random = np.random.default_rng(0)
     for number in range(9):
         cv2.imwrite(
-            str(pictures / f'{number}.png'), random.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+            str(images / f'{number}.png'), random.integers(0, 256, (60, 80, 3), dtype=np.uint8)
         )
-    assert start(pictures, tmp_path / 'whole').wait() == 0
+    assert start(images, tmp_path / 'whole').wait() == 0
 
     killed = 0
     while killed < KILLS:
-        process = start(pictures, tmp_path / 'killed')
+        process = start(images, tmp_path / 'killed')
         before = latest_checkpoint(tmp_path / 'killed')
         # at a random moment after it has begun to train again
         while latest_checkpoint(tmp_path / 'killed') == before and process.poll() is None:
@@ -72,7 +72,7 @@ def test_ten_kills_change_nothing(tmp_path: Path) -> None:
             process.wait()
             killed += 1
     assert killed >= KILLS, 'the run ended before it was killed often enough'
-    assert start(pictures, tmp_path / 'killed').wait() == 0
+    assert start(images, tmp_path / 'killed').wait() == 0
 
     last = f'iter_{EPOCHS * 2}.pth'
     whole, resumed = (

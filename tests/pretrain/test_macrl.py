@@ -111,11 +111,11 @@ def test_impossible_batches_are_errors():
         model.check_batch(6, 48)
     with pytest.raises(UserError, match='batch_size: a contrastive loss'):
         model.check_batch(1, 48)
-    model.pictures = 32
+    model.images = 32
     model.check_batch(8, 48)
-    for pictures, remedy in ((31, r'Give model\.bank_size=8\.'), (15, 'Give more pictures, or')):
-        model.pictures = pictures
-        with pytest.raises(UserError, match=rf'bank_size=16 for {pictures} pictures.*{remedy}'):
+    for images, remedy in ((31, r'Give model\.bank_size=8\.'), (15, 'Give more images, or')):
+        model.images = images
+        with pytest.raises(UserError, match=rf'bank_size=16 for {images} images.*{remedy}'):
             model.check_batch(8, 48)
     model.part = (0, 2)
     with pytest.raises(UserError, match='accumulative_counts=2'):

@@ -23,10 +23,10 @@ def optim_wrapper(model):
 
 
 @pytest.mark.parametrize('name', METHODS)
-def test_every_trainable_tensor_is_optimised_and_receives_a_gradient(name):
+def test_every_trainable_tensor_is_optimized_and_receives_a_gradient(name):
     model = tiny_method(name)
     wrapper = optim_wrapper(model)
-    optimised = {id(p) for group in wrapper.param_groups for p in group['params']}
+    optimized = {id(p) for group in wrapper.param_groups for p in group['params']}
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     norms = {}
     wrapper.optimizer.register_step_pre_hook(
@@ -39,7 +39,7 @@ def test_every_trainable_tensor_is_optimised_and_receives_a_gradient(name):
     trainable = [n for n, p in model.named_parameters() if p.requires_grad]
     assert any(n.startswith('student.blocks.3') for n in trainable)
     for n, parameter in model.named_parameters():
-        assert (id(parameter) in optimised) == parameter.requires_grad, n
+        assert (id(parameter) in optimized) == parameter.requires_grad, n
         if parameter.requires_grad:
             assert norms.get(n, 0) > 0, n
             assert not torch.equal(parameter, before[n]), n

@@ -1,7 +1,7 @@
 """Two processes on half the batch each do what one does on the whole, for every sibling of MOCA.
 
-MOCA itself is in test_distributed.py. Contrastive losses, batch norm and the bank see the pictures
-of both processes: were each process left to its own, or pictures of the same place in both taken
+MOCA itself is in test_distributed.py. Contrastive losses, batch norm and the bank see the images
+of both processes: were each process left to its own, or images of the same place in both taken
 for one, losses and gradients would differ.
 """
 

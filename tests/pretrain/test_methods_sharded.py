@@ -46,7 +46,7 @@ ARCH = dict(patch_size=8, embed_dim=32, depth=2, num_heads=2)
 METHODS = {
     'can': ('', {'student', 'decoder', 'projector', 'sigma_mlp'}),
     'macrl': (
-        "model['bank_size'] = 4",  # of 8 pictures
+        "model['bank_size'] = 4",  # of 8 images
         {'student', 'decoder', 'projector', 'teacher', 'teacher_projector', 'bank'},
     ),
     'moma': (
@@ -68,7 +68,7 @@ def process(rank: int, folder: str) -> None:
     for name in METHODS:
         for strategy in (None, dict(type='ShardedStrategy')):
             run = f'{name}_{"sharded" if strategy else "whole"}'
-            command = [f'{folder}/{name}.py', '--data-root', f'{folder}/pictures']
+            command = [f'{folder}/{name}.py', '--data-root', f'{folder}/images']
             command += ['--work-dir', f'{folder}/{run}', '--launcher', 'pytorch']
             cfg = configure(parse_args(command))
             cfg.experiment_name, cfg.strategy = run, strategy
@@ -79,7 +79,7 @@ def process(rank: int, folder: str) -> None:
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('runs')
-    save_photographs(folder / 'pictures', count=8)
+    save_photographs(folder / 'images', count=8)
     teacher = PlainViT(ARCH, img_size=16)
     teacher.init_weights()
     torch.save(teacher.state_dict(), folder / 'teacher.pth')

@@ -35,7 +35,7 @@ def one_teacher(**changes):
 
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn():
-    model = tiny_method('MOMAPretrain', mask_ratio=0.0, normalise_student=True, **one_teacher())
+    model = tiny_method('MOMAPretrain', mask_ratio=0.0, normalize_student=True, **one_teacher())
     model.student.load_state_dict(model.teachers['mae'].state_dict())
     projector = model.projectors['mae']
     torch.nn.init.eye_(projector.weight)
@@ -45,7 +45,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn():
     assert model(**random_views(model), mode='loss')['loss'].item() > 1e-3
 
 
-def test_loss_equals_torch_on_the_visible_tokens_of_the_whole_picture():
+def test_loss_equals_torch_on_the_visible_tokens_of_the_whole_image():
     model = tiny_method('MOMAPretrain', mask_ratio=0.75)
     images = random_views(model)['view1']
     order = model.random_mask(images, model.visible).order

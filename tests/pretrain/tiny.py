@@ -34,7 +34,7 @@ METHODS = tuple(SETTINGS)
 
 
 def tiny_method(name: str, img_size: int = 48, **changes: Any) -> Any:
-    """An initialised model of four blocks x 32 over 6 x 6 patches, the same at every call."""
+    """An initialized model of four blocks x 32 over 6 x 6 patches, the same at every call."""
     torch.manual_seed(0)
     backbone = dict(type='PlainViT', arch=ARCH, img_size=img_size)
     model = MODELS.build(dict(type=name, backbone=backbone) | SETTINGS[name] | changes)
@@ -48,7 +48,7 @@ def tiny_moca(img_size: int = 48, **changes: Any) -> MOCAPretrain:
 
 
 def random_views(method: Any, batch: int = 4, size: int = 48, seed: int = 0) -> dict[str, Any]:
-    """Noise instead of pictures, as many views as a method takes."""
+    """Noise instead of images, as many views as a method takes."""
     generator = torch.Generator().manual_seed(seed)
     return {
         f'view{number}': torch.randn(batch, 3, size, size, generator=generator)

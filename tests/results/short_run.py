@@ -33,10 +33,10 @@ class Generators(Hook):
 
 
 def train(
-    pictures: Path, work_dir: Path, *options: str, hooks: Sequence[dict[str, Any]] = ()
+    images: Path, work_dir: Path, *options: str, hooks: Sequence[dict[str, Any]] = ()
 ) -> tuple[Runner, Generators]:
-    """Three epochs of five steps on 48-pixel pictures."""
-    cfg = tiny(CONFIG, pictures, work_dir, *options)
+    """Three epochs of five steps on 48-pixel images."""
+    cfg = tiny(CONFIG, images, work_dir, *options)
     cfg.model.backbone.img_size = cfg.train_dataloader.dataset['views'].size = 48
     cfg.model.backbone.drop_path_rate = 0.3  # numbers of the global generator matter
     cfg.train_cfg.max_epochs = 3

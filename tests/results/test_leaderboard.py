@@ -79,7 +79,7 @@ def test_means_and_deviations_over_seeds(work_dirs):
     assert (moca['n'], moca['seeds']) == (3, '0 1 2')
     random = ours.loc[('random init', 'cityscapes_linear', 2975)].squeeze()
     assert (random['mean'], random['std'], random['n']) == (21.0, pytest.approx(2**0.5), 2)
-    # Runs on 100 pictures are not averaged with those on 2975.
+    # Runs on 100 images are not averaged with those on 2975.
     few = ours.loc[('MOCA', 'cityscapes_linear', 100)].squeeze()
     assert (few['mean'], few['n']) == (50.0, 1)
     assert pd.isna(few['std'])

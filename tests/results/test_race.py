@@ -22,13 +22,13 @@ CONFIGS = [REPOSITORY / f'configs/pretrain/{name}_tiny-imagenet.py' for name in 
 
 
 def here(folder: Path, *configs: Path, **fields: Any) -> RacePlan:
-    """A race in a folder that holds the pictures as well; nothing but their number counts."""
-    pictures = folder / 'pictures'
-    if not pictures.is_dir():
-        pictures.mkdir(parents=True)
+    """A race in a folder that holds the images as well; nothing but their number counts."""
+    images = folder / 'images'
+    if not images.is_dir():
+        images.mkdir(parents=True)
         for number in range(1024):  # twice MACRL's bank
-            (pictures / f'{number}.png').touch()
-    return RacePlan(configs, **{'folder': folder, 'data_root': str(pictures), **fields})
+            (images / f'{number}.png').touch()
+    return RacePlan(configs, **{'folder': folder, 'data_root': str(images), **fields})
 
 
 def test_teachers_come_first_and_hand_over_their_last_checkpoint(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_what_cannot_run_is_refused(tmp_path: Path) -> None:
         race(REPOSITORY / 'configs/segmentation/cityscapes/linear.py')
     with pytest.raises(UserError, match='--accumulate two: give auto or a whole number'):
         race(CONFIGS[2], accumulate='two')
-    with pytest.raises(UserError, match=r'batch of 32 is no multiple of 32 pictures x 3 processes'):
+    with pytest.raises(UserError, match=r'batch of 32 is no multiple of 32 images x 3 processes'):
         race(CONFIGS[2], accumulate='auto', processes=3)
     with pytest.raises(UserError, match="Did you mean 'mask_ratio'"):
         race(CONFIGS[2], cfg_options=['model.mask_rato=.5'])
@@ -156,7 +156,7 @@ def test_what_cannot_run_is_refused(tmp_path: Path) -> None:
         race(CONFIGS[2], cfg_options=['model.mask_ratio=.99'])
     with pytest.raises(UserError, match='batch_size: a contrastive loss'):
         race(CONFIGS[1], cfg_options=['train_dataloader.batch_size=1'])
-    with pytest.raises(UserError, match=r'model\.bank_size=512 for 500 pictures.*bank_size=96\.'):
+    with pytest.raises(UserError, match=r'model\.bank_size=512 for 500 images.*bank_size=96\.'):
         race(CONFIGS[3], cfg_options=['train_dataloader.dataset.limit=500'])
     race(
         CONFIGS[3],
@@ -195,7 +195,7 @@ def test_teachers_of_each_other_are_refused(
         (dict(seed=4), r'randomness\.seed: 3 -> 4'),
         (dict(cfg_options=['train_dataloader.batch_size=8']), r'batch_size: 32 -> 8'),
         (dict(cfg_options=['model.mask_ratio=.5']), r'model\.mask_ratio: 0\.75 -> 0\.5'),
-        (dict(knn='more'), r'hooks\.KNNMonitor\.bank: .*labelled.* -> .*more'),
+        (dict(knn='more'), r'hooks\.KNNMonitor\.bank: .*labeled.* -> .*more'),
         (dict(cfg_options=['train_dataloader.dataset.limit=9']), 'limit: None -> 9'),
         (
             dict(cfg_options=['optim_wrapper.optimizer.weight_decay=.3']),
@@ -218,14 +218,14 @@ def test_another_run_in_the_folder_is_refused(
     change: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ('labelled', 'more'):
+    for name in ('labeled', 'more'):
         for label in ('x', 'y'):
             (tmp_path / name / label).mkdir(parents=True)
             for number in range(10):
                 cv2.imwrite(f'{name}/{label}/{number}.png', np.zeros((32, 32, 3), np.uint8))
     monkeypatch.setattr('torch.cuda.is_available', lambda: False)
-    given: dict[str, Any] = dict(epochs=7, seed=3, knn='labelled', amp=True, accumulate='2')
-    given |= dict(data_root='labelled')
+    given: dict[str, Any] = dict(epochs=7, seed=3, knn='labeled', amp=True, accumulate='2')
+    given |= dict(data_root='labeled')
     (race,) = make_race(RacePlan([CONFIGS[2]], **given))
     cfg = pretrain.configure(pretrain.parse_args(list(race.arguments)))
     cfg.default_hooks.released = dict(type='ReleasedNames')  # of a first start from a released file
@@ -236,8 +236,8 @@ def test_another_run_in_the_folder_is_refused(
     elsewhere = {
         **given,
         'folder': race.folder.parent.absolute(),
-        'knn': str(Path('labelled').absolute()),
-        'data_root': str(Path('labelled').absolute()),
+        'knn': str(Path('labeled').absolute()),
+        'data_root': str(Path('labeled').absolute()),
     }
     make_race(RacePlan([CONFIGS[2]], **elsewhere))  # the same by other names
     # a node with a GPU may have chosen the precision
@@ -282,8 +282,8 @@ def test_two_methods_race_from_the_command_line(
     for name in ('x', 'y'):
         (tmp_path / 'data' / name).mkdir(parents=True)
         for number in range(20):
-            picture = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-            cv2.imwrite(str(tmp_path / 'data' / name / f'{number}.png'), picture)
+            image = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            cv2.imwrite(str(tmp_path / 'data' / name / f'{number}.png'), image)
     data, out, drawn = str(tmp_path / 'data'), tmp_path / 'race.md', tmp_path / 'race.png'
     leave(Path('work_dirs/macrl_tiny-imagenet/epoch_100.pth'), b'broken')
     arguments = ['race', str(CONFIGS[0]), str(CONFIGS[2]), '--data-root', data, '--knn', data]

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from moca.errors import UserError
 from moca.segmentation import LeanEncoderDecoder, LinearSegHead, window_merge
-from tests.backbone.helpers import TINY, randomise
+from tests.backbone.helpers import TINY, randomize
 
 CLASSES = 5
 LINEAR: dict[str, Any] = dict(type='LinearSegHead', in_channels=32, num_classes=CLASSES)
@@ -45,7 +45,7 @@ class SquaringHead(LinearSegHead):
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Merge a few rows and columns at a time, so that tiny pictures take several blocks."""
+    """Merge a few rows and columns at a time, so that tiny images take several blocks."""
     monkeypatch.setattr(window_merge, '_BLOCK_BYTES', 4 * CLASSES * 97 * 9)
     monkeypatch.setattr(window_merge, '_COLUMNS', 20)
 
@@ -70,7 +70,7 @@ def segmentors(
     """mmseg's segmentor and ours, of the same weights."""
     theirs = MODELS.build(dict(config(head, **test_cfg), type='mmseg.EncoderDecoder'))
     ours = MODELS.build(config(head, windows=at_a_time, **test_cfg))
-    randomise(theirs)
+    randomize(theirs)
     for module in theirs.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)
@@ -79,7 +79,7 @@ def segmentors(
     return theirs.eval(), ours.eval()
 
 
-def pictures(number: int, height: int, width: int) -> Tensor:
+def images(number: int, height: int, width: int) -> Tensor:
     return torch.randn(number, 3, height, width, generator=torch.Generator().manual_seed(height))
 
 
@@ -117,24 +117,24 @@ def check(found: SegDataSample, expected: SegDataSample) -> None:
 @pytest.mark.parametrize('size', SIZES, ids=str)
 @pytest.mark.parametrize('head', HEADS, ids=['linear', 'quarter'])
 def test_equals_mmseg(head: dict[str, Any], size: tuple[int, int]) -> None:
-    compare(*segmentors(head), pictures(1, *size), [sample(*size)])
+    compare(*segmentors(head), images(1, *size), [sample(*size)])
 
 
 @pytest.mark.filterwarnings('ignore:When align_corners=True')
 @pytest.mark.parametrize('head', HEADS, ids=['linear', 'quarter'])
 def test_many_windows_over_a_pixel(head: dict[str, Any]) -> None:
     head = dict(head, align_corners=True)
-    compare(*segmentors(head, stride=(7, 13)), pictures(1, 53, 90), [sample(53, 90)])
+    compare(*segmentors(head, stride=(7, 13)), images(1, 53, 90), [sample(53, 90)])
 
 
 @pytest.mark.parametrize('at_a_time', [1, 4, 100])
-def test_batch_of_pictures(at_a_time: int) -> None:
+def test_batch_of_images(at_a_time: int) -> None:
     theirs, ours = segmentors(at_a_time=at_a_time)
-    compare(theirs, ours, pictures(3, 50, 81), [sample(50, 81) for _ in range(3)])
+    compare(theirs, ours, images(3, 50, 81), [sample(50, 81) for _ in range(3)])
     sizes: list[int] = []
     ours.backbone.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    compare(theirs, ours, pictures(3, 50, 81), None)
-    # 2 x 3 windows a picture, 18 in all
+    compare(theirs, ours, images(3, 50, 81), None)
+    # 2 x 3 windows an image, 18 in all
     assert sizes == {1: [1] * 18, 4: [4, 4, 4, 4, 2], 100: [18]}[at_a_time]
 
 
@@ -146,7 +146,7 @@ def test_padding_flips_and_original_sizes() -> None:
         sample(61, 81, flip=True, flip_direction='vertical'),
         sample(50, 81, flip=False, flip_direction=None),
     ]
-    compare(*segmentors(), pictures(5, 50, 81), samples)
+    compare(*segmentors(), images(5, 50, 81), samples)
 
 
 @pytest.mark.parametrize('step', ['val_step', 'test_step'])
@@ -155,7 +155,7 @@ def test_batch_of_different_sizes(step: str) -> None:
     # mmseg takes them one by one only
     theirs, ours = segmentors()
     sizes = [(50, 81), (64, 112), (17, 23), (50, 81)]
-    inputs = [(120 + 60 * pictures(1, *size)[0]).clamp(0, 255).byte() for size in sizes]
+    inputs = [(120 + 60 * images(1, *size)[0]).clamp(0, 255).byte() for size in sizes]
     samples = [sample(height + 7, width) for height, width in sizes]
     expected = [
         theirs.test_step(dict(inputs=[one], data_samples=[about.clone()]))[0]
@@ -171,7 +171,7 @@ def test_batch_of_different_sizes(step: str) -> None:
 @torch.no_grad()
 def test_slide_inference() -> None:
     theirs, ours = segmentors(QUARTER)
-    inputs = pictures(2, 71, 97)
+    inputs = images(2, 71, 97)
     about = [dict(ori_shape=(142, 194), img_shape=(71, 97))] * 2
     expected = theirs.inference(inputs, [dict(one) for one in about])
     torch.testing.assert_close(ours.inference(inputs, about), expected, rtol=0, atol=1e-5)
@@ -190,20 +190,20 @@ def test_half_precision_is_enlarged_in_full() -> None:
 
     theirs.decode_head.forward = full
     with torch.autocast('cpu', torch.bfloat16):
-        compare(theirs, ours, pictures(1, 64, 112), [sample(64, 112)])
+        compare(theirs, ours, images(1, 64, 112), [sample(64, 112)])
     assert set(types) == {torch.bfloat16}
 
 
 @torch.no_grad()
 def test_logits_are_left_out_and_never_whole() -> None:
     _, ours = segmentors(keep_logits=False)
-    inputs = pictures(1, 71, 97)
+    inputs = images(1, 71, 97)
     expected = ours.inference(inputs, [dict(ori_shape=(71, 97))]).argmax(1)
     with LargestTensor() as largest:
         (found,) = ours.predict(inputs, [sample(71, 97)])
     assert 'seg_logits' not in found
     assert torch.equal(found.pred_sem_seg.data, expected)
-    assert 3 * 71 * 97 <= largest.numel < 4 * 71 * 97  # pictures, not classes
+    assert 3 * 71 * 97 <= largest.numel < 4 * 71 * 97  # images, not classes
 
 
 class LargestTensor(TorchDispatchMode):
@@ -222,16 +222,16 @@ class LargestTensor(TorchDispatchMode):
 
 
 @torch.no_grad()
-def test_whole_pictures_and_special_heads_are_left_to_mmseg() -> None:
+def test_whole_images_and_special_heads_are_left_to_mmseg() -> None:
     theirs, ours = segmentors(mode='whole')
-    compare(theirs, ours, pictures(1, 48, 80), [sample(50, 81, img_shape=(48, 80))])
+    compare(theirs, ours, images(1, 48, 80), [sample(50, 81, img_shape=(48, 80))])
     # a head that does something of its own to its logits
     theirs, ours = segmentors(dict(LINEAR, type='SquaringHead'))
-    compare(theirs, ours, pictures(1, 50, 81), [sample(50, 81)])
+    compare(theirs, ours, images(1, 50, 81), [sample(50, 81)])
     # one channel for two classes: a threshold instead of the largest
     one_channel = dict(LINEAR, num_classes=2, out_channels=1, threshold=0.5)
     theirs, ours = segmentors(one_channel)
-    inputs = pictures(1, 50, 81)
+    inputs = images(1, 50, 81)
     expected = theirs.predict(inputs, [sample(50, 81)])[0].pred_sem_seg.data
     assert 0 < expected.mean() < 1
     assert torch.equal(ours.predict(inputs, [sample(50, 81)])[0].pred_sem_seg.data, expected)

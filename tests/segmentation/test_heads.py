@@ -1,4 +1,4 @@
-"""mmseg's heads as the protocols use them: Segmenter's decoder, and pictures without a label."""
+"""mmseg's heads as the protocols use them: Segmenter's decoder, and images without a label."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tools.train import main as train
 
 
 def about(path: Path, size: tuple[int, int] | None = None, **more: Any) -> dict[str, Any]:
-    """What a data set and LoadImageFromFile tell of a picture."""
+    """What a data set and LoadImageFromFile tell of an image."""
     known = dict(seg_map_path=str(path), seg_fields=[], reduce_zero_label=False, label_map=None)
     return known | ({} if size is None else dict(ori_shape=size)) | more
 
@@ -81,7 +81,7 @@ def test_palette_and_other_depths_are_read_as_numbers(tmp_path: Path) -> None:
         assert loaded['gt_seg_map'].dtype == np.uint8
 
 
-COLOURS = np.zeros((9, 7, 3), np.uint8)
+COLORS = np.zeros((9, 7, 3), np.uint8)
 DEEP = np.full((9, 7), 256, np.uint16)  # mmseg makes class 0 of it
 
 
@@ -91,9 +91,9 @@ DEEP = np.full((9, 7), 256, np.uint16)  # mmseg makes class 0 of it
         (random_labels(7), (9, 7), 6, r'holds 6, which.*6 classes.*reduce_zero_label=True'),
         (random_labels(8), (9, 7), 6, r'holds 6, 7, which.*ignore_ids'),
         (np.full((9, 7), 26, np.uint8), (9, 7), 19, r'holds 26.*prepare_data\.py cityscapes'),
-        (random_labels(6), (18, 14), 6, r'is 7 x 9, its picture 14 x 18'),
-        (random_labels(6), (7, 9), 6, r'is 7 x 9, its picture 9 x 7'),
-        (COLOURS, (9, 7), 6, r'holds colours \(9 x 7 x 3\), not class numbers.*one channel'),
+        (random_labels(6), (18, 14), 6, r'is 7 x 9, its image 14 x 18'),
+        (random_labels(6), (7, 9), 6, r'is 7 x 9, its image 9 x 7'),
+        (COLORS, (9, 7), 6, r'holds colors \(9 x 7 x 3\), not class numbers.*one channel'),
         (DEEP, (9, 7), 6, r'holds 256, which'),
     ],
 )
@@ -105,10 +105,10 @@ def test_wrong_labels_are_named(
         LoadCheckedAnnotations(num_classes=classes)(about(path, size))
 
 
-def test_palette_of_colours_is_named(tmp_path: Path) -> None:
-    """Colours saved with a palette: indices of the palette pass for classes if they fit."""
-    colours = np.random.default_rng(0).integers(0, 255, (20, 20, 3), dtype=np.uint8)
-    Image.fromarray(colours).convert('P', palette=Image.Palette.ADAPTIVE).save(tmp_path / 'a.png')
+def test_palette_of_colors_is_named(tmp_path: Path) -> None:
+    """Colors saved with a palette: indices of the palette pass for classes if they fit."""
+    colors = np.random.default_rng(0).integers(0, 255, (20, 20, 3), dtype=np.uint8)
+    Image.fromarray(colors).convert('P', palette=Image.Palette.ADAPTIVE).save(tmp_path / 'a.png')
     with pytest.raises(UserError, match=rf'{tmp_path}/a\.png: holds .* and \d+ more, which'):
         LoadCheckedAnnotations(num_classes=19)(about(tmp_path / 'a.png', (20, 20)))
 

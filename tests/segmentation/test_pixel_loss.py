@@ -14,14 +14,14 @@ from torch import Tensor
 
 from moca.segmentation import LinearSegHead, pixel_loss
 from moca.segmentation.pixel_loss import can_be_in_parts, loss_in_parts
-from tests.backbone.helpers import TINY, randomise
+from tests.backbone.helpers import TINY, randomize
 
 CLASSES = 7
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five rows at a time, so that tiny pictures take several blocks and a rest."""
+    """Five rows at a time, so that tiny images take several blocks and a rest."""
     monkeypatch.setitem(pixel_loss._BLOCK_BYTES, 'cpu', 4 * 2 * CLASSES * 40 * 5)
 
 
@@ -35,7 +35,7 @@ def head(align_corners: bool = False, **loss: Any) -> LinearSegHead:
 
 
 def logits_and_labels(ignored: int = 1) -> tuple[Tensor, Tensor]:
-    """Logits of 4 x 6 for two pictures of 32 x 40, of which every so many rows are ignored."""
+    """Logits of 4 x 6 for two images of 32 x 40, of which every so many rows are ignored."""
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(2, CLASSES, 4, 6, generator=generator)
     labels = torch.randint(CLASSES, (2, 32, 40), generator=generator)
@@ -74,7 +74,7 @@ def test_equals_mmseg(align_corners: bool, avg_non_ignore: bool) -> None:
     assert 5 < found['acc_seg'] < 95
 
 
-def test_pictures_without_a_label() -> None:
+def test_images_without_a_label() -> None:
     logits, labels = logits_and_labels()
     assert labels[0].eq(255).all()
     for avg_non_ignore in (False, True):
@@ -140,7 +140,7 @@ def test_losses_of_a_segmentor(heads: str) -> None:
             test_cfg=dict(mode='whole'),
         )
         models.append(MODELS.build(cfg))
-        randomise(models[-1])
+        randomize(models[-1])
     _, labels = logits_and_labels(3)
     inputs = torch.randn(2, 3, 32, 40, generator=torch.Generator().manual_seed(0))
     samples = [SegDataSample(gt_sem_seg=PixelData(data=one[None])) for one in labels]

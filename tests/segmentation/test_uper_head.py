@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from moca.segmentation import LeanUPerHead
 from moca.segmentation.heads import convolve_enlarged
-from tests.backbone.helpers import randomise
+from tests.backbone.helpers import randomize
 
 WIDTHS = [8, 12, 16, 20]
 
@@ -30,7 +30,7 @@ def heads(**settings: Any) -> tuple[UPerHead, LeanUPerHead]:
         align_corners=False,
     )
     theirs, ours = UPerHead(**{**common, **settings}), LeanUPerHead(**{**common, **settings})
-    randomise(theirs)
+    randomize(theirs)
     for module in theirs.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, mean=1, std=0.1)

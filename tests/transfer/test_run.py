@@ -215,7 +215,7 @@ class TestWarnings:
         assert not logged
 
 
-def test_a_single_picture_that_is_pooled_to_one_value_is_an_error_with_its_remedy() -> None:
+def test_a_single_image_that_is_pooled_to_one_value_is_an_error_with_its_remedy() -> None:
     head = UPerHead(
         **dict(in_channels=[8, 8], in_index=[0, 1], channels=8, num_classes=3, pool_scales=(1, 2)),
         norm_cfg=dict(type='BN'),
@@ -223,7 +223,7 @@ def test_a_single_picture_that_is_pooled_to_one_value_is_an_error_with_its_remed
     )
     features = [torch.zeros(1, 8, 8, 8), torch.zeros(1, 8, 4, 4)]
     with (
-        pytest.raises(UserError, match=r'train_dataloader\.batch_size: .* two pictures'),
+        pytest.raises(UserError, match=r'train_dataloader\.batch_size: .* two images'),
         enough_for_batch_norm(),
     ):
         head(features)

@@ -19,7 +19,7 @@ from moca.errors import UserError
 from moca.transfer.evaluate import load_run
 from moca.transfer.overrides import set_data_root
 from moca.transfer.tta import set_tta
-from tests.backbone.helpers import randomise
+from tests.backbone.helpers import randomize
 from tests.configs.helpers import REPOSITORY, shrink, write_ade20k
 
 CONFIG = REPOSITORY / 'configs/segmentation/ade20k/linear-bn.py'
@@ -32,7 +32,7 @@ def ade20k(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cfg(ade20k: Path) -> Config:
-    """The probe with windows of 64 pixels, on pictures of 96 x 64."""
+    """The probe with windows of 64 pixels, on images of 96 x 64."""
     cfg = Config.fromfile(CONFIG)
     set_data_root(cfg, ade20k)
     init_default_scope('mmseg')
@@ -41,12 +41,12 @@ def cfg(ade20k: Path) -> Config:
 
 @torch.no_grad()
 def predictions(cfg: Config, weights: Path | None = None) -> tuple[Any, list[Tensor]]:
-    """The model of a config, and the class of each pixel of every test picture."""
+    """The model of a config, and the class of each pixel of every test image."""
     model = MODELS.build(cfg.model)
     if weights:
         load_run(model, weights)
     else:
-        randomise(model)
+        randomize(model)
     loader = Runner.build_dataloader(cfg.test_dataloader)
     found = [sample for batch in loader for sample in model.eval().test_step(batch)]
     for sample in found:
@@ -106,13 +106,13 @@ def test_the_published_ratios(cfg: Config) -> None:
     assert resize.scale == (256, 64)
     set_tta(cfg)
     sizes, flips, labels, _ = cfg.test_dataloader.dataset.pipeline[1].transforms
-    # the short side of the window is that of the pictures: nothing below it
+    # the short side of the window is that of the images: nothing below it
     assert [size.scale for size in sizes] == [(256, 64)] * 3 + [(320, 80), (384, 96), (448, 112)]
     assert [flip.prob for flip in flips] == [0, 1]
     assert labels[0].type == 'LoadAnnotations'
 
 
-def test_whole_pictures_shrink(cfg: Config) -> None:
+def test_whole_images_shrink(cfg: Config) -> None:
     cfg.model.test_cfg = dict(mode='whole')
     set_tta(cfg)
     sizes = cfg.test_dataloader.dataset.pipeline[1].transforms[0]

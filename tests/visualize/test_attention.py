@@ -17,7 +17,7 @@ from moca.visualize.features import attention_over, attention_weights, class_att
 ARCH = dict(patch_size=8, embed_dim=24, depth=3, num_heads=3, img_size=32)
 
 
-def randomised(**settings: Any) -> PlainViT:
+def randomized(**settings: Any) -> PlainViT:
     """A ViT in eval mode whose every parameter matters: biases, norms and scales are random."""
     arch = {**ARCH, **settings.pop('arch', {})}
     model = PlainViT(arch, **settings).eval()
@@ -28,7 +28,7 @@ def randomised(**settings: Any) -> PlainViT:
 
 
 def by_hand(attention: Any, x: torch.Tensor, normed: bool) -> np.ndarray:
-    """Weights of one picture, token by token, in numpy: ``[heads, N, N]``."""
+    """Weights of one image, token by token, in numpy: ``[heads, N, N]``."""
     weight, bias = (p.detach().double().numpy() for p in attention.qkv.parameters())
     tokens = x[0].double().numpy()
     channels, heads = tokens.shape[1], 3
@@ -59,7 +59,7 @@ def norm(x: np.ndarray, module: Any) -> np.ndarray:
 
 @pytest.mark.parametrize('normed', [False, True])
 def test_weights_are_the_softmax_of_scaled_products(normed: bool) -> None:
-    attention = randomised(arch=dict(qk_norm=normed)).blocks[1].attn
+    attention = randomized(arch=dict(qk_norm=normed)).blocks[1].attn
     x = torch.randn(1, 7, 24, generator=torch.Generator().manual_seed(1))
     weights = attention_weights(attention, x).detach()
     assert np.allclose(weights[0].numpy(), by_hand(attention, x, normed), atol=1e-5)
@@ -70,7 +70,7 @@ def test_weights_are_the_softmax_of_scaled_products(normed: bool) -> None:
 
 @pytest.mark.parametrize('normed', [False, True])
 def test_the_weighted_values_are_what_the_block_computes(normed: bool) -> None:
-    attention = randomised(arch=dict(qk_norm=normed)).blocks[1].attn
+    attention = randomized(arch=dict(qk_norm=normed)).blocks[1].attn
     x = torch.randn(2, 7, 24, generator=torch.Generator().manual_seed(1))
     values = F.linear(x, attention.qkv.weight[48:], attention.qkv.bias[48:])
     values = values.unflatten(-1, (3, 8)).transpose(1, 2)
@@ -82,14 +82,14 @@ def test_the_weighted_values_are_what_the_block_computes(normed: bool) -> None:
 
 @pytest.mark.parametrize('block', [0, 1, 2])
 def test_the_class_token_looks_at_patches_of_the_block_asked_for(block: int) -> None:
-    model = randomised(arch=dict(reg_tokens=2, no_embed_class=True), out_indices=(block,))
+    model = randomized(arch=dict(reg_tokens=2, no_embed_class=True), out_indices=(block,))
     images = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(1))
     found = class_attention(model, images)
     assert found.shape == (2, 3, 4, 6)
     x = model._with_prefix(model.embed(images))
     for number in range(block):
         x = model.blocks[number](x)
-    x = model.blocks[block].norm1(x)[1:].detach()  # the second picture
+    x = model.blocks[block].norm1(x)[1:].detach()  # the second image
     expected = by_hand(model.blocks[block].attn, x, False)[:, 0]
     assert expected.shape == (3, 3 + 24)
     assert np.allclose(found[1].flatten(1).numpy(), expected[:, 3:], atol=1e-5)
@@ -99,9 +99,9 @@ def test_the_class_token_looks_at_patches_of_the_block_asked_for(block: int) -> 
 def test_what_has_no_such_attention_is_refused() -> None:
     images = torch.zeros(1, 3, 32, 32)
     with pytest.raises(UserError, match='no class token'):
-        class_attention(randomised(arch=dict(class_token=False)), images)
+        class_attention(randomized(arch=dict(class_token=False)), images)
     with pytest.raises(UserError, match='block 2 has a WindowAttention'):
-        class_attention(randomised(window_size=2), images)
+        class_attention(randomized(window_size=2), images)
 
 
 def test_bright_is_where_the_attention_is() -> None:

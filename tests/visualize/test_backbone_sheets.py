@@ -1,4 +1,4 @@
-"""Backbones by checkpoint and architecture, any pictures, and the sheets drawn of them."""
+"""Backbones by checkpoint and architecture, any images, and the sheets drawn of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from moca.backbone import PlainViT
 from moca.checkpoints.loading import load_checkpoint
 from moca.errors import UserError
 from moca.evaluation.backbones import load_backbones, read_arch, read_input
-from moca.evaluation.components import principal_colours
+from moca.evaluation.components import principal_colors
 from moca.visualize import features
 from tools.visualize import main as visualize
 
@@ -24,7 +24,7 @@ CONFIG = f"model = dict(type='MyMethod', backbone=dict(arch={ARCH!r}))\n"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A config, a checkpoint with two branches, and three pictures below each other."""
+    """A config, a checkpoint with two branches, and three images below each other."""
     (tmp_path / 'vit.py').write_text(CONFIG)
     state = {}
     for seed, branch in enumerate(('student', 'teacher')):
@@ -34,13 +34,13 @@ def folder(tmp_path: Path) -> Path:
         torch.nn.init.normal_(model.pos_embed)
         state |= {f'{branch}.{name}': value for name, value in model.state_dict().items()}
     torch.save(dict(state_dict=state), tmp_path / 'run.pth')
-    inside = tmp_path / 'pictures' / 'deep'
+    inside = tmp_path / 'images' / 'deep'
     inside.mkdir(parents=True)
     for number, size in enumerate([(40, 64), (64, 40), (50, 50)]):
         random = np.random.default_rng(number)
         image = Image.fromarray(random.integers(0, 256, (*size, 3), np.uint8))
         image.save(inside / f'{number}.PNG')
-    (inside / 'notes.txt').write_text('no picture')
+    (inside / 'notes.txt').write_text('no image')
     (inside / '._0.png').write_text('what another system left')
     return tmp_path
 
@@ -49,12 +49,12 @@ def load(folder: Path, *checkpoints: str, **settings: Any) -> list[Any]:
     return load_backbones(checkpoints, [str(folder / 'vit.py')], **settings)
 
 
-def test_positions_are_resampled_once_from_the_file_to_the_picture(folder: Path) -> None:
+def test_positions_are_resampled_once_from_the_file_to_the_image(folder: Path) -> None:
     (found,) = load(folder, str(folder / 'run.pth'), branch='student')
     assert found.name == 'run'
     direct = PlainViT(ARCH, img_size=(40, 64)).eval()
     load_checkpoint(direct, folder / 'run.pth', 'student')
-    path = folder / 'pictures/deep/0.PNG'
+    path = folder / 'images/deep/0.PNG'
     image, tensor = read_input(path, [40], found.model)
     assert np.array_equal(image, np.asarray(Image.open(path)))
     direct.to(tensor.device)
@@ -88,7 +88,7 @@ def test_random_weights_do_not_depend_on_what_stands_beside_them(folder: Path) -
 )
 def test_sizes_are_whole_patches(folder: Path, size: list[int], shape: tuple[int, int]) -> None:
     model = PlainViT(ARCH)
-    image, tensor = read_input(folder / 'pictures/deep/1.PNG', size, model)
+    image, tensor = read_input(folder / 'images/deep/1.PNG', size, model)
     assert image.shape == (*shape, 3)
     assert tensor.shape == (1, 3, *shape)
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -113,16 +113,16 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def shown(figure: Any) -> list[Any]:
-    """The picture on each axis, None on an empty one."""
+    """The image on each axis, None on an empty one."""
     return [axis.images[0].get_array() if axis.images else None for axis in figure.axes]
 
 
 def test_features_of_several_checkpoints(folder: Path, figures: list[Any]) -> None:
     backbones = load(folder, str(folder / 'run.pth'), 'random')
-    paths = sorted((folder / 'pictures').rglob('[0-9].PNG'))
+    paths = sorted((folder / 'images').rglob('[0-9].PNG'))
     features.features_sheet(backbones, paths, [40], folder / 'f.png')
     titles = [axis.get_title() for axis in figures[0].axes]
-    assert titles == ['picture', 'run', 'random init', *[''] * 6]
+    assert titles == ['image', 'run', 'random init', *[''] * 6]
     drawn = shown(figures[0])
     assert [image.shape[:2] for image in drawn[::3]] == [(40, 64), (64, 40), (40, 40)]
     maps = []
@@ -130,7 +130,7 @@ def test_features_of_several_checkpoints(folder: Path, figures: list[Any]) -> No
         with torch.no_grad():
             tensor = read_input(path, [40], backbones[0].model)[1]
             maps.append(backbones[0].model(tensor)[0][0].cpu())
-    for image, expected in zip(drawn[1::3], principal_colours(maps), strict=True):
+    for image, expected in zip(drawn[1::3], principal_colors(maps), strict=True):
         assert np.allclose(image, expected, atol=1e-4)
 
 
@@ -139,12 +139,12 @@ def test_attention_has_a_row_for_each_checkpoint(folder: Path, figures: list[Any
     (folder / 'few.py').write_text(CONFIG.replace(repr(ARCH), repr(few)))
     archs = [str(folder / 'vit.py'), str(folder / 'few.py')]
     backbones = load_backbones([str(folder / 'run.pth'), 'random'], archs, block=1)
-    paths = sorted((folder / 'pictures').rglob('[0-9].PNG'))[:2]
+    paths = sorted((folder / 'images').rglob('[0-9].PNG'))[:2]
     features.attention_sheet(backbones, paths, [40], folder / 'a.png')
     (figure,) = figures
     assert 'block 1' in figure.get_suptitle()
     titles = [axis.get_title() for axis in figure.axes[:5]]
-    assert titles == ['picture', 'mean of heads', 'head 0', 'head 1', 'head 2']
+    assert titles == ['image', 'mean of heads', 'head 0', 'head 1', 'head 2']
     there = [image is not None for image in shown(figure)]
     assert there == [*[True] * 5, False, *[True] * 3, False] * 2
     names = [text.get_text() for axis in figure.axes[::5] for text in axis.texts]
@@ -156,7 +156,7 @@ def test_rows_name_their_blocks_where_those_differ(folder: Path, figures: list[A
     (folder / 'flat.py').write_text(CONFIG.replace(repr(ARCH), repr(flat)))
     archs = [str(folder / 'vit.py'), str(folder / 'flat.py')]
     backbones = load_backbones(['random'] * 2, archs, ['deep', 'flat'], block=-1)
-    paths = sorted((folder / 'pictures').rglob('0.PNG'))
+    paths = sorted((folder / 'images').rglob('0.PNG'))
     features.attention_sheet(backbones, paths, [40], folder / 'a.png')
     assert 'block' not in figures[0].get_suptitle()
     names = [text.get_text() for axis in figures[0].axes for text in axis.texts]
@@ -173,7 +173,7 @@ def test_the_tool_draws_any_folder(folder: Path, suffix: str) -> None:
 
 
 def arguments(folder: Path, **changes: str) -> list[str]:
-    given = dict(checkpoint='run.pth', arch='vit.py', pictures='pictures')
+    given = dict(checkpoint='run.pth', arch='vit.py', images='images')
     given = {key: str(folder / value) for key, value in given.items()} | changes
     given = {key: value.split() for key, value in given.items() if value}
     return [word for key, values in given.items() for word in (f'--{key}', *values)]
@@ -182,9 +182,9 @@ def arguments(folder: Path, **changes: str) -> list[str]:
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        (dict(pictures='nowhere'), 'nowhere: no such folder'),
-        (dict(pictures='EMPTY'), 'no picture in there'),
-        (dict(pictures='BROKEN'), '0.jpg: cannot be decoded'),
+        (dict(images='nowhere'), 'nowhere: no such folder'),
+        (dict(images='EMPTY'), 'no image in there'),
+        (dict(images='BROKEN'), '0.jpg: cannot be decoded'),
         (dict(arch='vit_unheard_of'), 'is no timm ViT'),
         (dict(arch='vit_tiny_patch16'), 'does not fit the backbone'),
         (dict(arch='missing.py'), 'no such config'),
@@ -204,9 +204,9 @@ def test_bad_input_is_named(
 ) -> None:
     for name in ('EMPTY', 'BROKEN'):
         (folder / name).mkdir()
-    (folder / 'BROKEN' / '0.jpg').write_text('no picture')
-    if changes.get('pictures', '').isupper():
-        changes = {'pictures': str(folder / changes['pictures'])}
+    (folder / 'BROKEN' / '0.jpg').write_text('no image')
+    if changes.get('images', '').isupper():
+        changes = {'images': str(folder / changes['images'])}
     command = 'attention'
     assert visualize([command, *arguments(folder, **changes), '--out', str(folder / 'a.png')]) == 2
     assert message in capsys.readouterr().err

@@ -97,7 +97,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def shown(figure: Any) -> dict[str, list[tuple[str, str, list[float], list[float]]]]:
-    """Colour, style, x and y of each line, by the panel's title."""
+    """Color, style, x and y of each line, by the panel's title."""
     return {
         axis.get_title(): [
             (line.get_color(), line.get_linestyle(), *(list(d) for d in line.get_data()))
@@ -121,8 +121,8 @@ def test_runs_lie_over_each_other_by_epoch(tmp_path: Path, figures: list[Any]) -
     assert list(panels) == ['losses', 'words of the codebook', 'k-NN top-1, %']
     quarters = [1.25, 2.5, 3.75, 5.0]
     assert panels['losses'] == [
-        (colour, style, quarters, [value] * 4)
-        for colour in ('C0', 'C1')
+        (color, style, quarters, [value] * 4)
+        for color in ('C0', 'C1')
         for style, value in (('-', 4.0), ('--', 2.0))
     ]
     few_first = [(line[1], line[3]) for line in panels['k-NN top-1, %']]
@@ -186,9 +186,9 @@ def test_the_tool_writes_curves_and_progress(tmp_path: Path) -> None:
         assert image.std() > 10
         sizes[command] = image.shape[:2]
     height, width = sizes['progress']
-    assert width > 3 * height  # two rows of a picture and eight of the eleven moments
+    assert width > 3 * height  # two rows of an image and eight of the eleven moments
 
 
-def test_progress_needs_pictures(tmp_path: Path, capsys: Any) -> None:
+def test_progress_needs_images(tmp_path: Path, capsys: Any) -> None:
     assert visualize(['progress', str(tmp_path), '--out', str(tmp_path / 'p.png')]) == 2
-    assert 'FeaturePictures hook' in capsys.readouterr().err
+    assert 'FeatureFigures hook' in capsys.readouterr().err

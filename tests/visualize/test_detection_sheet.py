@@ -87,7 +87,7 @@ def test_found_objects_are_drawn_with_masks_or_without(masks: bool) -> None:
     figures.plt.close(figure)
 
 
-def test_a_picture_without_a_prediction_says_so() -> None:
+def test_a_image_without_a_prediction_says_so() -> None:
     empty = dict(labels=[], boxes=np.zeros((0, 4)), masks=[])
     for instances, expected in ((dict(empty, scores=[]), ['nothing']), (empty, [])):
         figure = figures.sheet([[np.zeros((30, 40, 3), np.uint8)]], [''], 'heading')

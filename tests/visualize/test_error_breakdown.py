@@ -37,7 +37,7 @@ def rectangle(x: float, y: float, w: float, h: float) -> dict[str, Any]:
 
 
 def coco(objects: list[tuple[int, Any]], categories: Any = CATEGORIES) -> COCO:
-    """Objects on one picture of 200 x 200."""
+    """Objects on one image of 200 x 200."""
     annotations = [
         dict(shape, id=number, image_id=1, category_id=category, iscrowd=0,
              area=shape['bbox'][2] * shape['bbox'][3])
@@ -146,7 +146,7 @@ def test_categories_that_are_no_classes_do_not_count(kind: str) -> None:
 
 
 class Known(Dataset[Any]):
-    """A validation set whose pictures must not be asked for."""
+    """A validation set whose images must not be asked for."""
 
     def __init__(self, lazy_init: bool) -> None:
         assert lazy_init

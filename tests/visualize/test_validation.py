@@ -10,11 +10,11 @@ from moca.figures import bars_inches, class_bars, plt
 from moca.visualize.predictions import class_ious
 
 
-def test_ious_are_over_all_pictures_together_and_absent_classes_have_none() -> None:
+def test_ious_are_over_all_images_together_and_absent_classes_have_none() -> None:
     random = np.random.default_rng(0)
     labels, found = random.integers(0, 4, (2, 5, 16, 16))
     labels[labels == 2] = 255  # class 2 is predicted, but in no label
-    labels[0], found[0] = 1, 0  # a picture of one class, all wrong
+    labels[0], found[0] = 1, 0  # an image of one class, all wrong
     results = [
         IoUMetric.intersect_and_union(torch.tensor(f), torch.tensor(t), 5, 255)
         for f, t in zip(found, labels, strict=True)

@@ -45,9 +45,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def add_views(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command ``views``."""
     parser = commands.add_parser(
-        'views', help='pairs of views per second of one core, beside torchvision on PIL pictures'
+        'views', help='pairs of views per second of one core, beside torchvision on PIL images'
     )
-    parser.add_argument('--data', metavar='DIR', help='a folder of pictures [made for the purpose]')
+    parser.add_argument('--data', metavar='DIR', help='a folder of images [made for the purpose]')
     parser.add_argument('--seconds', type=float, default=10, help='of CPU time in all [10]')
     parser.add_argument('--size', type=int, default=224, help='of the views in pixels [224]')
     parser.set_defaults(run=run_views)
@@ -57,7 +57,7 @@ def run_views(args: argparse.Namespace) -> None:
     """Print the speed of both recipes and their ratio."""
     speed = measure_views(args.data, args.seconds, args.size)
     source = args.data or 'generated JPEGs of 500 x 375'
-    print(f'{speed.pairs} pairs of {args.size} px views each, {speed.pictures} pictures ({source})')
+    print(f'{speed.pairs} pairs of {args.size} px views each, {speed.images} images ({source})')
     print('from file to tensors, one decode a pair, one thread; pairs per CPU second:')
     print(f'  torchvision/PIL {speed.torchvision:8.1f}')
     print(f'  ours            {speed.ours:8.1f}')
@@ -72,7 +72,7 @@ def add_pretrain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument('config', help='such as configs/pretrain/moca_v1p0.py')
     parser.add_argument('--arch', help='timm name of the ViT, such as vit_small_patch16')
-    parser.add_argument('--batch-size', type=int, default=8, help='pictures a step [8]')
+    parser.add_argument('--batch-size', type=int, default=8, help='images a step [8]')
     parser.add_argument('--steps', type=int, default=5, help='timed steps of each version [5]')
     add_place(parser)
     add_cfg_options(parser)
@@ -95,13 +95,13 @@ def add_slide(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     add_protocol_arguments(parser)
     parser.add_argument('--checkpoint', metavar='RUN_CHECKPOINT', help='a file of tools/train.py')
-    parser.add_argument('--pictures', type=int, default=4, help='of the test set or made up [4]')
+    parser.add_argument('--images', type=int, default=4, help='of the test set or made up [4]')
     parser.add_argument(
         '--size',
         nargs=2,
         type=int,
         metavar=('HEIGHT', 'WIDTH'),
-        help='make pictures up instead of taking those of the test set, whose mIoU is measured',
+        help='make images up instead of taking those of the test set, whose mIoU is measured',
     )
     add_place(parser)
     add_cfg_options(parser)
@@ -111,7 +111,7 @@ def add_slide(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def run_slide(args: argparse.Namespace) -> None:
     """Print the figures of the versions and their ratios."""
     size = tuple(args.size) if args.size else None
-    work = Workload(args.pictures, size, args.dtype, torch.device(args.device))
+    work = Workload(args.images, size, args.dtype, torch.device(args.device))
     print(measure_slide(protocol_config(args), work, args.checkpoint))
 
 
@@ -121,7 +121,7 @@ def add_segmentor(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         'segmentor', help="speed and memory of a segmentor's training step beside mmseg's own"
     )
     add_protocol_arguments(parser)
-    parser.add_argument('--batch-size', type=int, default=2, help='pictures a step [2]')
+    parser.add_argument('--batch-size', type=int, default=2, help='images a step [2]')
     parser.add_argument('--steps', type=int, default=5, help='timed steps of each version [5]')
     add_place(parser)
     add_cfg_options(parser)
@@ -129,7 +129,7 @@ def add_segmentor(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 
 def run_segmentor(args: argparse.Namespace) -> None:
-    """Print the figures of the versions and their ratios; pictures are real with --data-root."""
+    """Print the figures of the versions and their ratios; images are real with --data-root."""
     cfg, device = protocol_config(args), torch.device(args.device)
     print(
         measure_training(cfg, args.batch_size, args.steps, args.dtype, device, bool(args.data_root))
@@ -142,8 +142,8 @@ def add_detector(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         'detector', help="speed and memory of a detector's training step beside a plain version"
     )
     add_protocol_arguments(parser)
-    parser.add_argument('--size', type=int, default=1024, help='sides of the pictures [1024]')
-    parser.add_argument('--batch-size', type=int, default=1, help='pictures a step [1]')
+    parser.add_argument('--size', type=int, default=1024, help='sides of the images [1024]')
+    parser.add_argument('--batch-size', type=int, default=1, help='images a step [1]')
     parser.add_argument('--steps', type=int, default=5, help='timed steps of each version [5]')
     add_place(parser)
     add_cfg_options(parser)
@@ -151,7 +151,7 @@ def add_detector(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run_detector(args: argparse.Namespace) -> None:
-    """Print the figures of the versions and their ratios; pictures are real with --data-root."""
+    """Print the figures of the versions and their ratios; images are real with --data-root."""
     cfg, device, real = protocol_config(args), torch.device(args.device), bool(args.data_root)
     print(measure_detector(cfg, args.size, args.batch_size, args.steps, args.dtype, device, real))
 

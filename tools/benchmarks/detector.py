@@ -45,20 +45,20 @@ def measure_detector(
     """Take training steps of a protocol's detector and of a plain version, in turn, on one batch.
 
     Ours has the protocol's windows, fused attention and gradient checkpointing; a third version
-    keeps its activations. The plain one attends over the whole picture in every block by
-    ``softmax(q k^T) v`` and keeps everything. All have the same weights and optimiser, but
+    keeps its activations. The plain one attends over the whole image in every block by
+    ``softmax(q k^T) v`` and keeps everything. All have the same weights and optimizer, but
     the plain one has no relative positions, as the title says of protocols that have them; loading
     is not measured. What has no room is left out, and the title says so: on a GPU a version which
     runs out of memory, on a CPU one that keeps its activations and would need more than there is.
 
     Args:
         cfg: of a detection protocol.
-        size: sides of the pictures in pixels.
-        batch: pictures a step.
+        size: sides of the images in pixels.
+        batch: images a step.
         steps: how many to time of each version, after one that is not.
         dtype: ``float32``, ``bfloat16`` or ``float16``, the latter two by autocast.
         device: where to run.
-        real: take the batch from the training set, resized, else make pictures up.
+        real: take the batch from the training set, resized, else make images up.
 
     Raises:
         UserError: if a number is not positive, or the protocol is none of detection.
@@ -89,7 +89,7 @@ def measure_detector(
         calls[name] = training_step(model, wrapper, data)
     title = (
         f'{Path(cfg.filename).stem}, {cfg.model.backbone.arch}, {dtype}, {device}: training steps '
-        f'of {batch} pictures of {size} x {size}; {steps} of each version, in turn; medians'
+        f'of {batch} images of {size} x {size}; {steps} of each version, in turn; medians'
     )
     if cfg.model.backbone.get('rel_pos'):
         title += f'\n{PLAIN}: without relative positions'
@@ -143,7 +143,7 @@ def _beyond_memory(peak: int, backbones: Mapping[str, int], free: int) -> dict[s
 
 
 def _of_size(cfg: Config, size: int) -> Config:
-    """The config for square pictures of one size, padded to it."""
+    """The config for square images of one size, padded to it."""
     cfg = copy.deepcopy(cfg)
     cfg.model.data_preprocessor.pad_size_divisor = size
     cfg.model.backbone.img_size = size
@@ -170,7 +170,7 @@ def _real_batch(cfg: Config, size: int, batch: int) -> dict[str, Any]:
 
 
 def _made_up_batch(cfg: Config, size: int, batch: int, objects: int = 8) -> dict[str, Any]:
-    """Noise with boxes of all sizes; a picture of train2017 has 7.3 objects (860,001 / 118,287)."""
+    """Noise with boxes of all sizes; an image of train2017 has 7.3 objects (860,001 / 118,287)."""
     classes = _number_of_classes(cfg.model.roi_head)
     generator = torch.Generator().manual_seed(0)
     made: dict[str, Any] = dict(inputs=[], data_samples=[])
@@ -189,8 +189,8 @@ def _made_up_batch(cfg: Config, size: int, batch: int, objects: int = 8) -> dict
             masks=BitmapMasks(masks.numpy(), size, size),
         )
         made['data_samples'].append(sample)
-        picture = torch.randint(256, (3, *shape), generator=generator, dtype=torch.uint8)
-        made['inputs'].append(picture)
+        image = torch.randint(256, (3, *shape), generator=generator, dtype=torch.uint8)
+        made['inputs'].append(image)
     return made
 
 

@@ -21,7 +21,7 @@ def backbone_bytes(backbone: dict[str, Any], batch: int, size: int, dtype: str) 
 
     Args:
         backbone: config of a `PlainViT`.
-        batch: pictures.
+        batch: images.
         size: their sides in pixels.
         dtype: ``float32``, or what to autocast to.
     """

@@ -31,7 +31,7 @@ def straightforward(cfg: Config) -> Config:
     backbone = cfg.model.backbone
     backbone.update(type=StraightforwardViT, grad_checkpoint=False)
     if backbone.get('window_size') is not None:
-        # every block sees the whole picture; no class token, as in ours
+        # every block sees the whole image; no class token, as in ours
         everywhere = tuple(range(vit_dimensions(backbone.arch).depth))
         backbone.update(global_blocks=everywhere, rel_pos=False)
     return cfg
@@ -47,7 +47,7 @@ def with_recomputation(cfg: Config, recompute: bool) -> Config:
 def share_parameters(model: nn.Module, source: nn.Module) -> None:
     """Make a model's parameters the very ones that have their names in another model.
 
-    Versions of one detector then need the memory of one, with its gradients and its optimiser.
+    Versions of one detector then need the memory of one, with its gradients and its optimizer.
     """
     parameters: dict[str, Any] = dict(source.named_parameters())
     for prefix, module in model.named_modules():

@@ -50,7 +50,7 @@ def measure_dense_kl(
 
     Args:
         model: Whose codebook, widths and masks to use.
-        batch: Pictures of two views each.
+        batch: Images of two views each.
         rounds: How many times each is timed.
         dtype: Of autocast; float32 is none.
         device: Where to run.

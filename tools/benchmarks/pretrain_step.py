@@ -60,14 +60,14 @@ class Benchmark(Table):
 def measure_step(
     cfg: Config, batch: int, steps: int, dtype: str, device: torch.device
 ) -> Benchmark:
-    """Time steps of a config's method on random pictures, and count what they need.
+    """Time steps of a config's method on random images, and count what they need.
 
     For MOCA a straightforward version of the same step takes turns with ours, so that a busy
     machine hits both, from the same weights and on the same draws. Making views is not measured.
 
     Args:
         cfg: Of a pre-training; changed.
-        batch: Pictures a step; each has as many views as the config says.
+        batch: Images a step; each has as many views as the config says.
         steps: How many to time of each version, after one that is not.
         dtype: One of :data:`DTYPES`; the latter two by autocast.
         device: Where to run.
@@ -97,7 +97,7 @@ def measure_step(
         kl = measure_dense_kl(model, batch, steps, autocast, device)
     title = (
         f'{type(model).__name__}, {cfg.model.backbone.arch}, {dtype}; a step takes {batch} '
-        f'pictures of {count} views, {size} px\n'
+        f'images of {count} views, {size} px\n'
         f'{_name(device)}, peak of matrix products '
         + (f'{peak / 1e9:.0f} GFLOP/s' if peak else 'unknown')
         + f'; {steps} steps of each version, in turn; medians'
@@ -116,7 +116,7 @@ def _size_and_number_of_views(cfg: Config) -> tuple[int, int]:
 
 
 def _build(cfg: Config, dtype: str, device: torch.device) -> tuple[Any, OptimWrapper]:
-    """The method and its optimiser, as a run has them after their first weights are made."""
+    """The method and its optimizer, as a run has them after their first weights are made."""
     vit_dimensions(cfg.model.backbone.arch)  # an unknown name is an error here and now
     # random ones cost as much, and need no file
     cfg.model.backbone.pop('init_cfg', None)

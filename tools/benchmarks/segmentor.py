@@ -40,16 +40,16 @@ def measure_training(
     """Take training steps of a protocol by mmseg's own parts and ours, in turn, on one batch.
 
     mmseg's has its `VisionTransformer`, `UPerHead` and `EncoderDecoder`, the weights of ours, and
-    the optimiser settings of its ViT configs. A third version is ours with the backbone frozen, or
+    the optimizer settings of its ViT configs. A third version is ours with the backbone frozen, or
     not frozen where the protocol freezes it: what freezing saves. Loading is not measured.
 
     Args:
         cfg: of a segmentation protocol.
-        batch: pictures a step, each of the crop's size.
+        batch: images a step, each of the crop's size.
         steps: how many to time of each version, after one that is not.
         dtype: ``float32``, ``bfloat16`` or ``float16``, the latter two by autocast.
         device: where to run.
-        real: take the batch from the training set, else make pictures up.
+        real: take the batch from the training set, else make images up.
 
     Raises:
         UserError: if a number is not positive, or the batch is too small for a batch norm.
@@ -80,7 +80,7 @@ def measure_training(
         if 'more than 1 value per channel' not in str(error):
             raise
         raise UserError(
-            f'--batch-size {batch}: the head normalises maps that it has pooled to one value over '
+            f'--batch-size {batch}: the head normalizes maps that it has pooled to one value over '
             'the batch. Give 2 or more.'
         ) from error
     height, width = data['inputs'][0].shape[1:]
@@ -118,11 +118,11 @@ def _batch(cfg: Config, batch: int, real: bool) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     made: dict[str, Any] = dict(inputs=[], data_samples=[])
     for _ in range(batch):
-        picture = torch.randint(256, (3, height, width), generator=generator, dtype=torch.uint8)
+        image = torch.randint(256, (3, height, width), generator=generator, dtype=torch.uint8)
         # blobs of 32 pixels, some rows ignored
         labels = torch.randint(classes, (height // 32 + 1, width // 32 + 1), generator=generator)
         labels = labels.repeat_interleave(32, 0).repeat_interleave(32, 1)[:height, :width]
         labels[: height // 8] = 255
-        made['inputs'].append(picture)
+        made['inputs'].append(image)
         made['data_samples'].append(SegDataSample(gt_sem_seg=PixelData(data=labels[None])))
     return made

@@ -1,4 +1,4 @@
-"""How fast pictures are segmented by sliding windows and what that needs, beside mmseg's own."""
+"""How fast images are segmented by sliding windows and what that needs, beside mmseg's own."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Workload:
     """What is segmented.
 
     Attributes:
-        pictures: how many.
-        size: height and width of generated pictures; None to take those of the test set.
+        images: how many.
+        size: height and width of generated images; None to take those of the test set.
         dtype: ``float32``, ``bfloat16`` or ``float16``, the latter two by autocast.
         device: where to run.
     """
 
-    pictures: int
+    images: int
     size: tuple[int, int] | None
     dtype: str
     device: torch.device
@@ -46,10 +46,10 @@ class Workload:
 
 @quiet()
 def measure_slide(cfg: Config, work: Workload, checkpoint: str | Path | None) -> Table:
-    """Segment the same pictures by mmseg's sliding window and ours, in turn, one at a time.
+    """Segment the same images by mmseg's sliding window and ours, in turn, one at a time.
 
     mmseg's runs twice: with its own ViT, where that has all that the architecture needs, and with
-    ours. All have the same weights. Loading pictures is not measured.
+    ours. All have the same weights. Loading images is not measured.
 
     Args:
         cfg: of a segmentation protocol.
@@ -59,8 +59,8 @@ def measure_slide(cfg: Config, work: Workload, checkpoint: str | Path | None) ->
     Raises:
         UserError: if the config has no sliding window, or the checkpoint is of another model.
     """
-    if (cfg.model.get('test_cfg') or {}).get('mode') != 'slide' or work.pictures < 1:
-        raise UserError(f"{cfg.filename}: needs test_cfg.mode='slide', and 1 picture or more.")
+    if (cfg.model.get('test_cfg') or {}).get('mode') != 'slide' or work.images < 1:
+        raise UserError(f"{cfg.filename}: needs test_cfg.mode='slide', and 1 image or more.")
     if work.device.type == 'cpu':
         keep_freed_memory()  # as in every run of the tools; all versions gain
     init_default_scope('mmseg')
@@ -69,13 +69,13 @@ def measure_slide(cfg: Config, work: Workload, checkpoint: str | Path | None) ->
     lacks = what_mmseg_lacks(ours.backbone)
     if not lacks:
         models = {THEIRS: mmseg_segmentor(cfg, ours, own_backbone=True), **models}
-    pictures, metainfo = _pictures(cfg, work)
+    images, metainfo = _images(cfg, work)
     found: dict[str, list[SegDataSample]] = {name: [] for name in models}
     calls = {
-        name: _call(model.to(work.device).eval(), pictures, work, found[name])
+        name: _call(model.to(work.device).eval(), images, work, found[name])
         for name, model in models.items()
     }
-    seconds = take_turns(calls, work.pictures, work.device)
+    seconds = take_turns(calls, work.images, work.device)
     versions = {
         name: Version(
             seconds[name],
@@ -85,11 +85,11 @@ def measure_slide(cfg: Config, work: Workload, checkpoint: str | Path | None) ->
         )
         for name, call in calls.items()
     }
-    sizes = sorted({tuple(picture['inputs'][0].shape[1:]) for picture in pictures})
+    sizes = sorted({tuple(image['inputs'][0].shape[1:]) for image in images})
     shown = ', '.join(f'{height} x {width}' for height, width in sizes[:3])
     title = (
         f'{Path(cfg.filename).stem}, {cfg.model.backbone.arch}, {work.dtype}, {work.device}: '
-        f'{work.pictures} pictures of {shown}{", ..." if len(sizes) > 3 else ""} in windows of '
+        f'{work.images} images of {shown}{", ..." if len(sizes) > 3 else ""} in windows of '
         f'{cfg.model.test_cfg.crop_size} every {cfg.model.test_cfg.stride}; each by every version, '
         'in turn; medians'
     )
@@ -112,35 +112,35 @@ def _our_segmentor(cfg: Config, checkpoint: str | Path | None) -> Any:
     return model
 
 
-def _pictures(cfg: Config, work: Workload) -> tuple[list[dict[str, Any]], Any]:
-    """The data of each picture, and what the test set says of its classes if they are its."""
+def _images(cfg: Config, work: Workload) -> tuple[list[dict[str, Any]], Any]:
+    """The data of each image, and what the test set says of its classes if they are its."""
     if work.size is not None:
         generator = torch.Generator().manual_seed(0)
         about = dict(ori_shape=work.size, img_shape=work.size)
         made = []
-        for _ in range(work.pictures):
-            # blobs of 32 pixels, so that neighbours have something in common
+        for _ in range(work.images):
+            # blobs of 32 pixels, so that neighbors have something in common
             coarse = torch.rand(1, 3, *(-(-side // 32) for side in work.size), generator=generator)
-            picture = F.interpolate(255 * coarse, work.size, mode='bilinear')[0].byte()
-            made.append(dict(inputs=[picture], data_samples=[SegDataSample(metainfo=about)]))
+            image = F.interpolate(255 * coarse, work.size, mode='bilinear')[0].byte()
+            made.append(dict(inputs=[image], data_samples=[SegDataSample(metainfo=about)]))
         return made, None
     loader = dict(cfg.test_dataloader, batch_size=1, num_workers=0, persistent_workers=False)
     loader = Runner.build_dataloader(loader)
-    if len(loader) < work.pictures:
-        raise UserError(f'--pictures {work.pictures}: the test set has {len(loader)}.')
-    return list(islice(loader, work.pictures)), loader.dataset.metainfo
+    if len(loader) < work.images:
+        raise UserError(f'--images {work.images}: the test set has {len(loader)}.')
+    return list(islice(loader, work.images)), loader.dataset.metainfo
 
 
 def _call(
-    model: Any, pictures: list[dict[str, Any]], work: Workload, found: list[SegDataSample]
+    model: Any, images: list[dict[str, Any]], work: Workload, found: list[SegDataSample]
 ) -> Callable[[int], object]:
-    """Predict a picture by its number, from 1; 0 is the first, whose result is not kept."""
+    """Predict an image by its number, from 1; 0 is the first, whose result is not kept."""
     dtype = getattr(torch, work.dtype)
 
     @torch.no_grad()
     def call(number: int) -> None:
-        picture = pictures[max(number - 1, 0)]
-        data = dict(picture, data_samples=[sample.clone() for sample in picture['data_samples']])
+        image = images[max(number - 1, 0)]
+        data = dict(image, data_samples=[sample.clone() for sample in image['data_samples']])
         with torch.autocast(work.device.type, dtype, enabled=dtype != torch.float32):
             (sample,) = model.test_step(data)
         if number:

@@ -27,7 +27,7 @@ class Version:
 
     Attributes:
         seconds: of each turn.
-        bytes: the most that a turn needs at a time beyond weights, optimiser state and pictures.
+        bytes: the most that a turn needs at a time beyond weights, optimizer state and images.
         score: mIoU in percent, where there are labels.
         same: the share of pixels that have the class which ours gives them, where it is known.
         flops: of a turn; 0 where they are not counted.
@@ -51,7 +51,7 @@ class Table:
 
     Attributes:
         title: what was measured.
-        batch: pictures a turn.
+        batch: images a turn.
         versions: by name; ours among them.
     """
 
@@ -87,7 +87,7 @@ class Table:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep mmengine from listing every parameter that it initialises or finds frozen."""
+    """Keep mmengine from listing every parameter that it initializes or finds frozen."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -118,7 +118,7 @@ def fits_gpu(call: Callable[[int], object]) -> bool:
 
 
 def training_wrapper(model: Any, cfg: Config, dtype: str, device: torch.device) -> OptimWrapper:
-    """The optimiser of a config for a model, with autocast to `dtype` unless that is float32."""
+    """The optimizer of a config for a model, with autocast to `dtype` unless that is float32."""
     cfg = copy.deepcopy(cfg)
     for field in ('accumulative_counts', 'dtype'):
         cfg.optim_wrapper.pop(field, None)

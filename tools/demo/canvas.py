@@ -1,4 +1,4 @@
-"""A canvas that keeps, with every stroke, what was painted: colour, semantic label, instance."""
+"""A canvas that keeps, with every stroke, what was painted: color, semantic label, instance."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.demo.palette import Picture
+from tools.demo.palette import Pixels
 
 SCALE = 2
-"""Pictures are painted at twice their size: edges come out smooth while labels stay exact."""
+"""Images are painted at twice their size: edges come out smooth while labels stay exact."""
 
 IGNORE = 255
 """The train id of Cityscapes for pixels that belong to no class of the benchmark."""
@@ -30,7 +30,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture: RGB uint8 `[H, W, 3]`, train ids uint8 `[H, W]`, objects back to front."""
+    """An image: RGB uint8 `[H, W, 3]`, train ids uint8 `[H, W]`, objects back to front."""
 
     image: NDArray[np.uint8]
     labels: NDArray[np.uint8]
@@ -39,18 +39,18 @@ class Scene:
 
 @dataclass(frozen=True)
 class Sprite:
-    """Something to paste: colours `[h, w, 3]` in 0..1 and the pixels `[h, w]` that it covers."""
+    """Something to paste: colors `[h, w, 3]` in 0..1 and the pixels `[h, w]` that it covers."""
 
-    colours: Picture
+    colors: Pixels
     mask: Mask
 
 
 class Canvas:
-    """Painter's algorithm over colours, train ids and instance numbers, at the painted size."""
+    """Painter's algorithm over colors, train ids and instance numbers, at the painted size."""
 
     def __init__(self, height: int, width: int) -> None:
         self.height, self.width = height * SCALE, width * SCALE
-        self.colours = np.zeros((self.height, self.width, 3), np.float32)
+        self.colors = np.zeros((self.height, self.width, 3), np.float32)
         self.labels = np.full((self.height, self.width), IGNORE, np.uint8)
         self.owner = np.zeros((self.height, self.width), np.uint16)
         self._categories: list[tuple[str, bool]] = []
@@ -70,12 +70,12 @@ class Canvas:
         there = np.s_[y0:y1, x0:x1]
         here = np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
         mask = sprite.mask[here]
-        np.copyto(self.colours[there], sprite.colours[here], where=mask[..., None])
+        np.copyto(self.colors[there], sprite.colors[here], where=mask[..., None])
         np.copyto(self.labels[there], np.uint8(train_id), where=mask)
         np.copyto(self.owner[there], np.uint16(instance), where=mask)
 
     def shade(self, x: int, y: int, width: int, height: int, strength: float) -> None:
-        """Darken an ellipse on the ground, under an object, by `strength` (0..1) at its centre."""
+        """Darken an ellipse on the ground, under an object, by `strength` (0..1) at its center."""
         reach_x, reach_y = width, 2 * max(1, height)
         x0, x1 = max(0, x - reach_x), min(self.width, x + reach_x)
         y0, y1 = max(0, y - reach_y), min(self.height, y + reach_y)
@@ -83,15 +83,15 @@ class Canvas:
             return
         columns = (np.arange(x0, x1, dtype=np.float32)[None, :] - x) / (0.5 * width)
         rows = (np.arange(y0, y1, dtype=np.float32)[:, None] - y) / (0.5 * height)
-        self.colours[y0:y1, x0:x1] *= (1.0 - strength * np.exp(-(columns**2 + rows**2)))[..., None]
+        self.colors[y0:y1, x0:x1] *= (1.0 - strength * np.exp(-(columns**2 + rows**2)))[..., None]
 
-    def picture(self) -> Picture:
-        """The colours at final size, `[H, W, 3]`."""
+    def image(self) -> Pixels:
+        """The colors at final size, `[H, W, 3]`."""
         size = (self.width // SCALE, self.height // SCALE)
-        return cv2.resize(self.colours, size, interpolation=cv2.INTER_AREA)
+        return cv2.resize(self.colors, size, interpolation=cv2.INTER_AREA)
 
     def finish(self, image: NDArray[np.uint8]) -> Scene:
-        """Bind a lit picture to the labels at final size and to the objects still visible."""
+        """Bind a lit image to the labels at final size and to the objects still visible."""
         instances = [
             Instance(category, self.owner == number, crowd)
             for number, (category, crowd) in enumerate(self._categories, start=1)

@@ -37,10 +37,10 @@ MIN_AREA = 12.0
 
 
 def polygons(mask: Mask) -> list[list[float]]:
-    """Outlines of a mask `[2H, 2W]` as COCO polygons, in pixels of the finished picture.
+    """Outlines of a mask `[2H, 2W]` as COCO polygons, in pixels of the finished image.
 
     COCO's coordinates run along pixel corners (pixel i covers i..i+1), OpenCV's through pixel
-    centres.
+    centers.
     """
     painted = mask.astype(np.uint8)
     contours, _ = cv2.findContours(painted, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
@@ -94,7 +94,7 @@ def annotation(instance: Instance) -> dict[str, Any] | None:
 def document(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> dict[str, Any]:
     """The whole annotation file; categories are COCO's 80, whichever of them occur."""
     return dict(
-        info=dict(description='Generated demo pictures in the format of COCO; not COCO'),
+        info=dict(description='Generated demo images in the format of COCO; not COCO'),
         licenses=[],
         images=images,
         annotations=[dict(id=i, **content) for i, content in enumerate(annotations, start=1)],

@@ -1,4 +1,4 @@
-"""Things with a shape: people, cars, signs, trees, houses. Each is a sprite in random colours.
+"""Things with a shape: people, cars, signs, trees, houses. Each is a sprite in random colors.
 
 Sizes are in pixels of the painted canvas; `unit` is the size of the texture's smallest element.
 """
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tools.demo import textures
 from tools.demo.canvas import Mask, Sprite
-from tools.demo.palette import Palette, Picture
+from tools.demo.palette import Palette, Pixels
 
 
 def _blank(height: int, width: int) -> NDArray[np.uint8]:
@@ -27,18 +27,18 @@ def _polygon(image: NDArray[np.uint8], points: list[tuple[float, float]]) -> Non
 
 
 def _disc(image: NDArray[np.uint8], x: float, y: float, radius: float, value: int = 1) -> None:
-    """Fill a disc; centre in shares of width and height, radius in pixels."""
+    """Fill a disc; center in shares of width and height, radius in pixels."""
     height, width = image.shape
-    centre = (round(x * (width - 1)), round(y * (height - 1)))
-    cv2.circle(image, centre, max(1, round(radius)), value, -1)
+    center = (round(x * (width - 1)), round(y * (height - 1)))
+    cv2.circle(image, center, max(1, round(radius)), value, -1)
 
 
-def _put(colours: Picture, mask: NDArray[np.uint8], part: Picture) -> None:
-    np.copyto(colours, part, where=mask.astype(bool)[..., None])
+def _put(colors: Pixels, mask: NDArray[np.uint8], part: Pixels) -> None:
+    np.copyto(colors, part, where=mask.astype(bool)[..., None])
 
 
-def _plain(palette: Palette, height: int, width: int, contrast: float = 0.12) -> Picture:
-    """A smooth surface: a vertical gradient between two close colours."""
+def _plain(palette: Palette, height: int, width: int, contrast: float = 0.12) -> Pixels:
+    """A smooth surface: a vertical gradient between two close colors."""
     rows = np.linspace(0.0, 1.0, height, dtype=np.float32)[:, None]
     return palette.tint(np.repeat(rows, width, axis=1), contrast)
 
@@ -59,11 +59,11 @@ def person(rng: Generator, palette: Palette, height: int, unit: float) -> Sprite
         ],
     )
     _disc(head, 0.5, 0.095, 0.088 * height)
-    colours = _plain(palette, height, width)
+    colors = _plain(palette, height, width)
     pullover = textures.hoops(rng, height, width, unit)
-    _put(colours, torso, palette.tint(pullover))
-    _put(colours, head, _plain(palette, height, width))
-    return Sprite(colours, (torso | legs | head).astype(bool))
+    _put(colors, torso, palette.tint(pullover))
+    _put(colors, head, _plain(palette, height, width))
+    return Sprite(colors, (torso | legs | head).astype(bool))
 
 
 def car(rng: Generator, palette: Palette, height: int) -> Sprite:
@@ -84,12 +84,12 @@ def car(rng: Generator, palette: Palette, height: int) -> Sprite:
     for x in (0.21, 0.79):
         _disc(wheels, x, 0.81, 0.185 * height)
         _disc(hubs, x, 0.81, 0.085 * height)
-    colours = _plain(palette, height, width, rng.uniform(0.1, 0.25))
-    colours[round(0.6 * height) : round(0.64 * height)] *= 0.75
-    _put(colours, panes, 0.55 * _plain(palette, height, width))
-    _put(colours, wheels, 0.3 * _plain(palette, height, width))
-    _put(colours, hubs, _plain(palette, height, width))
-    sprite = Sprite(colours, (body | wheels).astype(bool))
+    colors = _plain(palette, height, width, rng.uniform(0.1, 0.25))
+    colors[round(0.6 * height) : round(0.64 * height)] *= 0.75
+    _put(colors, panes, 0.55 * _plain(palette, height, width))
+    _put(colors, wheels, 0.3 * _plain(palette, height, width))
+    _put(colors, hubs, _plain(palette, height, width))
+    sprite = Sprite(colors, (body | wheels).astype(bool))
     return mirrored(sprite) if rng.random() < 0.5 else sprite
 
 
@@ -107,10 +107,10 @@ def sign(rng: Generator, palette: Palette, height: int, corners: int | None = No
         _disc(glyph, 0.5, 0.5, 0.17 * height)
         _disc(glyph, 0.5, 0.5, 0.08 * height, value=0)
     dark, bright = palette.pair()
-    colours = np.broadcast_to(dark, (*plate.shape, 3)).copy()
-    _put(colours, inner, np.broadcast_to(bright, colours.shape))
-    _put(colours, glyph, np.broadcast_to(dark, colours.shape))
-    return Sprite(colours, plate.astype(bool))
+    colors = np.broadcast_to(dark, (*plate.shape, 3)).copy()
+    _put(colors, inner, np.broadcast_to(bright, colors.shape))
+    _put(colors, glyph, np.broadcast_to(dark, colors.shape))
+    return Sprite(colors, plate.astype(bool))
 
 
 def pole(palette: Palette, height: int, width: int) -> Sprite:
@@ -129,15 +129,15 @@ def tree(rng: Generator, palette: Palette, height: int, unit: float) -> Sprite:
         _disc(crown, x, y, rng.uniform(0.16, 0.24) * min(height, width))
     _disc(crown, 0.5, 0.4, 0.3 * min(height, width))
     _polygon(trunk, [(0.46, 0.5), (0.54, 0.5), (0.56, 1.0), (0.44, 1.0)])
-    colours = _plain(palette, *crown.shape)
+    colors = _plain(palette, *crown.shape)
     leaves = textures.foliage(rng, crown.shape[0], crown.shape[1], unit)
-    _put(colours, crown, palette.tint(leaves))
-    return Sprite(colours, (crown | trunk).astype(bool))
+    _put(colors, crown, palette.tint(leaves))
+    return Sprite(colors, (crown | trunk).astype(bool))
 
 
 def house(rng: Generator, palette: Palette, height: int, width: int, unit: float) -> Sprite:
     """A brick front with rows of windows, some lit."""
-    colours = palette.tint(textures.bricks(rng, height, width, unit))
+    colors = palette.tint(textures.bricks(rng, height, width, unit))
     pitch_x, pitch_y = rng.uniform(9.0, 13.0) * unit, rng.uniform(10.0, 14.0) * unit
     pane, frame = palette.pair()
     lit = palette.pair()[0]
@@ -145,10 +145,10 @@ def house(rng: Generator, palette: Palette, height: int, width: int, unit: float
     border = max(1, round(0.5 * unit))
     for top in np.arange(0.3 * pitch_y, height - high, pitch_y).astype(int):
         for left in np.arange(0.3 * pitch_x, width - wide, pitch_x).astype(int):
-            window = colours[top : top + high, left : left + wide]
+            window = colors[top : top + high, left : left + wide]
             window[:] = frame
             window[border:-border, border:-border] = lit if rng.random() < 0.3 else pane
-    return Sprite(colours, np.ones((height, width), bool))
+    return Sprite(colors, np.ones((height, width), bool))
 
 
 def fence(rng: Generator, palette: Palette, height: int, width: int, unit: float) -> Sprite:
@@ -187,23 +187,23 @@ def umbrella(rng: Generator, palette: Palette, height: int) -> Sprite:
     """An open umbrella: a half disc of sectors and its stick."""
     width = round(1.3 * height)
     shade, stick = _blank(height, width), _blank(height, width)
-    centre, axes = (width // 2, round(0.6 * height)), (width // 2 - 1, round(0.58 * height))
-    cv2.ellipse(shade, centre, axes, 0, 180, 360, 1, -1)
+    center, axes = (width // 2, round(0.6 * height)), (width // 2 - 1, round(0.58 * height))
+    cv2.ellipse(shade, center, axes, 0, 180, 360, 1, -1)
     _polygon(stick, [(0.485, 0.55), (0.515, 0.55), (0.515, 1.0), (0.485, 1.0)])
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     angle = np.arctan2(columns - width / 2, 0.95 * height - rows)
     sector = (np.floor(angle * rng.integers(4, 7)) % 2).astype(np.float32)
-    colours = 0.5 * _plain(palette, height, width)
-    _put(colours, shade, palette.tint(sector))
-    return Sprite(colours, (shade | stick).astype(bool))
+    colors = 0.5 * _plain(palette, height, width)
+    _put(colors, shade, palette.tint(sector))
+    return Sprite(colors, (shade | stick).astype(bool))
 
 
 def mirrored(sprite: Sprite) -> Sprite:
     """The sprite as a mirror shows it."""
-    return Sprite(sprite.colours[:, ::-1], sprite.mask[:, ::-1])
+    return Sprite(sprite.colors[:, ::-1], sprite.mask[:, ::-1])
 
 
-def whole(field_colours: Picture) -> Sprite:
+def whole(field_colors: Pixels) -> Sprite:
     """A sprite that covers its whole rectangle."""
-    mask: Mask = np.ones(field_colours.shape[:2], bool)
-    return Sprite(field_colours, mask)
+    mask: Mask = np.ones(field_colors.shape[:2], bool)
+    return Sprite(field_colors, mask)

@@ -1,4 +1,4 @@
-"""One picture of everything, small enough for a README."""
+"""One image of everything, small enough for a README."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from moca.engine.checkpoints import write_atomically
 WIDTH = 1000
 """Pixels: what GitHub shows of a README without scaling it down much."""
 
-COLOURS = 256
+COLORS = 256
 
 
 def draw_overview(sheets: Sequence[Path], out: Path) -> None:
-    """Put sheets below each other at one width, in 256 colours: a third of the bytes."""
+    """Put sheets below each other at one width, in 256 colors: a third of the bytes."""
     images = [Image.open(path).convert('RGB') for path in sheets]
     scaled = [image.resize((WIDTH, round(image.height * WIDTH / image.width))) for image in images]
     whole = Image.new('RGB', (WIDTH, sum(image.height for image in scaled)), 'white')
@@ -26,6 +26,6 @@ def draw_overview(sheets: Sequence[Path], out: Path) -> None:
         whole.paste(image, (0, top))
         top += image.height
     buffer = io.BytesIO()
-    few = whole.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few = whole.quantize(COLORS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     few.save(buffer, 'PNG', optimize=True)
     write_atomically(out, buffer.getvalue())

@@ -1,4 +1,4 @@
-"""The demo from the drawing of its data to the leaderboard and the pictures."""
+"""The demo from the drawing of its data to the leaderboard and the images."""
 
 from __future__ import annotations
 
@@ -42,27 +42,27 @@ def run_demo(plan: Plan, console: Console, fresh: bool = False, launch: Launch =
     with ProgressDisplay(console) as display:
         data = plan.folder / 'data'
         if is_current(data, plan.data):
-            display.say(f'already done: {plan.data.total} pictures in {data}', style='dim')
+            display.say(f'already done: {plan.data.total} images in {data}', style='dim')
         else:
-            display.say(f'drawing {plan.data.total} pictures into {data}')
-            with display.task('drawing pictures') as advance:
+            display.say(f'drawing {plan.data.total} images into {data}')
+            with display.task('drawing images') as advance:
                 write_data(data, plan.data, advance)
-            display.say('done: drawing pictures', style='green')
+            display.say('done: drawing images', style='green')
         states = States(plan.folder, make_stages(plan), stamp(plan.data))
         execute(states, plan.folder / 'logs', jobs, display, launch)
         elapsed = display.elapsed
     board = _leaderboard(plan.folder, console)
-    pictures = [
-        states.stages[f'pictures-{k}'].output for k in ('segmentation', 'detection', 'features')
+    images = [
+        states.stages[f'images-{k}'].output for k in ('segmentation', 'detection', 'features')
     ]
-    overview = plan.folder / 'pictures' / 'overview.png'
+    overview = plan.folder / 'images' / 'overview.png'
     # Detection is left out: after so few steps it finds next to nothing.
-    draw_overview([pictures[0], pictures[2]], overview)
+    draw_overview([images[0], images[2]], overview)
     console.print(
         f'\n{conclusion(board, states.seconds(states.stages["pretrain"]))}', highlight=False
     )
-    console.print('\nPictures:', style='bold')
-    for path in (overview, *pictures, plan.folder / 'leaderboard.png'):
+    console.print('\nImages:', style='bold')
+    for path in (overview, *images, plan.folder / 'leaderboard.png'):
         console.print(f'  {path}', highlight=False)
     console.print(f'Time of this run: {minutes(elapsed)}, {jobs} at a time.', highlight=False)
 
@@ -113,7 +113,7 @@ def conclusion(board: Leaderboard, seconds: float) -> str:
         text += f'MOCA is {-gap:.1f} below: so short a pre-training is of no use to this probe.'
     return (
         f'{text}\nFine-tuning and detection ran once each: their differences have no deviation to '
-        'be held against. One pre-training on generated pictures, by a CPU, shows that the chain '
+        'be held against. One pre-training on generated images, by a CPU, shows that the chain '
         'works from end to end; it says little about the method.'
     )
 

@@ -23,7 +23,7 @@ class Plan:
 
     Attributes:
         folder: the work dir of everything; the data lie in its subfolder ``data``.
-        data: how many pictures are drawn.
+        data: how many images are drawn.
         pretrain: config of the pre-training.
         pretrain_seconds: how long that takes on a core, for the first estimate of time.
         seeds: of the linear probe.
@@ -54,12 +54,17 @@ def short_plan(folder: Path) -> Plan:
 
 
 def long_plan(folder: Path) -> Plan:
-    """The demo of about half an hour: five times as many pictures and steps of pre-training."""
+    """The demo of about half an hour: five times as many images and steps of pre-training."""
     return Plan(
         folder,
-        data=DataSettings(pictures=6000),
-        pretrain=CONFIGS / 'pretrain_moca_long.py',
+        data=DataSettings(images=6000),
         pretrain_seconds=1700.0,
+        # 6000 images / 32 = 187 steps an epoch, 16 epochs as in the short one
+        pretrain_options=(
+            'default_hooks.schedule.warmup_epochs=1',
+            'default_hooks.checkpoint.interval=1',
+            'default_hooks.logger.interval=20',
+        ),
     )
 
 
@@ -99,7 +104,7 @@ def _pretraining(plan: Plan) -> Stage:
         title='MOCA pre-training',
         command=(
             *('tools/pretrain.py', str(plan.pretrain), '--amp'),
-            *('--data-root', str(plan.folder / 'data' / 'pictures' / 'train')),
+            *('--data-root', str(plan.folder / 'data' / 'images' / 'train')),
             *('--work-dir', str(folder)),
             *_options(plan.pretrain_options),
         ),
@@ -141,12 +146,12 @@ def _transfer(
 
 
 def _predictions(plan: Plan, kind: str, runs: list[Stage]) -> Stage:
-    output = plan.folder / 'pictures' / f'{kind}.png'
+    output = plan.folder / 'images' / f'{kind}.png'
     folders = [str(run.folder) for run in runs]
     count = '3' if kind == 'segmentation' else '8'
     return Stage(
-        name=f'pictures-{kind}',
-        title=f'pictures of {kind}',
+        name=f'images-{kind}',
+        title=f'images of {kind}',
         command=('tools/visualize.py', kind, *folders, '--count', count, '--out', str(output)),
         output=output,
         seconds=15.0,
@@ -155,16 +160,16 @@ def _predictions(plan: Plan, kind: str, runs: list[Stage]) -> Stage:
 
 
 def _features(plan: Plan) -> Stage:
-    output = plan.folder / 'pictures' / 'features.png'
+    output = plan.folder / 'images' / 'features.png'
     config = CONFIGS / 'linear-bn.py'
     weights = ('--checkpoint', str(plan.checkpoint), 'random', '--branch', 'teacher')
     return Stage(
-        name='pictures-features',
-        title='pictures of patch features',
+        name='images-features',
+        title='images of patch features',
         command=(
             *('tools/visualize.py', 'features', '--arch', str(config), *weights),
             *('--name', MOCA_ROW, RANDOM_INIT, '--size', '128'),
-            *('--pictures', str(plan.folder / 'data' / 'streets' / 'leftImg8bit' / 'val')),
+            *('--images', str(plan.folder / 'data' / 'streets' / 'leftImg8bit' / 'val')),
             *('--count', '3', '--out', str(output)),
         ),
         output=output,

@@ -1,8 +1,8 @@
-"""Street-like scenes of random layout, colour, light and scale, drawn with their labels.
+"""Street-like scenes of random layout, color, light and scale, drawn with their labels.
 
 What tells the classes apart is texture (`tools.demo.textures`) and shape (`tools.demo.objects`).
-Colours are random per picture and region, and the layouts vary so much (five kinds of scene, the
-horizon anywhere from the upper quarter to the lower third) that neither colour nor place settles
+Colors are random per image and region, and the layouts vary so much (five kinds of scene, the
+horizon anywhere from the upper quarter to the lower third) that neither color nor place settles
 a class.
 """
 
@@ -83,4 +83,4 @@ def draw_scene(rng: Generator, height: int, width: int, kind: str) -> Scene:
     street = Street(rng, height, width)
     street.sky()
     KINDS[kind](street)
-    return street.canvas.finish(light(rng, street.canvas.picture()))
+    return street.canvas.finish(light(rng, street.canvas.image()))

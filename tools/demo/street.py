@@ -27,12 +27,12 @@ TRAIN_IDS = {
 """The train ids of Cityscapes (of 19) that the scenes use, by their names there."""
 
 UNIT = 1.5
-"""Smallest element of a texture in pixels of the finished picture: bricks of 4 x 8, pickets 4.5
+"""Smallest element of a texture in pixels of the finished image: bricks of 4 x 8, pickets 4.5
 apart, so that a patch of 8 x 8 pixels shows one or two periods."""
 
 
 class Street:
-    """One scene in the making: the canvas, the colours, and where the ground begins."""
+    """One scene in the making: the canvas, the colors, and where the ground begins."""
 
     def __init__(self, rng: Generator, height: int, width: int) -> None:
         self.rng = rng
@@ -44,7 +44,7 @@ class Street:
         self.vanishing = round(self.canvas.width * rng.uniform(0.1, 0.9))
 
     def length(self, low: float, high: float) -> int:
-        """A random length on the canvas, given in pixels of a finished picture at zoom 1."""
+        """A random length on the canvas, given in pixels of a finished image at zoom 1."""
         return round(self.rng.uniform(low, high) * SCALE * self.zoom)
 
     def fill(self, texture: Callable[..., textures.Field], top: int, train_id: int) -> None:
@@ -82,9 +82,9 @@ class Street:
                 for share in (start, start + 0.1)
             ]
             cv2.line(dashes, ends[0], ends[1], 1, max(1, round((0.3 + start) * 2.2 * SCALE)))
-        colours = self.palette.tint(textures.grain(rng, height, width, self.unit))
-        colours[dashes > 0] = self.palette.pair()[0]
-        canvas.paint(Sprite(colours, mask.astype(bool)), 0, self.horizon, TRAIN_IDS['road'])
+        colors = self.palette.tint(textures.grain(rng, height, width, self.unit))
+        colors[dashes > 0] = self.palette.pair()[0]
+        canvas.paint(Sprite(colors, mask.astype(bool)), 0, self.horizon, TRAIN_IDS['road'])
 
     def houses(self, density: float) -> None:
         """A row of houses along the horizon; `density` is the share of its width built over."""

@@ -1,8 +1,8 @@
-"""Grey textures with random phase, the raw material of the demo's pictures.
+"""Gray textures with random phase, the raw material of the demo's images.
 
 Every function draws a field `[H, W]` of float32 values in 0..1 whose phase is random: two brick
 walls differ in every pixel. Classes made of these textures can hardly be told apart by a linear
-function of pixels (nor by colour, which `tools.demo.palette` draws at random); they differ in their
+function of pixels (nor by color, which `tools.demo.palette` draws at random); they differ in their
 second-order statistics, which a network has to learn.
 
 `unit` is the length in pixels of the texture's smallest element.

@@ -1,4 +1,4 @@
-"""Pictures of separate objects for the detection set, painted over a textured ground."""
+"""Images of separate objects for the detection set, painted over a textured ground."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _crowd(street: Street) -> None:
 def draw_things(rng: Generator, height: int, width: int, crowd: bool = False) -> Scene:
     """Draw one to five objects of `CATEGORIES` on some ground, with `crowd` a crowd behind them.
 
-    The scene's train ids are all 255: the set is labelled by its instances only.
+    The scene's train ids are all 255: the set is labeled by its instances only.
     """
     street = Street(rng, height, width)
     street.fill(textures.clouds if rng.random() < 0.7 else textures.bricks, 0, IGNORE)
@@ -54,4 +54,4 @@ def draw_things(rng: Generator, height: int, width: int, crowd: bool = False) ->
     for foot in sorted(feet.tolist()):
         category = CATEGORIES[rng.integers(len(CATEGORIES))]
         street.place(_sprite(street, category), foot, IGNORE, category)
-    return street.canvas.finish(light(rng, street.canvas.picture()))
+    return street.canvas.finish(light(rng, street.canvas.image()))

@@ -1,7 +1,7 @@
 """Write the demo's data sets to disk in the formats of ImageFolder, Cityscapes and COCO.
 
-Every picture has a generator of its own, seeded by (seed, data set, split, number): the same
-settings give the same bytes, and picture 7 does not change when more pictures are asked for.
+Every image has a generator of its own, seeded by (seed, data set, split, number): the same
+settings give the same bytes, and image 7 does not change when more images are asked for.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tools.demo.scenes import KINDS, draw_scene
 from tools.demo.things import draw_things
 
 VERSION = 1
-"""To be raised when the same settings would give other pictures, so that old data are made anew."""
+"""To be raised when the same settings would give other images, so that old data are made anew."""
 
 STAMP = 'demo-data.json'
 
@@ -36,10 +36,10 @@ CITIES = dict(train=('brickfield', 'hedgeworth', 'paveham'), val=('picketon',))
 
 @dataclass(frozen=True)
 class DataSettings:
-    """How many pictures of each kind, and their sizes in pixels (COCO's vary by 23 %)."""
+    """How many images of each kind, and their sizes in pixels (COCO's vary by 23 %)."""
 
-    pictures: int = 1200
-    picture_size: int = 96
+    images: int = 1200
+    image_size: int = 96
     streets_train: int = 120
     streets_val: int = 40
     street_height: int = 128
@@ -55,32 +55,32 @@ class DataSettings:
 
     @property
     def total(self) -> int:
-        """Number of pictures of all sets."""
+        """Number of images of all sets."""
         streets = self.streets_train + self.streets_val
-        return self.pictures + streets + self.things_train + self.things_val
+        return self.images + streets + self.things_train + self.things_val
 
 
 def _write(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write a grey or an RGB picture; the suffix names the format."""
+    """Write a gray or an RGB image; the suffix names the format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = image[..., ::-1] if image.ndim == 3 else image
     options = [cv2.IMWRITE_JPEG_QUALITY, 93] if path.suffix == '.jpg' else []
     if not cv2.imwrite(str(path), stored, options):
-        raise UserError(f'{path}: the picture could not be written; is the disk full or read-only?')
+        raise UserError(f'{path}: the image could not be written; is the disk full or read-only?')
 
 
 def _generator(settings: DataSettings, *path: int) -> Generator:
     return default_rng((settings.seed, VERSION, *path))
 
 
-def write_pictures(root: Path, settings: DataSettings) -> Iterator[Path]:
-    """Unlabelled pictures for pre-training: `pictures/train/<kind of scene>/<number>.jpg`."""
+def write_images(root: Path, settings: DataSettings) -> Iterator[Path]:
+    """Unlabeled images for pre-training: `images/train/<kind of scene>/<number>.jpg`."""
     kinds = list(KINDS)
-    for number in range(settings.pictures):
+    for number in range(settings.images):
         kind = kinds[number % len(kinds)]
-        size = settings.picture_size
+        size = settings.image_size
         scene = draw_scene(_generator(settings, 0, number), size, size, kind)
-        path = root / 'pictures' / 'train' / kind / f'{number:06d}.jpg'
+        path = root / 'images' / 'train' / kind / f'{number:06d}.jpg'
         _write(path, scene.image)
         yield path
 
@@ -109,7 +109,7 @@ def _write_street(root: Path, split: str, city: str, number: int, scene: Scene) 
 
 
 def write_things(root: Path, settings: DataSettings) -> Iterator[Path]:
-    """Detection set in COCO's layout: `things/`; every tenth picture has a crowd."""
+    """Detection set in COCO's layout: `things/`; every tenth image has a crowd."""
     counts = dict(train2017=settings.things_train, val2017=settings.things_val)
     for which, (split, count) in enumerate(counts.items()):
         images: list[dict[str, Any]] = []
@@ -149,7 +149,7 @@ def write_data(
     """Generate all three sets below `root`, replacing those that other settings left there.
 
     They are written beside `root` first and moved in place when complete, so that an interrupted
-    run leaves no half data set. `progress(done, total)` is called after each picture.
+    run leaves no half data set. `progress(done, total)` is called after each image.
     """
     if root.exists() and any(root.iterdir()) and not (root / STAMP).exists():
         raise UserError(f'{root}: holds files that the demo did not write; choose another folder')
@@ -157,7 +157,7 @@ def write_data(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     done = 0
-    for writer in (write_pictures, write_streets, write_things):
+    for writer in (write_images, write_streets, write_things):
         for _ in writer(partial, settings):
             done += 1
             if progress is not None:

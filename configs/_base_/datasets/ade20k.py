@@ -10,7 +10,7 @@ Segmenter's pipeline is the same.
 
 data_root = 'data/ADEChallengeData2016'
 num_classes = 150
-# Smaller pictures are padded to the crop by the model, with 0 and 255.
+# Smaller images are padded to the crop by the model, with 0 and 255.
 crop_size = (512, 512)
 
 train_pipeline = [

@@ -9,7 +9,7 @@ Source: rstrudel/segmenter, segm/data/config/cityscapes.py and segm/config.yml.
 
 data_root = 'data/cityscapes'
 num_classes = 19
-# Smaller pictures are padded to the crop by the model, with 0 and 255.
+# Smaller images are padded to the crop by the model, with 0 and 255.
 crop_size = (768, 768)
 
 train_pipeline = [

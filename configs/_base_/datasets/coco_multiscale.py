@@ -6,11 +6,11 @@ Source: bytedance/ibot, evaluation/object_detection/configs/cascade_rcnn/
 vit_base_giou_4conv1f_coco_3x.py, the same in CAE's code: flip; then, with equal chances, one resize
 to a short side of 480 to 800, or a coarse resize, a crop of 384 to 600 pixels on either side and
 that resize. As there, images without objects are not trained on. A choice of ours: wide and high
-pictures share a batch, and mmdet 2 grouped them, which takes less padding; but mmengine would have
-to load all pictures again on resuming.
+images share a batch, and mmdet 2 grouped them, which takes less padding; but mmengine would have
+to load all images again on resuming.
 """
 
-_base_ = './coco_lsj.py'
+data_root = 'data/coco'
 
 # (short side, limit of the long side)
 scales = [(side, 1333) for side in range(480, 801, 32)]
@@ -48,6 +48,40 @@ test_pipeline = [
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
     ),
 ]
-train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type='CocoDataset',
+        data_root=data_root,
+        ann_file='annotations/instances_train2017.json',
+        data_prefix=dict(img='train2017'),
+        filter_cfg=dict(filter_empty_gt=True, min_size=32),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='CocoDataset',
+        data_root=data_root,
+        ann_file='annotations/instances_val2017.json',
+        data_prefix=dict(img='val2017'),
+        test_mode=True,
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
+
+val_evaluator = dict(
+    type='QuickCocoMetric',
+    ann_file=f'{data_root}/annotations/instances_val2017.json',
+    metric=['bbox', 'segm'],
+)
+test_evaluator = val_evaluator

@@ -1,10 +1,10 @@
 """COCO's 133 panoptic classes as a semantic data set: many classes, whose ids have gaps.
 
 A worked example of label maps that hold ids of somebody else's instead of 0, 1, 2, ...: `ids` says
-which value is which class, and what is not labelled (0) is ignored.
+which value is which class, and what is not labeled (0) is ignored.
 
 Layout: DATA_ROOT/{train2017,val2017}/*.jpg and DATA_ROOT/semantic/{train2017,val2017}/*.png of the
-same names. Where only some pictures have label maps, list those (names without .jpg, one a line) in
+same names. Where only some images have label maps, list those (names without .jpg, one a line) in
 a file and give it as ann_file of the data set; docs/own_data.md says how.
 
 Source: names and ids of cocodataset/panopticapi, panoptic_coco_categories.json; sizes are ours.

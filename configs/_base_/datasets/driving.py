@@ -6,7 +6,7 @@ copy it and change the sizes, and the type of the data set if your layout differ
 
 data_root = 'data/driving'
 num_classes = 19
-# (height, width) in whole patches of 14, 25 x 34 of them: nearly the size of the pictures.
+# (height, width) in whole patches of 14, 25 x 34 of them: nearly the size of the images.
 crop_size = (350, 476)
 height, width = crop_size
 

@@ -6,13 +6,28 @@ strides of 4, 8, 16 and 32 pixels. SyncBN is named in every part, the neck's def
 can be replaced where processes cannot share statistics.
 """
 
-_base_ = './vit.py'
-
 norm_cfg = dict(type='SyncBN')
 # mmseg's default mean, over all pixels with the ignored ones, as the sources' code
 loss = dict(type='CrossEntropyLoss', avg_non_ignore=False)
 model = dict(
-    backbone=dict(out_indices=(3, 5, 7, 11), final_norm=False, drop_path_rate=0.1),
+    type='LeanEncoderDecoder',
+    data_preprocessor=dict(
+        type='SegDataPreProcessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_val=0,
+        seg_pad_val=255,
+    ),
+    # positions are resampled once, at load, to the crop's grid: 48 x 48 patches of 16 for 768
+    backbone=dict(
+        type='PlainViT',
+        arch='vit_base_patch16',
+        out_indices=(3, 5, 7, 11),
+        final_norm=False,
+        frozen=False,
+        drop_path_rate=0.1,
+    ),
     neck=dict(type='Feature2Pyramid', embed_dim=768, rescales=[4, 2, 1, 0.5], norm_cfg=norm_cfg),
     decode_head=dict(
         type='LeanUPerHead',
@@ -37,4 +52,7 @@ model = dict(
         align_corners=False,
         loss_decode=dict(loss_weight=0.4, **loss),
     ),
+    train_cfg=dict(),
+    # scores need the classes of pixels only; logits at full resolution would be most of the memory
+    test_cfg=dict(mode='slide', keep_logits=False),
 )

@@ -11,18 +11,21 @@ Published (box / mask AP, ViTDet's README): MAE ViT-B/16 54.0 / 46.7.
 Cost: 184k steps of 64 images of 1024 x 1024; 0.362 s a step and image of an A100 (same README).
 """
 
-_base_ = ['./vitdet_mask-rcnn.py', '../../_base_/models/cascade.py']
+_base_ = ['./mask-rcnn_sfp.py', '../../_base_/models/cascade.py']
 
 protocol = dict(
     name='coco_vitdet_cascade',
     title='COCO ViTDet Cascade',
     published='coco_vitdet_cascade',
+    epochs=100,
 )
 
 # Scales of each stage's box coder: one over detectron2's weights (10, 5), (20, 10), (30, 15)
 deviations = [(1 / w, 1 / w, 2 / w, 2 / w) for w in (10, 20, 30)]
 model = dict(
     type='CascadeRCNN',
+    # windows and relative positions as in vitdet_mask-rcnn.py
+    backbone=dict(window_size=14, global_blocks=(2, 5, 8, 11), rel_pos=True, grad_checkpoint=False),
     roi_head=dict(
         type='CascadeRoIHead',
         num_stages=3,
@@ -50,3 +53,4 @@ model = dict(
     ),
     train_cfg=dict(rcnn={{_base_.cascade_stages}}),
 )
+default_hooks = dict(gradients=dict(type='HalfPrecisionGradients'))

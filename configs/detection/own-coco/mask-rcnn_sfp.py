@@ -1,6 +1,6 @@
-"""Mask R-CNN on your own pictures and classes in COCO's format: copy this file and change it.
+"""Mask R-CNN on your own images and classes in COCO's format: copy this file and change it.
 
-Layout: DATA_ROOT/annotations/{train,val}.json, and DATA_ROOT/images with the pictures they name.
+Layout: DATA_ROOT/annotations/{train,val}.json, and DATA_ROOT/images with the images they name.
 Everything that depends on the data is in this file, and the classes in one place of it;
 docs/own_data.md goes through it.
 
@@ -8,12 +8,25 @@ Source: small-coco/mask-rcnn_sfp.py with its sizes, regions and learning rate; t
 Command: tools/train.py configs/detection/own-coco/mask-rcnn_sfp.py --data-root DIR \
     --arch vit_small_patch14_dinov2 --checkpoint CKPT --amp
 Published: nothing.
-Cost: 3000 steps of 2 pictures of 336 x 336.
+Cost: 3000 steps of 2 images of 336 x 336.
 """
 
-_base_ = '../small-coco/mask-rcnn_sfp.py'
+_base_ = [
+    '../../_base_/default_runtime.py',
+    '../../_base_/datasets/coco_small.py',
+    '../../_base_/models/mask-rcnn_sfp.py',
+    '../../_base_/schedules/adamw_vitdet.py',
+]
+default_scope = 'mmdet'
 
-protocol = dict(name='own_coco_maskrcnn_sfp', title='Own COCO Mask R-CNN', source='ours')
+protocol = dict(
+    name='own_coco_maskrcnn_sfp',
+    title='Own COCO Mask R-CNN',
+    task='detection',
+    metrics=['bbox_mAP', 'segm_mAP'],
+    published=None,
+    source='ours',
+)
 
 # Names of categories of the JSON files, in the order in which the files list them. Objects of
 # other categories are left out.
@@ -28,9 +41,16 @@ val_evaluator = dict(ann_file=f'{data_root}/annotations/val.json')
 test_evaluator = val_evaluator
 
 model = dict(
+    data_preprocessor=dict(pad_size_divisor={{_base_.size}}),
+    backbone=dict(img_size={{_base_.size}}, grad_checkpoint=False),
+    # A quarter of the usual regions: the heads' convolutions on them are most of the work.
+    train_cfg=dict(
+        rpn_proposal=dict(nms_pre=500, max_per_img=250), rcnn=dict(sampler=dict(num=128))
+    ),
+    test_cfg=dict(rpn=dict(nms_pre=250, max_per_img=250)),
     roi_head=dict(
         bbox_head=dict(num_classes=len(classes)), mask_head=dict(num_classes=len(classes))
-    )
+    ),
 )
 
 max_iters = 3000
@@ -40,3 +60,4 @@ param_scheduler = [
     dict(type='PolyLR', power=1.0, eta_min=0.0, begin=0, end=max_iters, by_epoch=False),
 ]
 default_hooks = dict(logger=dict(interval=50), checkpoint=dict(interval=500))
+auto_scale_lr = dict(base_batch_size=2)

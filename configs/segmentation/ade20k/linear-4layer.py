@@ -11,7 +11,8 @@ Cost: 160k steps of 16 crops of 512 x 512, forward only for the backbone: 2.6 G 
 _base_ = [
     '../../_base_/default_runtime.py',
     '../../_base_/datasets/ade20k.py',
-    '../../_base_/models/vit.py',
+    '../../_base_/models/linear_4layer.py',
+    '../../_base_/tta.py',
     '../../_base_/schedules/adamw_160k.py',
 ]
 default_scope = 'mmseg'
@@ -27,17 +28,8 @@ protocol = dict(
 
 model = dict(
     data_preprocessor=dict(size={{_base_.crop_size}}),
-    backbone=dict(img_size={{_base_.crop_size}}, out_indices=(3, 5, 7, 11), frozen=True),
-    decode_head=dict(
-        type='LinearSegHead',
-        in_channels=[768, 768, 768, 768],  # 3072 together
-        in_index=[0, 1, 2, 3],
-        input_transform='resize_concat',
-        num_classes={{_base_.num_classes}},
-        # mmseg's defaults, as the source's: mean over all pixels, N(0, .01)
-        loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=False),
-        init_cfg=dict(type='Normal', std=0.01, override=dict(name='conv_seg')),
-    ),
+    backbone=dict(img_size={{_base_.crop_size}}, frozen=True),
+    decode_head=dict(num_classes={{_base_.num_classes}}),
     test_cfg=dict(crop_size={{_base_.crop_size}}, stride=(341, 341)),
 )
 optim_wrapper = dict(optimizer=dict(lr=8e-4))

@@ -13,6 +13,7 @@ _base_ = [
     '../../_base_/default_runtime.py',
     '../../_base_/datasets/ade20k.py',
     '../../_base_/models/linear_bn.py',
+    '../../_base_/tta.py',
     '../../_base_/schedules/adamw_40k.py',
 ]
 default_scope = 'mmseg'

@@ -11,6 +11,7 @@ _base_ = [
     '../../_base_/default_runtime.py',
     '../../_base_/datasets/ade20k.py',
     '../../_base_/models/linear.py',
+    '../../_base_/tta.py',
     '../../_base_/schedules/sgd_80k.py',
 ]
 default_scope = 'mmseg'

@@ -14,6 +14,7 @@ _base_ = [
     '../../_base_/default_runtime.py',
     '../../_base_/datasets/ade20k.py',
     '../../_base_/models/upernet.py',
+    '../../_base_/tta.py',
     '../../_base_/schedules/adamw_160k.py',
 ]
 default_scope = 'mmseg'

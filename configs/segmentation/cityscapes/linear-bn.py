@@ -1,6 +1,6 @@
 """Cityscapes linear probe as DINOv2's: batch norm and one linear layer on a frozen ViT.
 
-Source: the head, optimiser and schedule of DINOv2's published linear segmentation configs (ADE20K
+Source: the head, optimizer and schedule of DINOv2's published linear segmentation configs (ADE20K
 and VOC: BNHead on the last layer, AdamW, 40k steps of 16); crops, augmentation and sliding window
 are those of Segmenter on Cityscapes, because DINOv2 published no config for Cityscapes [choice].
 Command: tools/train.py configs/segmentation/cityscapes/linear-bn.py --checkpoint CKPT --amp
@@ -12,6 +12,7 @@ _base_ = [
     '../../_base_/default_runtime.py',
     '../../_base_/datasets/cityscapes.py',
     '../../_base_/models/linear_bn.py',
+    '../../_base_/tta.py',
     '../../_base_/schedules/adamw_40k.py',
 ]
 default_scope = 'mmseg'

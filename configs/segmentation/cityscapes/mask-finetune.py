@@ -13,6 +13,7 @@ _base_ = [
     '../../_base_/default_runtime.py',
     '../../_base_/datasets/cityscapes.py',
     '../../_base_/models/mask.py',
+    '../../_base_/tta.py',
     '../../_base_/schedules/sgd_80k.py',
 ]
 default_scope = 'mmseg'

@@ -1,6 +1,6 @@
 """Cityscapes fine-tuning of the whole ViT under UPerNet.
 
-Source: the model and optimiser of ade20k/upernet.py (BEiT, MAE, iBOT and CAE on ADE20K); crops,
+Source: the model and optimizer of ade20k/upernet.py (BEiT, MAE, iBOT and CAE on ADE20K); crops,
 augmentation and sliding window are those of Segmenter on Cityscapes, and 40k steps of 16 its number
 of crops: none of those methods published a config for Cityscapes [choice].
 Command: tools/train.py configs/segmentation/cityscapes/upernet.py --checkpoint CKPT --amp
@@ -13,6 +13,7 @@ _base_ = [
     '../../_base_/default_runtime.py',
     '../../_base_/datasets/cityscapes.py',
     '../../_base_/models/upernet.py',
+    '../../_base_/tta.py',
     '../../_base_/schedules/adamw_40k.py',
 ]
 default_scope = 'mmseg'

@@ -1,4 +1,4 @@
-"""Linear probe with batch norm on 133 classes: pictures and label maps in somebody else's ids.
+"""Linear probe with batch norm on 133 classes: images and label maps in somebody else's ids.
 
 A worked example of the ADE20K probe on another data set of many classes, in COCO's layout.
 
@@ -14,6 +14,7 @@ _base_ = [
     '../../_base_/default_runtime.py',
     '../../_base_/datasets/coco_semantic.py',
     '../../_base_/models/linear_bn.py',
+    '../../_base_/tta.py',
     '../../_base_/schedules/adamw_40k.py',
 ]
 default_scope = 'mmseg'

@@ -1,4 +1,4 @@
-"""Linear probe with batch norm on pictures of your own: small frames, few of them, one CPU.
+"""Linear probe with batch norm on images of your own: small frames, few of them, one CPU.
 
 A worked example of the Cityscapes probe on another data set (docs/own_data.md goes through it).
 
@@ -7,7 +7,7 @@ recipe's, which is meant for 40k steps.
 Command: tools/train.py configs/segmentation/driving/linear-bn.py --data-root DIR \
     --arch vit_small_patch14_dinov2 --checkpoint CKPT --amp
 Published: nothing; compare checkpoints with each other, by mIoU_present (11 classes).
-Cost: 300 steps of 8 pictures, forward only for the backbone: 1.8 s a step for ViT-S/14 in bfloat16,
+Cost: 300 steps of 8 images, forward only for the backbone: 1.8 s a step for ViT-S/14 in bfloat16,
 measured on two CPU cores without AMX, 9 minutes in all and the validation.
 """
 
@@ -15,6 +15,7 @@ _base_ = [
     '../../_base_/default_runtime.py',
     '../../_base_/datasets/driving.py',
     '../../_base_/models/linear_bn.py',
+    '../../_base_/tta.py',
     '../../_base_/schedules/adamw_40k.py',
 ]
 default_scope = 'mmseg'

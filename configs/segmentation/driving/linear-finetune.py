@@ -1,13 +1,13 @@
-"""Fine-tuning of the whole ViT under the linear head with batch norm, on pictures of your own.
+"""Fine-tuning of the whole ViT under the linear head with batch norm, on images of your own.
 
-Source: driving/linear-bn.py with the optimiser and layer decay of ade20k/upernet.py. For a schedule
+Source: driving/linear-bn.py with the optimizer and layer decay of ade20k/upernet.py. For a schedule
 of minutes the backbone's learning rate is five times that one's, and the head keeps the probe's
 [choices]; at the backbone's rate it learnt the frequent classes alone. No drop-path, which needs
 longer schedules [choice].
 Command: tools/train.py configs/segmentation/driving/linear-finetune.py --data-root DIR \
     --arch vit_small_patch14_dinov2 --checkpoint CKPT --amp
 Published: nothing; compare checkpoints with each other and with the probe, by mIoU_present.
-Cost: 200 steps of 8 pictures, forward and backward: about twice linear-bn.py.
+Cost: 200 steps of 8 images, forward and backward: about twice linear-bn.py.
 """
 
 _base_ = './linear-bn.py'

@@ -1,4 +1,4 @@
-"""Unlabelled images and their random views."""
+"""Unlabeled images and their random views."""
 
 from moca.pretrain.data import corrupt, dataset, views
 

@@ -1,4 +1,4 @@
-"""Counting the pictures that had to be skipped, and stopping before they become many."""
+"""Counting the images that had to be skipped, and stopping before they become many."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from mmengine.runner import Runner
 
 from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
-from moca.pretrain.data.dataset import UnlabelledPictures
+from moca.pretrain.data.dataset import UnlabeledImages
 
-REPORT = 'corrupt_pictures.txt'
-# Below this many pictures a share of 1 % is too uncertain to stop a run of many more.
-_PICTURES_TO_JUDGE = 5000
+REPORT = 'corrupt_images.txt'
+# Below this many images a share of 1 % is too uncertain to stop a run of many more.
+_IMAGES_TO_JUDGE = 5000
 
 
 @HOOKS.register_module()
-class CorruptPictures(Hook):
-    """Name every corrupt picture once, in the log and in ``corrupt_pictures.txt``; stop at many.
+class CorruptImages(Hook):
+    """Name every corrupt image once, in the log and in ``corrupt_images.txt``; stop at many.
 
-    `UnlabelledPictures` puts another picture in a corrupt one's place and says so in the sample.
+    `UnlabeledImages` puts another image in a corrupt one's place and says so in the sample.
     This hook gathers what all workers and processes met, so that a run of any size stops in all
     processes at the same step, with one message.
 
     Args:
-        max_share: Largest share of the pictures that may be corrupt. Distinct pictures are
+        max_share: Largest share of the images that may be corrupt. Distinct images are
             compared with those seen, at least 5000 of them or the whole data set; a single one
             never stops a run.
         interval: Steps between exchanges among processes; a single process looks at every step.
@@ -37,7 +37,7 @@ class CorruptPictures(Hook):
 
     def __init__(self, max_share: float = 0.01, interval: int = 50) -> None:
         if not 0 <= max_share <= 1:
-            raise UserError(f'CorruptPictures.max_share is {max_share}; it must be in [0, 1].')
+            raise UserError(f'CorruptImages.max_share is {max_share}; it must be in [0, 1].')
         self.max_share = max_share
         self.interval = interval
         self._met: set[int] = set()
@@ -62,7 +62,7 @@ class CorruptPictures(Hook):
         data_batch: dict[str, Any] | None = None,
         outputs: dict[str, Any] | None = None,
     ) -> None:
-        """Note the corrupt pictures of this step."""
+        """Note the corrupt images of this step."""
         assert data_batch is not None
         corrupt = torch.as_tensor(data_batch['corrupt_index'])
         self._met.update(corrupt[corrupt >= 0].tolist())
@@ -85,24 +85,24 @@ class CorruptPictures(Hook):
             fault = ' '.join(fault.split())
             self._named[dataset.paths[index]] = fault
             runner.logger.warning(
-                f'Corrupt picture {len(self._named)} of {len(dataset)}, skipped: '
+                f'Corrupt image {len(self._named)} of {len(dataset)}, skipped: '
                 f'{dataset.path(index)} ({fault})'
             )
         if is_main_process():
             _write(self._report, self._named)
         self._check_share(runner, dataset)
 
-    def _check_share(self, runner: Runner, dataset: UnlabelledPictures) -> None:
+    def _check_share(self, runner: Runner, dataset: UnlabeledImages) -> None:
         batch = runner.train_dataloader.sampler.group * get_world_size()
-        seen = max((runner.iter + 1) * batch, _PICTURES_TO_JUDGE)
+        seen = max((runner.iter + 1) * batch, _IMAGES_TO_JUDGE)
         judged = min(seen, len(dataset))
         if len(self._named) <= max(1, self.max_share * judged):
             return
         some = ', '.join(list(self._named)[:3])
         raise UserError(
-            f'{dataset.data_root}: {len(self._named)} of {judged} pictures cannot be decoded, more '
+            f'{dataset.data_root}: {len(self._named)} of {judged} images cannot be decoded, more '
             f'than {self.max_share:.2%} (for example {some}; all are listed in {self._report}). '
-            'Repair or remove them, or raise CorruptPictures.max_share.'
+            'Repair or remove them, or raise CorruptImages.max_share.'
         )
 
 

@@ -1,7 +1,7 @@
-"""Unlabelled pictures and the order in which a run sees them.
+"""Unlabeled images and the order in which a run sees them.
 
-A sample depends on (seed, epoch, picture) alone: `EpochShuffle` draws the order of an epoch and
-hands each picture out as a `Draw`, which carries the three numbers to whichever worker makes the
+A sample depends on (seed, epoch, image) alone: `EpochShuffle` draws the order of an epoch and
+hands each image out as a `Draw`, which carries the three numbers to whichever worker makes the
 views. Nothing has to be replayed to go on from the middle of an epoch.
 """
 
@@ -18,48 +18,48 @@ from mmengine.registry import DATA_SAMPLERS, DATASETS, TRANSFORMS
 from torch.utils.data import Dataset, Sampler
 
 from moca.errors import UserError
-from moca.images.image_io import EXTENSIONS, CorruptPicture, EncodedPicture, PathList, list_pictures, open_picture
+from moca.images.image_io import EXTENSIONS, CorruptImage, EncodedImage, PathList, list_images, open_image
 from moca.pretrain.data.views import AugmentedViews
 
 # Last word of the generators' seeds, so that the order and the views share no random numbers.
 _ORDER_STREAM, _VIEWS_STREAM = 1, 2
-# Tries before a sample is given up; with 1 % of corrupt pictures that is once in 10^16.
+# Tries before a sample is given up; with 1 % of corrupt images that is once in 10^16.
 _REPLACEMENTS = 8
 
 
 class Draw(NamedTuple):
-    """One sample of a run: which picture, in which epoch, under which seed."""
+    """One sample of a run: which image, in which epoch, under which seed."""
 
-    picture: int
+    image: int
     epoch: int = 0
     seed: int = 0
 
     def generator(self) -> np.random.Generator:
         """The source of everything random in this sample."""
-        return np.random.default_rng((self.seed, self.epoch, self.picture, _VIEWS_STREAM))
+        return np.random.default_rng((self.seed, self.epoch, self.image, _VIEWS_STREAM))
 
 
 @DATASETS.register_module()
-class UnlabelledPictures(Dataset[dict[str, Any]]):
-    """Random views of the pictures in a folder and all folders below it; labels are not read.
+class UnlabeledImages(Dataset[dict[str, Any]]):
+    """Random views of the images in a folder and all folders below it; labels are not read.
 
     ``dataset[i]``, or ``dataset[Draw(i, epoch, seed)]``, is a dict of
 
     - ``view1``, ``view2``, ...: ``[3, size, size]`` float32 tensors;
-    - ``index``: of the picture in `paths`;
-    - ``corrupt_index``: of the picture that was to be here but cannot be decoded, so that
+    - ``index``: of the image in `paths`;
+    - ``corrupt_index``: of the image that was to be here but cannot be decoded, so that
       another one, drawn from the same generator, stands in; -1 if all is well.
 
     Args:
         data_root: A folder. Any depth; jpg, jpeg, png, webp and bmp in any case.
         views: An `AugmentedViews`, or the config of one.
-        limit: Use at most this many pictures, evenly spaced through the sorted list.
+        limit: Use at most this many images, evenly spaced through the sorted list.
 
     Attributes:
-        paths: Path of each picture relative to ``data_root``, sorted.
+        paths: Path of each image relative to ``data_root``, sorted.
 
     Raises:
-        UserError: The folder is missing, has fewer than two pictures, or none can be decoded.
+        UserError: The folder is missing, has fewer than two images, or none can be decoded.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class UnlabelledPictures(Dataset[dict[str, Any]]):
         # not its threads, and hangs as soon as it uses the pool or changes its size. Views are
         # too small to gain from more threads, and the workers take all cores.
         cv2.setNumThreads(1)
-        self.paths = PathList(find_pictures(self.data_root, limit))
+        self.paths = PathList(find_images(self.data_root, limit))
         self._check_readable()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -85,7 +85,7 @@ class UnlabelledPictures(Dataset[dict[str, Any]]):
     @property
     def metainfo(self) -> dict[str, Any]:
         """What mmengine stores in checkpoints, to warn of another data set on resuming."""
-        return {'pictures': len(self)}
+        return {'images': len(self)}
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -93,41 +93,41 @@ class UnlabelledPictures(Dataset[dict[str, Any]]):
     def __getitem__(self, draw: Draw | int) -> dict[str, Any]:
         draw = draw if isinstance(draw, Draw) else Draw(draw)
         rng = draw.generator()
-        index, corrupt_index = draw.picture, -1
+        index, corrupt_index = draw.image, -1
         for _ in range(_REPLACEMENTS):
             try:
                 views = self._views_of(index, rng)
-            except CorruptPicture:
-                corrupt_index = draw.picture
+            except CorruptImage:
+                corrupt_index = draw.image
                 index = int(rng.integers(len(self)))
             else:
                 return {**views, 'index': index, 'corrupt_index': corrupt_index}
         raise UserError(
-            f'{self.path(draw.picture)}: this and {_REPLACEMENTS - 1} other pictures drawn in its '
-            'place cannot be decoded. Repair or remove the corrupt pictures.'
+            f'{self.path(draw.image)}: this and {_REPLACEMENTS - 1} other images drawn in its '
+            'place cannot be decoded. Repair or remove the corrupt images.'
         )
 
     def path(self, index: int) -> Path:
-        """Where the picture is."""
+        """Where the image is."""
         return self.data_root / self.paths[index]
 
-    def open(self, index: int) -> EncodedPicture:
-        """Read a picture's file and header.
+    def open(self, index: int) -> EncodedImage:
+        """Read an image's file and header.
 
         Raises:
-            CorruptPicture: It cannot be read, or its header is broken.
+            CorruptImage: It cannot be read, or its header is broken.
         """
         try:
             data = self.path(index).read_bytes()
         except OSError as error:
-            raise CorruptPicture(f'cannot read the file: {error.strerror}') from error
-        return open_picture(data)
+            raise CorruptImage(f'cannot read the file: {error.strerror}') from error
+        return open_image(data)
 
     def fault(self, index: int) -> str | None:
-        """Why a picture cannot be decoded; None if it can."""
+        """Why an image cannot be decoded; None if it can."""
         try:
             self.open(index).decode()
-        except CorruptPicture as error:
+        except CorruptImage as error:
             return str(error)
         return None
 
@@ -138,13 +138,13 @@ class UnlabelledPictures(Dataset[dict[str, Any]]):
         return self.views.render(encoded.decode(reduction), params, reduction)
 
     def _check_readable(self) -> None:
-        """Fail at once where no picture at all is one (say, pointers of Git LFS)."""
+        """Fail at once where no image at all is one (say, pointers of Git LFS)."""
         tried = np.linspace(0, len(self) - 1, num=min(_REPLACEMENTS, len(self)), dtype=int)
         faults = {int(index): self.fault(int(index)) for index in tried}
         if all(faults.values()):
             index, fault = next(iter(faults.items()))
             raise UserError(
-                f'{self.data_root}: none of {len(faults)} pictures tried can be decoded, for '
+                f'{self.data_root}: none of {len(faults)} images tried can be decoded, for '
                 f'example {self.paths[index]}: {fault}. Check how the files were copied.'
             )
 
@@ -160,25 +160,25 @@ def check_data_root(root: str | Path) -> None:
         problem = 'is not a folder' if root.exists() else 'does not exist'
         raise UserError(
             f'data_root {root} {problem} (looked for {root.absolute()}). Give the folder that '
-            'holds the pictures.'
+            'holds the images.'
         )
 
 
-def find_pictures(root: Path, limit: int | None = None) -> list[str]:
-    """Pictures in a folder and all below it, or `limit` of them; paths from the folder, sorted.
+def find_images(root: Path, limit: int | None = None) -> list[str]:
+    """Images in a folder and all below it, or `limit` of them; paths from the folder, sorted.
 
     Raises:
         UserError: The folder is missing or holds fewer than two, or `limit` is below two.
     """
     check_data_root(root)
     if limit is not None and (not isinstance(limit, int) or limit < 2):
-        raise UserError(f'limit is {limit!r}; pre-training needs at least 2 pictures.')
-    paths = list_pictures(root)
+        raise UserError(f'limit is {limit!r}; pre-training needs at least 2 images.')
+    paths = list_images(root)
     if len(paths) < 2:
         raise UserError(
-            f'data_root {root} holds {"one picture" if paths else "no picture"} '
+            f'data_root {root} holds {"one image" if paths else "no image"} '
             f'({", ".join(EXTENSIONS)}, in it or in any folder below). Pre-training needs at '
-            'least 2; give the folder that holds the pictures.'
+            'least 2; give the folder that holds the images.'
         )
     if limit is None or limit >= len(paths):
         return paths
@@ -189,9 +189,9 @@ def find_pictures(root: Path, limit: int | None = None) -> list[str]:
 class EpochShuffle(Sampler[Draw]):
     """This process's share of each epoch's order, which is a function of (seed, epoch) alone.
 
-    Every process gets equally many pictures: the remainder of the division by the number of
+    Every process gets equally many images: the remainder of the division by the number of
     processes is left out, another one in each epoch, and so is what does not fill a group of
-    ``group`` pictures. To be used with ``drop_last=True`` and `ExactEpochLoop`, which sets seed,
+    ``group`` images. To be used with ``drop_last=True`` and `ExactEpochLoop`, which sets seed,
     epoch, position and group.
 
     Args:
@@ -202,15 +202,15 @@ class EpochShuffle(Sampler[Draw]):
     def __init__(self, dataset: Sized, seed: int | None = None) -> None:
         self.seed = sync_random_seed() if seed is None else seed
         self.epoch = 0
-        self._pictures = len(dataset)
+        self._images = len(dataset)
         self._rank, self._world_size = get_dist_info()
         self._skipped = 0
-        # pictures of one step of the optimiser in this process
+        # images of one step of the optimizer in this process
         self.group = 1
 
     def __len__(self) -> int:
         """Samples of a whole epoch in this process, wherever the iteration starts."""
-        return self._pictures // self._world_size // self.group * self.group
+        return self._images // self._world_size // self.group * self.group
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration, from its beginning."""
@@ -223,6 +223,6 @@ class EpochShuffle(Sampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         rng = np.random.default_rng((self.seed, self.epoch, _ORDER_STREAM))
-        order = rng.permutation(self._pictures)[: len(self) * self._world_size]
+        order = rng.permutation(self._images)[: len(self) * self._world_size]
         mine = order[self._rank :: self._world_size][self._skipped :]
-        return (Draw(picture, self.epoch, self.seed) for picture in mine.tolist())
+        return (Draw(image, self.epoch, self.seed) for image in mine.tolist())

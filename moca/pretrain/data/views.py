@@ -1,4 +1,4 @@
-"""The random views of a picture that a pre-training method compares."""
+"""The random views of an image that a pre-training method compares."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import get_args
 
 import numpy as np
 
+from moca.engine.renamed import new_name
 from moca.errors import UserError
 from moca.images import transforms
-from moca.images.transforms import Interpolation, Picture
+from moca.images.transforms import Interpolation, Pixels
 
 
 from collections.abc import Mapping, Sequence
@@ -26,11 +27,11 @@ from torch import Tensor
 
 from moca.errors import UserError
 from moca.images import transforms
-from moca.images.transforms import IMAGENET_MEAN, IMAGENET_STD, Picture
+from moca.images.transforms import IMAGENET_MEAN, IMAGENET_STD, Pixels
 
 
 # The order of torchvision's ColorJitter arguments; they are applied in random order.
-_JITTER_OPERATORS: tuple[Callable[[Picture, float], Picture], ...] = (
+_JITTER_OPERATORS: tuple[Callable[[Pixels, float], Pixels], ...] = (
     transforms.adjust_brightness,
     transforms.adjust_contrast,
     transforms.adjust_saturation,
@@ -48,13 +49,13 @@ class CropBox:
     width: int
 
     def reduced(self, factor: int) -> CropBox:
-        """The box in a picture decoded at ``1 / factor``, rounded to whole pixels of it."""
+        """The box in an image decoded at ``1 / factor``, rounded to whole pixels of it."""
         return CropBox(*(round(side / factor) for side in self._sides()))
 
-    def cut(self, picture: Picture) -> Picture:
-        """The part of ``picture`` in the box, without copying."""
+    def cut(self, image: Pixels) -> Pixels:
+        """The part of ``image`` in the box, without copying."""
         top, left, height, width = self._sides()
-        return picture[top : top + height, left : left + width]
+        return image[top : top + height, left : left + width]
 
     def _sides(self) -> tuple[int, int, int, int]:
         return self.top, self.left, self.height, self.width
@@ -65,7 +66,7 @@ class ViewParams:
     """What was drawn for one view.
 
     Attributes:
-        crop: The rectangle that is resized to the view, in pixels of the full-size picture.
+        crop: The rectangle that is resized to the view, in pixels of the full-size image.
         jitter: (index into brightness, contrast, saturation, hue; factor) in the order of
             application; empty without jitter.
         blur_radius: In pixels of the view; None without blur.
@@ -73,9 +74,9 @@ class ViewParams:
 
     crop: CropBox
     jitter: tuple[tuple[int, float], ...]
-    grey: bool
+    gray: bool
     blur_radius: float | None
-    solarise: bool
+    solarize: bool
     flip: bool
 
 
@@ -87,13 +88,13 @@ class ViewRecipe:
     MOCA with crops from 20 % of the area); probabilities that differ between its views are 0.
 
     Attributes:
-        crop_scale: Share of the picture's area that a crop covers.
+        crop_scale: Share of the image's area that a crop covers.
         crop_ratio: Width over height of a crop.
         interpolation: 'bilinear' or 'bicubic', antialiased.
         jitter: Strengths of brightness, contrast, saturation and hue.
-        jitter_p: Probability of the colour jitter; the others alike.
+        jitter_p: Probability of the color jitter; the others alike.
         blur_radius: Range of PIL's blur radius in pixels of the view.
-        solarise_threshold: Values from here on are inverted.
+        solarize_threshold: Values from here on are inverted.
     """
 
     crop_scale: tuple[float, float] = (0.2, 1.0)
@@ -101,15 +102,15 @@ class ViewRecipe:
     interpolation: Interpolation = 'bilinear'
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1)
     jitter_p: float = 0.8
-    grey_p: float = 0.2
+    gray_p: float = 0.2
     blur_p: float = 0.0
     blur_radius: tuple[float, float] = (0.1, 2.0)
-    solarise_p: float = 0.0
-    solarise_threshold: int = 128
+    solarize_p: float = 0.0
+    solarize_threshold: int = 128
     flip_p: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ('jitter_p', 'grey_p', 'blur_p', 'solarise_p', 'flip_p'):
+        for name in ('jitter_p', 'gray_p', 'blur_p', 'solarize_p', 'flip_p'):
             value = getattr(self, name)
             require(0 <= value <= 1, name, value, 'a probability between 0 and 1')
         for name in ('crop_scale', 'crop_ratio', 'blur_radius'):
@@ -124,30 +125,30 @@ class ViewRecipe:
         require(strengths, 'jitter', self.jitter, expected)
 
     def sample(self, rng: np.random.Generator, height: int, width: int) -> ViewParams:
-        """Draw a view of a picture of ``height`` x ``width`` pixels."""
+        """Draw a view of an image of ``height`` x ``width`` pixels."""
         return ViewParams(
             crop=sample_crop(rng, height, width, self.crop_scale, self.crop_ratio),
             jitter=sample_jitter(rng, self.jitter) if rng.random() < self.jitter_p else (),
-            grey=rng.random() < self.grey_p,
+            gray=rng.random() < self.gray_p,
             blur_radius=rng.uniform(*self.blur_radius) if rng.random() < self.blur_p else None,
-            solarise=rng.random() < self.solarise_p,
+            solarize=rng.random() < self.solarize_p,
             flip=rng.random() < self.flip_p,
         )
 
     def render(
-        self, picture: Picture, params: ViewParams, size: int, reduction: int = 1
-    ) -> Picture:
-        """Apply ``params`` to a picture decoded at ``1 / reduction``: ``[size, size, 3]`` uint8."""
-        crop = params.crop.reduced(reduction).cut(picture)
+        self, image: Pixels, params: ViewParams, size: int, reduction: int = 1
+    ) -> Pixels:
+        """Apply ``params`` to an image decoded at ``1 / reduction``: ``[size, size, 3]`` uint8."""
+        crop = params.crop.reduced(reduction).cut(image)
         view = transforms.resize(crop, size, self.interpolation)
         for operator, factor in params.jitter:
             view = _JITTER_OPERATORS[operator](view, factor)
-        if params.grey:
-            view = transforms.to_grey(view)
+        if params.gray:
+            view = transforms.to_gray(view)
         if params.blur_radius is not None:
             view = transforms.gaussian_blur(view, params.blur_radius)
-        if params.solarise:
-            view = transforms.solarise(view, self.solarise_threshold)
+        if params.solarize:
+            view = transforms.solarize(view, self.solarize_threshold)
         return transforms.flip(view) if params.flip else view
 
 
@@ -182,7 +183,7 @@ def sample_crop(
 def sample_jitter(
     rng: np.random.Generator, strengths: tuple[float, float, float, float]
 ) -> tuple[tuple[int, float], ...]:
-    """Draw colour jitter as torchvision's ``ColorJitter`` does: factors, and their random order."""
+    """Draw color jitter as torchvision's ``ColorJitter`` does: factors, and their random order."""
     *scales, hue = strengths
     factors = [rng.uniform(max(0.0, 1 - strength), 1 + strength) for strength in scales]
     factors.append(rng.uniform(-hue, hue))
@@ -206,19 +207,19 @@ REDUCTION_MARGIN = 1.5
 
 @TRANSFORMS.register_module()
 class AugmentedViews:
-    """Several random views of one picture, one `ViewRecipe` each.
+    """Several random views of one image, one `ViewRecipe` each.
 
     Args:
         views: One dict of `ViewRecipe` fields a view.
         size: Side of the square views in pixels.
-        mean: Per channel, of pictures scaled to [0, 1].
+        mean: Per channel, of images scaled to [0, 1].
         std: Likewise.
 
     Raises:
         UserError: A field is unknown or out of its range.
 
     Example:
-        >>> byol = AugmentedViews([dict(blur_p=1.0), dict(blur_p=0.1, solarise_p=0.2)])
+        >>> byol = AugmentedViews([dict(blur_p=1.0), dict(blur_p=0.1, solarize_p=0.2)])
     """
 
     def __init__(
@@ -237,29 +238,31 @@ class AugmentedViews:
         self.std = tuple(std)
 
     def sample(self, rng: np.random.Generator, height: int, width: int) -> list[ViewParams]:
-        """Draw all views of a picture of ``height`` x ``width`` pixels."""
+        """Draw all views of an image of ``height`` x ``width`` pixels."""
         return [recipe.sample(rng, height, width) for recipe in self.recipes]
 
     def reduction(self, params: Sequence[ViewParams]) -> int:
-        """The largest of 8, 4, 2, 1 by which decoding may shrink the picture (REDUCTION_MARGIN)."""
+        """The largest of 8, 4, 2, 1 by which decoding may shrink the image (REDUCTION_MARGIN)."""
         smallest = min(min(drawn.crop.height, drawn.crop.width) for drawn in params)
         fitting = (f for f in (8, 4, 2) if smallest >= f * REDUCTION_MARGIN * self.size)
         return next(fitting, 1)
 
     def render(
-        self, picture: Picture, params: Sequence[ViewParams], reduction: int = 1
+        self, image: Pixels, params: Sequence[ViewParams], reduction: int = 1
     ) -> dict[str, Tensor]:
-        """The views as ``view1``, ``view2``, ...: ``[3, size, size]`` float32, normalised."""
+        """The views as ``view1``, ``view2``, ...: ``[3, size, size]`` float32, normalized."""
         views = {}
         for number, (recipe, drawn) in enumerate(zip(self.recipes, params, strict=True), start=1):
-            view = recipe.render(picture, drawn, self.size, reduction)
-            views[f'view{number}'] = transforms.normalise(view, self.mean, self.std)
+            view = recipe.render(image, drawn, self.size, reduction)
+            views[f'view{number}'] = transforms.normalize(view, self.mean, self.std)
         return views
 
 
 def _build_recipe(number: int, given: Mapping[str, Any]) -> ViewRecipe:
     known = [field.name for field in fields(ViewRecipe)]
     for name in given:
+        if new := new_name('ViewRecipe', name):
+            raise UserError(f'views: view {number}: {name!r} is called {new!r} now.')
         if name not in known:
             raise UserError(
                 f'views: view {number} has no field {name!r}; known: {", ".join(known)}.'

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -9,11 +11,12 @@ from mmengine.dist import get_rank, get_world_size
 from torch import Tensor, nn
 
 from moca.engine.amp import tf32_under_autocast
+from moca.engine.renamed import rename_keys
 from moca.errors import UserError
 from moca.pretrain.moca.draws import Draws
 from moca.pretrain.parts.ranges import check_positive
 
-# All of MOCA's L2 normalisations use this (released code).
+# All of MOCA's L2 normalizations use this (released code).
 NORM_EPS = 1e-5
 
 
@@ -22,8 +25,12 @@ def perplexity(assignments: Tensor) -> Tensor:
     return torch.exp(-torch.xlogy(assignments, assignments).sum(-1))
 
 
+def _accept_old_names(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    rename_keys(state, prefix)
+
+
 class Codebook(nn.Module):
-    """Words, oldest first to go, and the normaliser of the assignments.
+    """Words, oldest first to go, and the normalizer of the assignments.
 
     Paper: section 3.1 and appendix; the numbers are the released code's.
 
@@ -32,7 +39,7 @@ class Codebook(nn.Module):
         dim: Width of a word, the encoder's.
         words_per_step: Words replaced in a step, over all processes together; 4 in the paper.
         inv_delta: Inverse temperature of the assignments; 10.
-        decay: Of the running normaliser; .99.
+        decay: Of the running normalizer; .99.
 
     Raises:
         UserError: ``num_words`` is no multiple of ``words_per_step``, or another is out of range.
@@ -40,8 +47,8 @@ class Codebook(nn.Module):
 
     words: Tensor
     pointer: Tensor
-    normaliser: Tensor
-    frozen_normaliser: Tensor
+    normalizer: Tensor
+    frozen_normalizer: Tensor
     updates: Tensor
 
     def __init__(
@@ -60,7 +67,7 @@ class Codebook(nn.Module):
             )
         if not 0 <= decay < 1:
             raise UserError(
-                f'normaliser_decay={decay}: give a number in [0, 1); the paper has .99.'
+                f'normalizer_decay={decay}: give a number in [0, 1); the paper has .99.'
             )
         self.words_per_step = words_per_step
         self.inv_delta = check_positive(inv_delta, 'model.inv_delta')
@@ -71,17 +78,18 @@ class Codebook(nn.Module):
         self._usages: list[Tensor] = []
         self.register_buffer('words', torch.zeros(num_words, dim))
         self.register_buffer('pointer', torch.zeros(1, dtype=torch.long))
-        self.register_buffer('normaliser', torch.zeros(1))
-        self.register_buffer('frozen_normaliser', torch.zeros(1))
+        self.register_buffer('normalizer', torch.zeros(1))
+        self.register_buffer('frozen_normalizer', torch.zeros(1))
         self.register_buffer('updates', torch.zeros(1))
+        self.register_load_state_dict_pre_hook(_accept_old_names)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Words ``L2-norm(relu(N(0, 1)))``, normaliser .5."""
+        """Words ``L2-norm(relu(N(0, 1)))``, normalizer .5."""
         self.words.copy_(F.normalize(torch.randn_like(self.words).relu(), dim=1, eps=NORM_EPS))
         self.pointer.zero_()
-        self.normaliser.fill_(0.5)
-        self.frozen_normaliser.fill_(0.5)
+        self.normalizer.fill_(0.5)
+        self.frozen_normalizer.fill_(0.5)
         self.updates.zero_()
 
     @torch.no_grad()
@@ -94,16 +102,16 @@ class Codebook(nn.Module):
     def assign(self, similarities: Tensor) -> Tensor:
         """Soft assignment ``softmax(inv_delta / d * cos)`` over the last dimension.
 
-        The normaliser d is the one frozen at the last :meth:`update`.
+        The normalizer d is the one frozen at the last :meth:`update`.
 
         Args:
             similarities: ``[..., K]``; overwritten, since there is seldom room for both.
         """
-        return torch.softmax(similarities.mul_(self.inv_delta / self.frozen_normaliser), dim=-1)
+        return torch.softmax(similarities.mul_(self.inv_delta / self.frozen_normalizer), dim=-1)
 
     @torch.no_grad()
     def track(self, spread: Tensor) -> None:
-        """Move the running normaliser towards the mean of (max cos - mean cos) over tokens.
+        """Move the running normalizer towards the mean of (max cos - mean cos) over tokens.
 
         Args:
             spread: That mean on this process, a scalar; it is averaged over processes.
@@ -112,7 +120,7 @@ class Codebook(nn.Module):
             spread = spread.clone()
             dist.all_reduce(spread)
             spread /= get_world_size()
-        self.normaliser.mul_(self.decay).add_(spread, alpha=1 - self.decay)
+        self.normalizer.mul_(self.decay).add_(spread, alpha=1 - self.decay)
 
     @torch.no_grad()
     def pick(self, features: Tensor, image_ids: Tensor, token_ids: Tensor, first: int) -> Tensor:
@@ -128,7 +136,7 @@ class Codebook(nn.Module):
             first: The number of the first of these images in that count.
 
         Returns:
-            L2-normalised, ``[words_per_step, C]``, fp32.
+            L2-normalized, ``[words_per_step, C]``, fp32.
         """
         local = image_ids - first
         mine = (local >= 0) & (local < len(features))
@@ -137,7 +145,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def update(self, picked: Tensor) -> None:
-        """Overwrite the oldest words and freeze the normaliser.
+        """Overwrite the oldest words and freeze the normalizer.
 
         Every process ends with the same words bit for bit: the owner of an image contributes its
         token, the others zeros.
@@ -150,7 +158,7 @@ class Codebook(nn.Module):
         rows = self.pointer + torch.arange(len(picked), device=picked.device)
         self.words[rows % len(self.words)] = picked
         self.pointer.add_(len(picked)).remainder_(len(self.words))
-        self.frozen_normaliser.copy_(self.normaliser)
+        self.frozen_normalizer.copy_(self.normalizer)
         self.updates.add_(1)
 
     @torch.no_grad()
@@ -162,7 +170,7 @@ class Codebook(nn.Module):
         spreads: Tensor,
         usage: Tensor,
     ) -> dict[str, Tensor]:
-        """Take note of a part of the step's batch; after the last, move normaliser and words.
+        """Take note of a part of the step's batch; after the last, move normalizer and words.
 
         Args:
             part: Its number and how many there are.
@@ -172,7 +180,7 @@ class Codebook(nn.Module):
             usage: The mean assignment of its images, ``[K]``.
 
         Returns:
-            Nothing, and after the last part: ``normaliser``, and ``words_in_use``, the perplexity
+            Nothing, and after the last part: ``normalizer``, and ``words_in_use``, the perplexity
             of the mean assignment of all images of all processes.
         """
         number, count = part
@@ -192,4 +200,4 @@ class Codebook(nn.Module):
         if get_world_size() > 1:
             dist.all_reduce(used)
             used /= get_world_size()
-        return dict(normaliser=self.normaliser.clone(), words_in_use=perplexity(used))
+        return dict(normalizer=self.normalizer.clone(), words_in_use=perplexity(used))

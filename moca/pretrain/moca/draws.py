@@ -73,7 +73,7 @@ def make_draws(
 
     Args:
         seed: Of the run.
-        step: Of the optimiser.
+        step: Of the optimizer.
         batch: Images of this process in the step, each of which has two views.
         sizes: Visible and decoded tokens of each round.
         tokens: Patch tokens L of an image.

@@ -85,7 +85,7 @@ def assignment_kl(
     can be taken once.
 
     Args:
-        features: Student features, ``[N, D]``, not normalised; or several such tensors, whose
+        features: Student features, ``[N, D]``, not normalized; or several such tensors, whose
             means are added.
         prototypes: One per word, ``[K, D]``.
         targets: Target assignments ``[N, K]`` whose rows sum to one, or an iterable of blocks of

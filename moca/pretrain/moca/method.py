@@ -40,7 +40,7 @@ class MOCAPretrain(PretrainMethod):
             code asks for 32, of which 4 survive on its 8 GPUs: each process updates its own
             codebook with 4, and DDP then broadcasts the first one's over the others'.)
         inv_delta: Inverse temperature of the assignments; 10.
-        normaliser_decay: Of the running mean that the temperature is divided by; .99.
+        normalizer_decay: Of the running mean that the temperature is divided by; .99.
         kappa: Scale of the student's logits; 3, fixed.
         generator_mlp_ratio: Hidden width of the prototype generators over the encoder's; 2.
         image_weight: Weight of the image loss; .5.
@@ -60,7 +60,7 @@ class MOCAPretrain(PretrainMethod):
         num_words: int = 4096,
         words_per_step: int = 4,
         inv_delta: float = 10.0,
-        normaliser_decay: float = 0.99,
+        normalizer_decay: float = 0.99,
         kappa: float = 3.0,
         generator_mlp_ratio: float = 2.0,
         image_weight: float = 0.5,
@@ -81,7 +81,7 @@ class MOCAPretrain(PretrainMethod):
             )
         check_arguments(CondenserDecoder, decoder or {}, 'model.decoder', FILLED)
         self.decoder = CondenserDecoder(width, grid, **(decoder or {}))
-        self.codebook = Codebook(num_words, width, words_per_step, inv_delta, normaliser_decay)
+        self.codebook = Codebook(num_words, width, words_per_step, inv_delta, normalizer_decay)
         self.image_prototypes = PrototypeGenerator(width, width, generator_mlp_ratio)
         dense_width = self.decoder.embed.out_features
         self.dense_prototypes = PrototypeGenerator(width, dense_width, generator_mlp_ratio)
@@ -95,7 +95,7 @@ class MOCAPretrain(PretrainMethod):
         )
 
     def init_parts(self) -> None:
-        """Initialise as the released code: Xavier-uniform linears, N(0, .02) tokens."""
+        """Initialize as the released code: Xavier-uniform linears, N(0, .02) tokens."""
         init_linears((self.decoder, self.image_prototypes, self.dense_prototypes))
         nn.init.normal_(self.decoder.mask_token, std=0.02)
         self.codebook.reset_parameters()
@@ -113,12 +113,12 @@ class MOCAPretrain(PretrainMethod):
         """One step's losses, or the tensors they are made of.
 
         Args:
-            view1: ``[B, 3, H, W]``, normalised.
+            view1: ``[B, 3, H, W]``, normalized.
             view2: Another view of each of the same images.
             draws: Random choices of the whole step to use instead of fresh ones.
             mode: ``loss`` moves teacher and codebook and returns the losses; ``tensor`` moves
                 nothing and returns assignments and logits in full.
-            about: What else the data set says of the pictures; hooks read it, this does not.
+            about: What else the data set says of the images; hooks read it, this does not.
         """
         self.check_size(*view1.shape[-2:])
         images = torch.cat([view1, view2])
@@ -156,14 +156,14 @@ class MOCAPretrain(PretrainMethod):
         Where gradients are accumulated, the batch comes in parts (:attr:`part`). The teacher moves
         before the first and the codebook after the last, so that the parts have the losses and
         gradients of the batch as a whole. (The released code moves the teacher before the last
-        part, takes the new words from it alone, and moves the normaliser in each.)
+        part, takes the new words from it alone, and moves the normalizer in each.)
 
         Args:
             images: ``cat(view1, view2)``, ``[2B, 3, H, W]``.
             draws: Random choices for them.
 
         Returns:
-            ``loss`` to minimise; ``kl_image`` and ``kl_dense``, each the sum over the rounds and
+            ``loss`` to minimize; ``kl_image`` and ``kl_dense``, each the sum over the rounds and
             without weight, as the released code logs them; ``assignment_entropy`` of the dense
             targets in nats, the mean of both rounds; ``words_per_image``, the mean perplexity of
             the image targets; ``momentum``; and, of the last part, what :meth:`Codebook.step`
@@ -171,7 +171,7 @@ class MOCAPretrain(PretrainMethod):
         """
         if self.part[0] == 0:
             ema_update(self.teacher.parameters(), self.student.parameters(), self.momentum)
-        teacher = self._teach(images)
+        teacher = self._teacher_tokens(images)
         patches = self.student.embed(images)
         summaries, dense = zip(
             *(self._predict(patches, mask) for mask in draws.rounds), strict=True
@@ -215,7 +215,7 @@ class MOCAPretrain(PretrainMethod):
             ``codes`` ``[2B, L, K]``, ``image_target`` ``[2B, K]``, and for each round r
             ``image_logits{r}`` ``[2B, K]`` and ``dense_logits{r}`` ``[2B, decoded, K]``.
         """
-        teacher = self._teach(images)
+        teacher = self._teacher_tokens(images)
         targets = AssignmentTargets(self.codebook, teacher, self.central, draws.rounds)
         for _ in targets.dense():
             pass  # the image target is gathered on the way
@@ -238,7 +238,7 @@ class MOCAPretrain(PretrainMethod):
     # ------------------------------------------------------------------ parts of a step
 
     @torch.no_grad()
-    def _teach(self, images: Tensor) -> Tensor:
+    def _teacher_tokens(self, images: Tensor) -> Tensor:
         return self.teacher.tokens(images).patches
 
     def _predict(self, patches: Tensor, mask: MaskRound) -> tuple[Tensor, Tensor]:

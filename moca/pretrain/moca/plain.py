@@ -1,7 +1,7 @@
 """MOCA's training step as one would first write it down: what ours is measured against.
 
 It follows the description of the method line by line, with timm's blocks and their default
-attention, torch's own loss and its default optimiser. It is no slower than a competent first
+attention, torch's own loss and its default optimizer. It is no slower than a competent first
 version need be: nothing is computed twice that a reader of the description would compute once.
 But assignments and logits are full tensors, one view is handled after the other, and so is one
 parameter after the other.
@@ -25,7 +25,7 @@ from moca.pretrain.moca.prototypes import PrototypeGenerator
 from moca.pretrain.parts.decoder import CondenserDecoder
 from moca.pretrain.parts.masking import MaskRound
 
-# Of all L2 normalisations.
+# Of all L2 normalizations.
 _EPS = 1e-5
 
 
@@ -60,7 +60,7 @@ class StraightforwardMOCA(nn.Module):
         """Losses of one step, which moves teacher and codebook.
 
         Args:
-            view1: ``[B, 3, H, W]``, normalised.
+            view1: ``[B, 3, H, W]``, normalized.
             view2: Likewise.
             draws: The random choices.
 
@@ -144,7 +144,7 @@ class StraightforwardStep:
 def encode(
     vit: PlainViT, images: Tensor, ids_keep: Tensor | None = None, early_index: int = -1
 ) -> tuple[Tensor, Tensor]:
-    """Patch tokens after the last block, normalised, and after block ``early_index``, not."""
+    """Patch tokens after the last block, normalized, and after block ``early_index``, not."""
     x = vit.patch_embed.proj(images).flatten(2).transpose(1, 2) + vit.pos_embed[:, 1:]
     if ids_keep is not None:
         x = take(x, ids_keep)
@@ -178,23 +178,23 @@ def generate(generator: PrototypeGenerator, words: Tensor) -> Tensor:
 
 
 def assign(codebook: Codebook, features: Tensor) -> Tensor:
-    """Assignments of all tokens, ``[B, L, K]``; moves the normaliser."""
+    """Assignments of all tokens, ``[B, L, K]``; moves the normalizer."""
     with torch.autocast(features.device.type, enabled=False):
         cosine = F.normalize(features.float(), dim=-1, eps=_EPS) @ codebook.words.T
-    codes = torch.softmax(cosine * (codebook.inv_delta / codebook.frozen_normaliser), dim=-1)
+    codes = torch.softmax(cosine * (codebook.inv_delta / codebook.frozen_normalizer), dim=-1)
     spread = (cosine.amax(-1) - cosine.mean(-1)).mean()
-    codebook.normaliser.mul_(codebook.decay).add_(spread, alpha=1 - codebook.decay)
+    codebook.normalizer.mul_(codebook.decay).add_(spread, alpha=1 - codebook.decay)
     return codes
 
 
 @torch.no_grad()
 def update(codebook: Codebook, tokens: Tensor) -> None:
-    """Overwrite the oldest words by teacher tokens ``[n, C]``; freeze the normaliser."""
+    """Overwrite the oldest words by teacher tokens ``[n, C]``; freeze the normalizer."""
     count = len(codebook.words)
     rows = (codebook.pointer + torch.arange(len(tokens), device=tokens.device)) % count
     codebook.words[rows] = F.normalize(tokens.float(), dim=-1, eps=_EPS)
     codebook.pointer.add_(len(tokens)).remainder_(count)
-    codebook.frozen_normaliser.copy_(codebook.normaliser)
+    codebook.frozen_normalizer.copy_(codebook.normalizer)
     codebook.updates.add_(1)
 
 

@@ -39,7 +39,7 @@ class PrototypeGenerator(nn.Module):
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    """L2-normalise the rows of ``[K, D]``, fp32: `F.normalize` with a third of its memory."""
+    """L2-normalize the rows of ``[K, D]``, fp32: `F.normalize` with a third of its memory."""
     return _UnitRows.apply(x)
 
 
@@ -56,6 +56,6 @@ class _UnitRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         unit, norm = ctx.saved_tensors
-        # along the row a longer x changes nothing, unless it is so short that it is not normalised
+        # along the row a longer x changes nothing, unless it is so short that it is not normalized
         along = (grads[0] * unit).sum(1, keepdim=True) * (norm > NORM_EPS)
         return torch.addcmul(grads[0], unit, along, value=-1).div_(norm.clamp(min=NORM_EPS))

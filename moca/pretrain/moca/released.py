@@ -15,6 +15,7 @@ from torch import Tensor
 from moca.checkpoints.families import tensors
 from moca.checkpoints.reading import ALLOWED, read_file
 from moca.engine.hooks import set_hook
+from moca.engine.renamed import rename_keys
 from moca.errors import UserError
 from moca.pretrain.moca.method import MOCAPretrain
 
@@ -35,8 +36,8 @@ _PREFIXES = {
     'decoder_pred.layers_w.0.skip.': 'dense_prototypes.skip.',
     f'{_BAG}_embedding_ptr': 'codebook.pointer',
     f'{_BAG}_embedding': 'codebook.words',
-    f'{_BAG}_dist_norm_prev': 'codebook.frozen_normaliser',
-    f'{_BAG}_dist_norm': 'codebook.normaliser',
+    f'{_BAG}_dist_norm_prev': 'codebook.frozen_normalizer',
+    f'{_BAG}_dist_norm': 'codebook.normalizer',
     f'{_BAG}_track_num_batches': 'codebook.updates',
     'decoder_pos_embed': 'decoder.pos_embed',
     'norm_cls_pt.': 'decoder.norm_in.',
@@ -71,6 +72,8 @@ def to_released(state: Mapping[str, Tensor], kappa: float) -> dict[str, Tensor]:
         UserError: A name is none of :class:`MOCAPretrain`, or a part of it is missing.
     """
     back = {ours: theirs for theirs, ours in _PREFIXES.items()}
+    state = dict(state)
+    rename_keys(state)
     renamed = {_rename(key, back): value for key, value in state.items()}
     absent = [
         ours
@@ -93,7 +96,7 @@ def accept_released(cfg: Config) -> None:
     """Let a pre-training config's ``load_from`` be a full released file as well as one of a run.
 
     The run then starts from the file's student, teacher, decoder, prototype generators and
-    codebook, with a new optimiser and at step 0 of its schedules.
+    codebook, with a new optimizer and at step 0 of its schedules.
 
     Raises:
         UserError: The file cannot be read without running code from it, or its logits have

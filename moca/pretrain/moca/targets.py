@@ -18,7 +18,7 @@ class AssignmentTargets:
     """Targets of both losses from one pass over the teacher's tokens.
 
     Each token is compared with the words once, and no [tokens, words] tensor outlives its chunk:
-    :meth:`dense` hands the rows out as they are made; what the image loss and the normaliser need
+    :meth:`dense` hands the rows out as they are made; what the image loss and the normalizer need
     is gathered on the way, and complete once the rows are used up.
 
     Args:

@@ -72,11 +72,11 @@ def encoder_of(model: nn.Module) -> tuple[str, PlainViT]:
             return name, encoder
     raise UserError(
         f'{type(inner).__name__} has no teacher and no student that is a PlainViT; KNNMonitor and '
-        'FeaturePictures watch one of them. Remove them (default_hooks.knn, .features).'
+        'FeatureFigures watch one of them. Remove them (default_hooks.knn, .features).'
     )
 
 
-def picture_size(encoder: PlainViT) -> tuple[int, int]:
+def image_size(encoder: PlainViT) -> tuple[int, int]:
     """Height and width in pixels for which an encoder's positions are made."""
     rows, columns = encoder.grid
     return rows * encoder.patch_size, columns * encoder.patch_size
@@ -88,7 +88,7 @@ def precision_of(runner: Any) -> torch.dtype | None:
     return wrapper.dtype if isinstance(wrapper, AutocastOptimWrapper) else None
 
 
-def normalisation_of(runner: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def normalization_of(runner: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of the training views' channels; ImageNet's if the data do not say."""
     views = getattr(getattr(runner.train_dataloader, 'dataset', None), 'views', None)
     mean = getattr(views, 'mean', IMAGENET_DEFAULT_MEAN)
@@ -117,7 +117,7 @@ def patch_features(encoder: PlainViT, images: Tensor, precision: torch.dtype | N
 
     Args:
         encoder: In eval mode.
-        images: ``[B, 3, H, W]``, normalised, anywhere.
+        images: ``[B, 3, H, W]``, normalized, anywhere.
         precision: To autocast to; None for fp32.
     """
     device = next(encoder.parameters()).device

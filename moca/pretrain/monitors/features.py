@@ -1,4 +1,4 @@
-"""Pictures of patch features at several moments of a training, kept for `progress`."""
+"""Images of patch features at several moments of a training, kept for `progress`."""
 
 from __future__ import annotations
 
@@ -21,58 +21,58 @@ from moca.engine.checkpoints import write_atomically
 from moca.engine.hooks import set_hook
 from moca.engine.run_logs import pieces_of
 from moca.errors import UserError
-from moca.evaluation.components import colours, principal_scores, turned_onto
-from moca.evaluation.labelled import centre, normalise, read_picture
-from moca.images.files import choose, list_pictures
+from moca.evaluation.components import colors, principal_scores, turned_onto
+from moca.evaluation.labeled import center, normalize, read_image
+from moca.images.files import choose, list_images
 from moca.pretrain.monitors.base import (
     EncoderMonitor,
     encoder_of,
     evaluating,
-    normalisation_of,
+    image_size,
+    normalization_of,
     patch_features,
-    picture_size,
     precision_of,
 )
 
 Image = NDArray[np.uint8]
 
-# Small pictures are enlarged to at least this many pixels, patch by patch.
+# Small images are enlarged to at least this many pixels, patch by patch.
 SHOWN_PIXELS = 128
-# How many pictures that cannot be decoded are passed over.
+# How many images that cannot be decoded are passed over.
 _REPLACEMENTS = 8
 
 
 @dataclass(frozen=True)
 class Moment:
-    """The features of some pictures at one moment of a training.
+    """The features of some images at one moment of a training.
 
     Attributes:
         epoch: How many were over.
         branch: ``teacher`` or ``student``.
-        pictures: uint8 RGB ``[P, H, W, 3]``.
+        images: uint8 RGB ``[P, H, W, 3]``.
         scores: fp32 ``[P, h, w, 3]``, see :mod:`moca.evaluation.components`; turned onto the
             moment before.
     """
 
     epoch: int
     branch: str
-    pictures: Image
+    images: Image
     scores: NDArray[np.float32]
 
-    def colours(self) -> list[NDArray[np.float32]]:
-        """The features of each picture as colours, ``[h, w, 3]`` in 0..1."""
+    def colors(self) -> list[NDArray[np.float32]]:
+        """The features of each image as colors, ``[h, w, 3]`` in 0..1."""
         count, height, width, _ = self.scores.shape
         flat = torch.from_numpy(self.scores).flatten(0, 2)
-        return colours(flat, [(height, width)] * count)
+        return colors(flat, [(height, width)] * count)
 
     def strip(self) -> Image:
-        """The pictures in a row above their colours."""
-        height, width = self.pictures.shape[1:3]
+        """The images in a row above their colors."""
+        height, width = self.images.shape[1:3]
         scale = -(-SHOWN_PIXELS // height)
         size = (width * scale, height * scale)
         shown = [
             [cv2.resize(image, size, interpolation=cv2.INTER_NEAREST) for image in row]
-            for row in (self.pictures, [(255 * c + 0.5).astype(np.uint8) for c in self.colours()])
+            for row in (self.images, [(255 * c + 0.5).astype(np.uint8) for c in self.colors()])
         ]
         return np.concatenate([np.concatenate(row, axis=1) for row in shown])
 
@@ -89,8 +89,9 @@ class Moment:
 def load_moment(path: Path) -> Moment:
     """Read what :meth:`Moment.save` has written."""
     with np.load(path) as content:
+        images = 'images' if 'images' in content else 'pictures'  # before version 0.2
         return Moment(
-            int(content['epoch']), str(content['branch']), content['pictures'], content['scores']
+            int(content['epoch']), str(content['branch']), content[images], content['scores']
         )
 
 
@@ -110,48 +111,46 @@ def moments_of(work_dir: Path) -> dict[int, Path]:
 
 
 @HOOKS.register_module()
-class FeaturePictures(EncoderMonitor):
-    """Draw the patch features of a few pictures through training, as colours.
+class FeatureFigures(EncoderMonitor):
+    """Draw the patch features of a few images through training, as colors.
 
     Before the first step, every ``interval`` epochs and after the last one, the first three
     principal components of the teacher's patch tokens (of a method without one: the student's)
     become red, green and blue. Each moment has its own components, turned as a whole so that the
-    colours stay as near as possible to those of the moment before, also in a resumed run; see
+    colors stay as near as possible to those of the moment before, also in a resumed run; see
     :func:`moca.evaluation.components.turned_onto`.
 
-    Written to ``vis_data/features`` of the run and handed to every visualisation backend but
+    Written to ``vis_data/features`` of the run and handed to every visualization backend but
     mmengine's local one. The run does not notice.
 
     Args:
-        pictures: A folder, searched recursively; None: the training pictures.
+        images: A folder, searched recursively; None: the training images.
         count: How many, evenly spaced over the sorted list; 4.
         interval: In epochs; 10.
 
     Raises:
-        UserError: No picture can be read, or a field is out of its range.
+        UserError: No image can be read, or a field is out of its range.
     """
 
-    def __init__(self, pictures: str | None = None, count: int = 4, interval: int = 10) -> None:
+    def __init__(self, images: str | None = None, count: int = 4, interval: int = 10) -> None:
         super().__init__(interval)
         if count < 1:
-            raise UserError(f'FeaturePictures.count is {count!r}; give 1 or more.')
+            raise UserError(f'FeatureFigures.count is {count!r}; give 1 or more.')
         self.count = count
-        self.paths = (
-            None if pictures is None else list_pictures(Path(pictures), 'FeaturePictures.pictures')
-        )
+        self.paths = None if images is None else list_images(Path(images), 'FeatureFigures.images')
 
     @master_only
     def before_train(self, runner: Any) -> None:
-        """Read the pictures, and draw what training starts from unless it is resumed."""
+        """Read the images, and draw what training starts from unless it is resumed."""
         _, encoder = encoder_of(runner.model)
-        size = picture_size(encoder)
+        size = image_size(encoder)
         if self.paths is not None:
             images = _read_some(self.count, len(self.paths), self.paths.__getitem__, size)
         else:
             dataset = runner.train_dataloader.dataset
             images = _read_some(self.count, len(dataset), dataset.path, size)
-        normalisation = normalisation_of(runner)
-        self.images = torch.stack([normalise(image, *normalisation) for image in images])
+        normalization = normalization_of(runner)
+        self.images = torch.stack([normalize(image, *normalization) for image in images])
         self.shown = np.stack([np.asarray(image) for image in images])
         self.previous = self._last_of_earlier_pieces(runner) if runner.iter > 0 else None
         super().before_train(runner)
@@ -186,12 +185,12 @@ class FeaturePictures(EncoderMonitor):
 def _read_some(
     count: int, total: int, path: Callable[[int], Path], size: tuple[int, int]
 ) -> Sequence[Any]:
-    """Cut pictures evenly spaced over a list; one that cannot be decoded gives way to the next."""
+    """Cut images evenly spaced over a list; one that cannot be decoded gives way to the next."""
     images = []
     for index in choose(total, count):
         for step in range(_REPLACEMENTS):
             try:
-                images.append(centre(read_picture(path((index + step) % total)), size))
+                images.append(center(read_image(path((index + step) % total)), size))
                 break
             except UserError:
                 if step == _REPLACEMENTS - 1:
@@ -199,14 +198,14 @@ def _read_some(
     return images
 
 
-def picture_features(cfg: Config, pictures: str | None = None, interval: int | None = None) -> None:
-    """Add `FeaturePictures` to a pre-training config, which is changed, or change the one it has.
+def add_features_hook(cfg: Config, images: str | None = None, interval: int | None = None) -> None:
+    """Add `FeatureFigures` to a pre-training config, which is changed, or change the one it has.
 
     Args:
         cfg: Of a pre-training run.
-        pictures: Folder; None: the training pictures.
+        images: Folder; None: the training images.
         interval: In epochs; None keeps the hook's own.
     """
     given: dict[str, Any] = {} if interval is None else dict(interval=interval)
-    given['pictures'] = None if pictures is None else str(pictures)
-    set_hook(cfg, 'features', type='FeaturePictures', **given)
+    given['images'] = None if images is None else str(images)
+    set_hook(cfg, 'features', type='FeatureFigures', **given)

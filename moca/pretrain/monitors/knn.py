@@ -1,7 +1,7 @@
-"""k-NN accuracy of a run's encoder on labelled pictures, during training.
+"""k-NN accuracy of a run's encoder on labeled images, during training.
 
 Source: MOCA's released evaluation: the mean of the patch tokens after the final norm, of length 1;
-the k nearest pictures of a bank vote for their class with weight exp(cosine / temperature).
+the k nearest images of a bank vote for their class with weight exp(cosine / temperature).
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ from torch import Tensor
 from moca.backbone import PlainViT
 from moca.engine.hooks import set_hook
 from moca.errors import UserError
-from moca.evaluation.labelled import Centred, Labelled, batches, hold_out, read_folder
+from moca.evaluation.labeled import Centered, Labeled, batches, hold_out, read_folder
 from moca.pretrain.monitors.base import (
     EncoderMonitor,
     encoder_of,
     evaluating,
     image_features,
-    normalisation_of,
-    picture_size,
+    image_size,
+    normalization_of,
     precision_of,
 )
 
 HELD_OUT = 0.1
-"""Share of each class that is classified where no pictures are given for it."""
+"""Share of each class that is classified where no images are given for it."""
 
 # Similarities that exist at a time: 2^24 in fp32 are 64 MB.
 SIMILARITIES = 2**24
 
 
-class Neighbours:
-    """The nearest neighbours of some queries in a bank that comes in parts and is not kept.
+class Neighbors:
+    """The nearest neighbors of some queries in a bank that comes in parts and is not kept.
 
     Memory is that of the queries, k numbers for each and `SIMILARITIES`, however large the bank.
 
     Args:
         queries: ``[Q, C]`` fp32, of length 1.
-        k: How many neighbours.
+        k: How many neighbors.
 
     Attributes:
         cosine: ``[Q, k]``, largest first; -inf where the bank had fewer than k.
-        labels: ``[Q, k]`` of these neighbours; -1 likewise.
+        labels: ``[Q, k]`` of these neighbors; -1 likewise.
     """
 
     def __init__(self, queries: Tensor, k: int) -> None:
@@ -77,12 +77,12 @@ class Neighbours:
 
 
 def vote(cosine: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """The class of most weight among neighbours.
+    """The class of most weight among neighbors.
 
     Args:
-        cosine: ``[Q, k]``, largest first; -inf for no neighbour.
+        cosine: ``[Q, k]``, largest first; -inf for no neighbor.
         labels: ``[Q, k]``.
-        temperature: A neighbour weighs exp(cosine / temperature).
+        temperature: A neighbor weighs exp(cosine / temperature).
 
     Returns:
         ``[Q]`` labels.
@@ -98,26 +98,26 @@ class KNNMonitor(EncoderMonitor):
     """Log the k-NN accuracy of the teacher (of a method without one: of the student).
 
     Before the first step, every ``interval`` epochs and after the last one, ``knn/top1_k10`` and
-    the like go, in percent, to the log, the console and every visualisation backend. Each process
-    reads its share of the pictures; of the bank no features are kept. Pictures are resized and cut
-    as `moca.evaluation.labelled.centre` says and normalised as the training's views; features are
+    the like go, in percent, to the log, the console and every visualization backend. Each process
+    reads its share of the images; of the bank no features are kept. Images are resized and cut
+    as `moca.evaluation.labeled.center` says and normalized as the training's views; features are
     computed in the run's precision.
 
     The run does not notice: no random number is drawn, no gradient made, no state changed.
 
     Args:
-        bank: Folder with one subfolder of pictures for each class.
+        bank: Folder with one subfolder of images for each class.
         queries: Another one, of classes of the bank's. None: a share of the bank is held out.
-        held_out: That share of each class, its last pictures by name; .1.
+        held_out: That share of each class, its last images by name; .1.
         interval: In epochs. The bank is encoded once without gradients, which costs about a sixth
-            of an epoch of MOCA on the same pictures; 10.
-        k: Numbers of neighbours; MOCA's 10 and 20.
+            of an epoch of MOCA on the same images; 10.
+        k: Numbers of neighbors; MOCA's 10 and 20.
         temperature: Of the votes; .07, as in the released code's monitor during training.
-        batch_size: Pictures a forward pass and process; 128.
+        batch_size: Images a forward pass and process; 128.
         num_workers: Of reading, for each process.
 
     Raises:
-        UserError: A folder or a field is not as said above, or a picture cannot be decoded.
+        UserError: A folder or a field is not as said above, or an image cannot be decoded.
     """
 
     def __init__(
@@ -140,8 +140,8 @@ class KNNMonitor(EncoderMonitor):
         self.bank, self.queries = read_pair(bank, queries, held_out)
         if max(k) > len(self.bank):
             raise UserError(
-                f'KNNMonitor.k={tuple(k)}: the bank {bank} has {len(self.bank)} pictures. '
-                'Give a smaller k or more pictures.'
+                f'KNNMonitor.k={tuple(k)}: the bank {bank} has {len(self.bank)} images. '
+                'Give a smaller k or more images.'
             )
         self.k, self.temperature = tuple(k), temperature
         self.batch_size, self.num_workers = batch_size, num_workers
@@ -151,7 +151,7 @@ class KNNMonitor(EncoderMonitor):
         start = time.perf_counter()
         branch, encoder = encoder_of(runner.model)
         with evaluating(encoder):
-            found = self._neighbours(runner, encoder)
+            found = self._neighbors(runner, encoder)
         truth = torch.as_tensor(self.queries.labels, device=found.labels.device)
         scores = {}
         for k in self.k:
@@ -163,30 +163,30 @@ class KNNMonitor(EncoderMonitor):
         runner.logger.info(
             f'k-NN of the {branch} after {epoch} epochs: '
             + ', '.join(f'{name} {score:.2f} %' for name, score in scores.items())
-            + f' ({len(self.bank)} + {len(self.queries)} pictures of {len(self.bank.classes)} '
+            + f' ({len(self.bank)} + {len(self.queries)} images of {len(self.bank.classes)} '
             f'classes in {time.perf_counter() - start:.1f} s)'
         )
 
-    def _neighbours(self, runner: Any, encoder: PlainViT) -> Neighbours:
+    def _neighbors(self, runner: Any, encoder: PlainViT) -> Neighbors:
         rank, world_size = get_dist_info()
         # Every process gets equally many queries, the first ones again where they do not divide.
         padded = -(-len(self.queries) // world_size) * world_size
         mine = [i % len(self.queries) for i in range(rank, padded, world_size)]
         features = torch.cat(list(self._features(runner, encoder, self.queries.part(mine))))
         queries = torch.stack(all_gather(features), dim=1).flatten(0, 1)[: len(self.queries)]
-        found = Neighbours(queries, max(self.k))
+        found = Neighbors(queries, max(self.k))
         share = self.bank.part(slice(rank, None, world_size))
         labels = torch.as_tensor(share.labels, device=queries.device).split(self.batch_size)
         for features, theirs in zip(self._features(runner, encoder, share), labels, strict=True):
             found.add(features, theirs)
-        whole = Neighbours(queries, max(self.k))
+        whole = Neighbors(queries, max(self.k))
         for cosine, theirs in zip(all_gather(found.cosine), all_gather(found.labels), strict=True):
             whole.merge(cosine, theirs)
         return whole
 
-    def _features(self, runner: Any, encoder: PlainViT, pictures: Labelled) -> Iterator[Tensor]:
-        centred = Centred(pictures.paths, picture_size(encoder), *normalisation_of(runner))
-        for images in batches(centred, self.batch_size, self.num_workers):
+    def _features(self, runner: Any, encoder: PlainViT, labeled: Labeled) -> Iterator[Tensor]:
+        centered = Centered(labeled.paths, image_size(encoder), *normalization_of(runner))
+        for images in batches(centered, self.batch_size, self.num_workers):
             yield image_features(encoder, images, precision_of(runner))
 
 
@@ -197,13 +197,13 @@ def _require(fine: bool, field: str, value: Any, expected: str) -> None:
 
 def read_pair(
     bank: str, queries: str | None = None, held_out: float = HELD_OUT
-) -> tuple[Labelled, Labelled]:
+) -> tuple[Labeled, Labeled]:
     """A bank and queries with the bank's labels; see `KNNMonitor`."""
-    pictures = read_folder(bank, 'KNNMonitor.bank')
+    images = read_folder(bank, 'KNNMonitor.bank')
     if queries is None:
-        return hold_out(pictures, held_out)
+        return hold_out(images, held_out)
     asked = read_folder(queries, 'KNNMonitor.queries')
-    unknown = sorted(set(asked.classes) - set(pictures.classes))
+    unknown = sorted(set(asked.classes) - set(images.classes))
     if unknown:
         raise UserError(
             f'KNNMonitor.queries {queries}: the bank {bank} has no class {", ".join(unknown[:3])}'
@@ -211,24 +211,24 @@ def read_pair(
         )
     if Path(queries).resolve() == Path(bank).resolve():
         raise UserError(
-            f'KNNMonitor.queries {queries} is the bank: each picture would find itself. Give '
+            f'KNNMonitor.queries {queries} is the bank: each image would find itself. Give '
             'another folder, or none, and a share of the bank is held out.'
         )
-    label = {name: number for number, name in enumerate(pictures.classes)}
+    label = {name: number for number, name in enumerate(images.classes)}
     numbers = torch.tensor([label[name] for name in asked.classes]).numpy()
-    return pictures, Labelled(asked.paths, numbers[asked.labels], pictures.classes)
+    return images, Labeled(asked.paths, numbers[asked.labels], images.classes)
 
 
-def monitor_knn(
+def add_knn_hook(
     cfg: Config, bank: str, queries: str | None = None, interval: int | None = None
 ) -> None:
     """Add a `KNNMonitor` to a pre-training config, which is changed, or change the one it has.
 
-    Pictures are read by as many workers as the config's training pictures.
+    Images are read by as many workers as the config's training images.
 
     Args:
         cfg: Of a pre-training run.
-        bank: Labelled folder.
+        bank: Labeled folder.
         queries: Another one, or None to hold out a share of the bank.
         interval: In epochs; None keeps the hook's own.
     """

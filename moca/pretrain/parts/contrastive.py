@@ -18,7 +18,7 @@ from moca.pretrain.parts.ranges import check_count
 
 
 def check_contrastive(images: int, part: tuple[int, int]) -> None:
-    """Refuse a step whose pictures have none to be told apart from, or not all of them.
+    """Refuse a step whose images have none to be told apart from, or not all of them.
 
     Args:
         images: In a step, over all processes.
@@ -31,14 +31,14 @@ def check_contrastive(images: int, part: tuple[int, int]) -> None:
     if part[1] > 1:
         raise UserError(
             f'optim_wrapper.accumulative_counts={part[1]} (--accumulate): a contrastive loss and '
-            'the batch norm of its projector compare all pictures of a step, which parts of the '
+            'the batch norm of its projector compare all images of a step, which parts of the '
             'batch do not have at hand. Take the batch at once: more GPUs, '
             'model.backbone.grad_checkpoint=True, --amp, or a smaller train_dataloader.batch_size '
             '(the learning rate follows it).'
         )
     if images < 2:
         raise UserError(
-            'train_dataloader.batch_size: a contrastive loss tells pictures of a batch apart, and '
+            'train_dataloader.batch_size: a contrastive loss tells images of a batch apart, and '
             'this batch has one. Give at least 2.'
         )
 
@@ -70,7 +70,7 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     Source: arXiv 2002.05709, equation 1. With n images there are 2n - 2 negatives.
 
     Args:
-        first: One view's embeddings, ``[B, D]``; they are L2-normalised here.
+        first: One view's embeddings, ``[B, D]``; they are L2-normalized here.
         second: The other view's, of the same images.
         temperature: What cosines are divided by.
 
@@ -96,7 +96,7 @@ def info_nce(query: Tensor, key: Tensor, bank: Tensor, temperature: float) -> Te
     Source: arXiv 1911.05722, equation 1.
 
     Args:
-        query: ``[B, D]``; L2-normalised here.
+        query: ``[B, D]``; L2-normalized here.
         key: Of the same images, likewise; gets no gradient.
         bank: ``[K, D]``, of length 1.
         temperature: What cosines are divided by.
@@ -155,7 +155,7 @@ class SharedBatchNorm(nn.BatchNorm1d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise rows ``[B, C]``, in fp32."""
+        """Normalize rows ``[B, C]``, in fp32."""
         x = x.float()
         if not self.training or get_world_size() == 1:
             return super().forward(x)
@@ -205,33 +205,33 @@ class KeyBank(nn.Module):
         self.keys.copy_(F.normalize(keys, dim=1))
         self.pointer.zero_()
 
-    def check_batch(self, images: int, pictures: int | None = None) -> None:
+    def check_batch(self, images: int, in_dataset: int | None = None) -> None:
         """Refuse a step whose keys do not divide the bank, and a bank too large for the data set.
 
         Args:
             images: In a step, over all processes.
-            pictures: In the data set; None if unknown.
+            in_dataset: In the data set; None if unknown.
 
         Raises:
             UserError: Naming both numbers.
         """
         size = len(self.keys)
-        if pictures is not None and size > pictures // 2:
-            # With a quarter of them one query in 32 meets the last key of its own picture, with
+        if in_dataset is not None and size > in_dataset // 2:
+            # With a quarter of them one query in 32 meets the last key of its own image, with
             # half of them one in 8. Both limits are our choices.
-            fits = max(pictures // 4 // images, 1) * images
+            fits = max(in_dataset // 4 // images, 1) * images
             raise UserError(
-                f'model.bank_size={size} for {pictures} pictures: many of them would meet their '
+                f'model.bank_size={size} for {in_dataset} images: many of them would meet their '
                 'own earlier keys in the bank and be taught to differ from them. Give '
                 + (
                     f'model.bank_size={fits}.'
-                    if fits <= pictures // 2
-                    else 'more pictures, or a smaller train_dataloader.batch_size and bank.'
+                    if fits <= in_dataset // 2
+                    else 'more images, or a smaller train_dataloader.batch_size and bank.'
                 )
             )
         if size % images:
             raise UserError(
-                f'model.bank_size={size} is no multiple of the {images} pictures of a step '
+                f'model.bank_size={size} is no multiple of the {images} images of a step '
                 '(train_dataloader.batch_size times processes): it must turn over in whole steps. '
                 f'Give model.bank_size={max(1, size // images) * images}.'
             )
@@ -241,7 +241,7 @@ class KeyBank(nn.Module):
         """Overwrite the oldest keys by those of all processes.
 
         Args:
-            keys: Of this process, ``[B, D]``; L2-normalised here.
+            keys: Of this process, ``[B, D]``; L2-normalized here.
         """
         new = gather(F.normalize(keys.float(), dim=1))
         rows = self.pointer + torch.arange(len(new), device=new.device)

@@ -117,7 +117,7 @@ class CondenserDecoder(TokenDecoder):
 
         Args:
             early: Patch tokens of an intermediate block, without the final norm, ``[B, N, C]``.
-            summary: Global token, ``[B, C]``; it is not normalised.
+            summary: Global token, ``[B, C]``; it is not normalized.
             mask: The round; its first N tokens are those of ``early``.
 
         Returns:

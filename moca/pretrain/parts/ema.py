@@ -14,7 +14,7 @@ def ema_update(teacher: Iterable[Tensor], student: Iterable[Tensor], momentum: f
     torch._foreach_lerp_(list(teacher), [tensor.detach() for tensor in student], 1 - momentum)
 
 
-def teacher_of(student: nn.Module, teacher: nn.Module) -> None:
+def copy_to_teacher(student: nn.Module, teacher: nn.Module) -> None:
     """Make ``teacher`` a copy of ``student`` that never receives gradients."""
     teacher.load_state_dict(student.state_dict())
     teacher.requires_grad_(False)

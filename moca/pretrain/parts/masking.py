@@ -35,7 +35,7 @@ def visible_tokens(tokens: int, mask_ratio: float, field: str = 'mask_ratio') ->
     if visible < 1:
         raise UserError(
             f'{field}={mask_ratio} leaves none of {tokens} tokens visible. Lower the ratio or use '
-            'larger pictures or smaller patches.'
+            'larger images or smaller patches.'
         )
     return visible
 
@@ -95,7 +95,7 @@ def round_sizes(
         if visible < 1:
             raise UserError(
                 f'model.mask_ratio: round {number} masks {encoder:.0%} of {tokens} tokens and '
-                'leaves none visible. Lower the ratio or use larger pictures or smaller patches.'
+                'leaves none visible. Lower the ratio or use larger images or smaller patches.'
             )
         if decoded < visible:
             raise UserError(
@@ -156,7 +156,7 @@ def central_tokens(grid: tuple[int, int], skip: int, device: torch.device) -> Te
     if min(rows, columns) <= 2 * skip:
         raise UserError(
             f'model.skip_offset={skip} leaves no central token in a grid of {rows} x {columns}, '
-            f'which the encoder makes of a picture; choose at most {(min(rows, columns) - 1) // 2}.'
+            f'which the encoder makes of an image; choose at most {(min(rows, columns) - 1) // 2}.'
         )
     ids = torch.arange(rows * columns, device=device).view(rows, columns)
     return ids[skip : rows - skip, skip : columns - skip].reshape(-1)

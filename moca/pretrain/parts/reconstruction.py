@@ -16,7 +16,7 @@ VARIANCE_EPS = 1e-6
 
 
 def patchify(images: Tensor, patch: int) -> Tensor:
-    """Cut images into patches, row by row; the pixels of a patch likewise, colours innermost.
+    """Cut images into patches, row by row; the pixels of a patch likewise, colors innermost.
 
     Args:
         images: ``[B, 3, H, W]``; sides are multiples of ``patch``.
@@ -25,13 +25,13 @@ def patchify(images: Tensor, patch: int) -> Tensor:
     Returns:
         ``[B, L, patch * patch * 3]``, as MAE's released code orders them.
     """
-    batch, colours, height, width = images.shape
+    batch, colors, height, width = images.shape
     rows, columns = height // patch, width // patch
-    cut = images.reshape(batch, colours, rows, patch, columns, patch)
-    return cut.permute(0, 2, 4, 3, 5, 1).reshape(batch, rows * columns, patch * patch * colours)
+    cut = images.reshape(batch, colors, rows, patch, columns, patch)
+    return cut.permute(0, 2, 4, 3, 5, 1).reshape(batch, rows * columns, patch * patch * colors)
 
 
-def normalise_patches(patches: Tensor) -> Tensor:
+def normalize_patches(patches: Tensor) -> Tensor:
     """Give the values of each patch, ``[..., P]``, mean 0 and unbiased variance 1, as MAE."""
     if not patches.numel():
         return patches  # of which torch would warn
@@ -54,7 +54,7 @@ def patch_error(
     return errors.sum() / max(1, errors.numel())
 
 
-def partly_visible(tokens: int, mask_ratio: float, field: str = 'model.mask_ratio') -> int:
+def num_visible(tokens: int, mask_ratio: float, field: str = 'model.mask_ratio') -> int:
     """How many tokens are seen where the others are to be predicted.
 
     Raises:
@@ -73,7 +73,7 @@ class PixelMethod(PretrainMethod):
         backbone: As in :class:`PretrainMethod`, as are the other two.
         decoder: ``dim``, ``depth``, ``num_heads``, ``mlp_ratio``; what is left out is
             :func:`moca.pretrain.parts.decoder.decoder_size`'s.
-        norm_pix: Normalise the pixels of each patch.
+        norm_pix: Normalize the pixels of each patch.
         data_preprocessor: As in mmengine.
         with_teacher: See :class:`PretrainMethod`.
     """
@@ -94,7 +94,7 @@ class PixelMethod(PretrainMethod):
         self.norm_pix = norm_pix
 
     def init_parts(self) -> None:
-        """Initialise the decoder as MAE's released code."""
+        """Initialize the decoder as MAE's released code."""
         init_linears([self.decoder])
         nn.init.normal_(self.decoder.mask_token, std=0.02)
 
@@ -115,4 +115,4 @@ class PixelMethod(PretrainMethod):
     def pixels(self, images: Tensor, ids: Tensor) -> Tensor:
         """Pixels of the patches ``ids``, ``[B, N]``, as targets: ``[B, N, patch * patch * 3]``."""
         target = take_tokens(patchify(images, self.student.patch_size), ids)
-        return normalise_patches(target) if self.norm_pix else target
+        return normalize_patches(target) if self.norm_pix else target

@@ -13,7 +13,7 @@ def own_generator(
 
     Args:
         seed: Of the run.
-        step: Of the optimiser.
+        step: Of the optimizer.
         device: Of the numbers.
         stream: Numbers of different streams of a step are independent of each other.
     """

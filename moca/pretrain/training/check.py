@@ -21,7 +21,7 @@ from moca.pretrain.training.schedule import check_views
 def check_run(cfg: Config) -> None:
     """Check what a run is to start from: method, views, batch, folders and checkpoint.
 
-    What depends on the number of pictures is seen when they have been listed.
+    What depends on the number of images is seen when they have been listed.
 
     Args:
         cfg: Of the run, with ``launcher``.
@@ -30,7 +30,7 @@ def check_run(cfg: Config) -> None:
         UserError: As the parts of the run would raise it later, beneath a log of the whole config.
     """
     check_method(cfg)
-    if cfg.train_dataloader.dataset.type == 'UnlabelledPictures':
+    if cfg.train_dataloader.dataset.type == 'UnlabeledImages':
         check_data_root(cfg.train_dataloader.dataset.data_root)
     for _, hook in named_hooks(cfg):
         if hook.get('type') == 'KNNMonitor':  # which reads its folders as it is made
@@ -45,7 +45,7 @@ def check_run(cfg: Config) -> None:
     check_checkpoint(start['checkpoint'], backbone.arch, img_size=backbone.get('img_size'), **how)
 
 
-def check_method(cfg: Config, processes: int | None = None, pictures: int | None = None) -> None:
+def check_method(cfg: Config, processes: int | None = None, images: int | None = None) -> None:
     """Check a method's fields, its schedule, its views and its batch.
 
     The method is built without memory (on torch's ``meta`` device). One of somebody's that cannot
@@ -54,7 +54,7 @@ def check_method(cfg: Config, processes: int | None = None, pictures: int | None
     Args:
         cfg: Of a run.
         processes: That it will have; None for as many as its launcher has started.
-        pictures: In its folder, where they have been counted.
+        images: In its folder, where they have been counted.
 
     Raises:
         UserError: Naming the field.
@@ -73,7 +73,7 @@ def check_method(cfg: Config, processes: int | None = None, pictures: int | None
         HOOKS.build(hook) for _, hook in named_hooks(cfg) if hook.get('type') == 'PretrainSchedule'
     ]
     dataset = cfg.train_dataloader.dataset
-    views = TRANSFORMS.build(dataset.views) if dataset.type == 'UnlabelledPictures' else None
+    views = TRANSFORMS.build(dataset.views) if dataset.type == 'UnlabeledImages' else None
     scope = DefaultScope.overwrite_default_scope(cfg.get('default_scope'))
     try:
         with torch.device('meta'), scope:
@@ -82,8 +82,8 @@ def check_method(cfg: Config, processes: int | None = None, pictures: int | None
         check_views(method, views)
         for schedule in schedules:
             schedule.check_teacher(method)
-        if hasattr(method, 'pictures'):
-            method.pictures = pictures
+        if hasattr(method, 'num_images'):
+            method.num_images = images
         if hasattr(method, 'check_batch'):
             method.part = (0, parts)
             batch = at_once * (world_size_of(cfg) if processes is None else processes) * parts

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from moca.engine.cli import read_config
 from moca.errors import UserError
-from moca.pretrain.monitors.knn import monitor_knn
+from moca.pretrain.monitors.knn import add_knn_hook
 from moca.pretrain.training.schedule import check_pretraining, set_epochs
 
 
@@ -26,11 +26,11 @@ def pretraining_config(
 
     Args:
         path: such as ``configs/pretrain/moca_v1p0.py``.
-        data_root: folder of pictures.
+        data_root: folder of images.
         arch: timm name of the ViT.
         epochs: how long; the warm-up keeps its share.
-        knn: labelled pictures on which the k-NN accuracy is watched.
-        knn_val: the pictures to classify; a share of `knn` if None.
+        knn: labeled images on which the k-NN accuracy is watched.
+        knn_val: the images to classify; a share of `knn` if None.
         seed: of all random numbers.
 
     Raises:
@@ -46,9 +46,9 @@ def pretraining_config(
     if epochs is not None:
         set_epochs(cfg, epochs)
     if knn:
-        monitor_knn(cfg, knn, knn_val)
+        add_knn_hook(cfg, knn, knn_val)
     elif knn_val:
-        raise UserError('--knn-val needs --knn, the pictures whose labels are known.')
+        raise UserError('--knn-val needs --knn, the images whose labels are known.')
     if seed is not None:
         cfg.setdefault('randomness', {})['seed'] = seed
     return cfg

@@ -26,10 +26,10 @@ class ExactEpochLoop(EpochBasedTrainLoop):
     mmengine's own loop starts the epoch of a checkpoint from its first batch, and its loop over
     iterations loads and throws away all past batches. Here `EpochShuffle` starts at the batch
     after the checkpoint's, at no cost, so that checkpoints may be saved at any iteration
-    (``CheckpointHook(by_epoch=False)``) or epoch. The order in which pictures come follows the
+    (``CheckpointHook(by_epoch=False)``) or epoch. The order in which images come follows the
     seed of the run that is resumed, also where the config gives none.
 
-    An iteration is a step of the optimiser. With ``optim_wrapper.accumulative_counts=N`` it takes
+    An iteration is a step of the optimizer. With ``optim_wrapper.accumulative_counts=N`` it takes
     N batches of the loader, one after the other, so that epochs, intervals and schedules are the
     recipe's and every checkpoint lies between two steps (mmengine counts the batches instead).
     The method learns from its attribute ``part`` which of how many it is given.
@@ -69,8 +69,8 @@ class ExactEpochLoop(EpochBasedTrainLoop):
             raise UserError(
                 f'train_dataloader.batch_size is {batch}'
                 + (f', {self.accumulate} times a step' if self.accumulate > 1 else '')
-                + f', but each process has {samples} pictures: no batch at all. {fewer}, or give '
-                'more pictures.'
+                + f', but each process has {samples} images: no batch at all. {fewer}, or give '
+                'more images.'
             )
         self._max_iters = self._max_epochs * self.steps
 
@@ -127,9 +127,9 @@ class ExactEpochLoop(EpochBasedTrainLoop):
         self._epoch += 1
 
     def run_step(self, batches: Iterator[dict[str, Any]]) -> None:
-        """One step of the optimiser, on the next ``accumulate`` batches.
+        """One step of the optimizer, on the next ``accumulate`` batches.
 
-        Hooks get the first batch before it, and all of the pictures' indices after it. The number
+        Hooks get the first batch before it, and all of the images' indices after it. The number
         of the step takes the place of the batch's in its epoch, so that a hook's interval goes on
         from one epoch to the next.
         """

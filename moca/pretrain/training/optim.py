@@ -60,7 +60,7 @@ def parameter_groups(
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class PretrainOptimWrapperConstructor:
-    """Build the optimiser over :func:`parameter_groups`.
+    """Build the optimizer over :func:`parameter_groups`.
 
     Args:
         optim_wrapper_cfg: As in mmengine; ``optimizer`` must name a ``weight_decay``.

@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
-from moca.engine.accumulate import pictures_per_step
+from moca.engine.accumulate import images_per_step
 from moca.engine.hooks import find_hook
 from moca.errors import UserError
 from moca.pretrain.parts.ranges import check_positive, check_weight
@@ -89,7 +89,7 @@ class PretrainSchedule(Hook):
         warmup_epochs: Linear warm-up. MOCA: 30 of 200.
         stretch: The cosine reaches zero at ``int(stretch * epochs)``, after the end of training.
             MOCA: 1.25.
-        final_weight_decay: Cosine from the optimiser's weight decay to this one; None keeps it
+        final_weight_decay: Cosine from the optimizer's weight decay to this one; None keeps it
             constant. MOCA v0.9: None, v1.0: .20.
         momentum: Teacher momentum at the start, cosine to 1 at the end. MOCA v0.9: .990,
             v1.0: .994. None for methods without a teacher.
@@ -150,13 +150,13 @@ class PretrainSchedule(Hook):
         loop = runner.train_loop
         self.steps: int = loop.max_iters
         per_epoch = loop.max_iters / loop.max_epochs
-        batch = pictures_per_step(runner)
+        batch = images_per_step(runner)
         views = getattr(runner.train_dataloader.dataset, 'views', None)
         check_views(method, views)
         if hasattr(method, 'part'):
             method.part = (0, getattr(loop, 'accumulate', 1))
-        if hasattr(method, 'pictures'):
-            method.pictures = len(runner.train_dataloader.dataset)
+        if hasattr(method, 'num_images'):
+            method.num_images = len(runner.train_dataloader.dataset)
         if hasattr(method, 'check_batch'):
             method.check_batch(batch, getattr(views, 'size', None))
         self.peak = self.base_lr * batch / 256
@@ -168,7 +168,7 @@ class PretrainSchedule(Hook):
                 f'training of {loop.max_epochs} epochs (train_cfg.max_epochs).'
             )
         # the groups' own weight decay is read here, before the schedule touches it; after a
-        # resume the optimiser holds a scheduled value, the config still the first one
+        # resume the optimizer holds a scheduled value, the config still the first one
         self.weight_decay = check_weight(
             runner.cfg.optim_wrapper.optimizer.get('weight_decay', 0.0),
             'optim_wrapper.optimizer.weight_decay',

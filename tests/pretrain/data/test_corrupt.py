@@ -1,4 +1,4 @@
-"""Corrupt pictures during a run: skipped, named once, and too many of them end it."""
+"""Corrupt images during a run: skipped, named once, and too many of them end it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from moca.errors import UserError
-from moca.pretrain.data.corrupt import REPORT, CorruptPictures
+from moca.pretrain.data.corrupt import REPORT, CorruptImages
 from tests.images.photographs import save_photographs
 from tests.pretrain.training.test_loop import build
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    save_photographs(tmp_path / 'pictures', count=100, height=12, width=16)
-    return tmp_path / 'pictures'
+    save_photographs(tmp_path / 'images', count=100, height=12, width=16)
+    return tmp_path / 'images'
 
 
 def damage(folder: Path, count: int) -> list[str]:
@@ -42,14 +42,14 @@ def run(
     runner, _ = build(
         folder, work_dir, workers=workers, checkpoints=checkpoints, **{'batch_size': 10, **kwargs}
     )
-    runner.register_hook(HOOKS.build({'type': 'CorruptPictures', **(hook or {})}))
+    runner.register_hook(HOOKS.build({'type': 'CorruptImages', **(hook or {})}))
     runner.train()
     return runner
 
 
 def logged(work_dir: Path) -> list[str]:
     (log,) = work_dir.glob('*/*.log')
-    return [line for line in log.read_text().splitlines() if 'Corrupt picture' in line]
+    return [line for line in log.read_text().splitlines() if 'Corrupt image' in line]
 
 
 @pytest.mark.parametrize('workers', [0, 2])
@@ -69,7 +69,7 @@ def test_one_in_a_hundred_is_not_too_many_but_two_are(folder: Path, tmp_path: Pa
     damage(folder, count=1)
     run(folder, tmp_path / 'one')
     damaged = damage(folder, count=2)
-    with pytest.raises(UserError, match='2 of 100 pictures cannot be decoded, more than 1') as stop:
+    with pytest.raises(UserError, match='2 of 100 images cannot be decoded, more than 1') as stop:
         run(folder, tmp_path / 'two')
     assert all(path in str(stop.value) for path in damaged)
     report = tmp_path / 'two' / REPORT
@@ -78,9 +78,9 @@ def test_one_in_a_hundred_is_not_too_many_but_two_are(folder: Path, tmp_path: Pa
 
 
 def test_a_single_one_never_stops_a_small_run(tmp_path: Path) -> None:
-    save_photographs(tmp_path / 'pictures', count=20, height=12, width=16)
-    damage(tmp_path / 'pictures', count=1)
-    run(tmp_path / 'pictures', tmp_path / 'run')
+    save_photographs(tmp_path / 'images', count=20, height=12, width=16)
+    damage(tmp_path / 'images', count=1)
+    run(tmp_path / 'images', tmp_path / 'run')
     assert len(logged(tmp_path / 'run')) == 1
 
 
@@ -109,7 +109,7 @@ def test_resuming_remembers_those_named_before(folder: Path, tmp_path: Path) -> 
 
 def test_bad_share_is_refused() -> None:
     with pytest.raises(UserError, match=r'max_share is 1\.5'):
-        CorruptPictures(max_share=1.5)
+        CorruptImages(max_share=1.5)
 
 
 def distributed_run(rank: int, rendezvous: Path, folder: Path, work_dir: Path) -> None:
@@ -119,6 +119,8 @@ def distributed_run(rank: int, rendezvous: Path, folder: Path, work_dir: Path) -
         run(folder, work_dir, hook={'interval': 3}, batch_size=5)
     except UserError as error:
         (work_dir / f'stop{rank}').write_text(str(error))
+    finally:  # gloo's threads would otherwise outlive the interpreter, now and then
+        dist.destroy_process_group()
 
 
 @pytest.mark.parametrize('count', [1, 4])

@@ -1,4 +1,4 @@
-"""The data set and the order of a run: each a function of (seed, epoch, picture) alone."""
+"""The data set and the order of a run: each a function of (seed, epoch, image) alone."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from torch.utils.data import DataLoader
 
 from moca.errors import UserError
 from moca.pretrain.data import dataset
-from moca.pretrain.data.dataset import Draw, EpochShuffle, UnlabelledPictures
+from moca.pretrain.data.dataset import Draw, EpochShuffle, UnlabeledImages
 from tests.images.photographs import save_photographs
 
 VIEWS = {
     'type': 'AugmentedViews',
     'size': 32,
-    'views': [{'blur_p': 1.0}, {'blur_p': 0.1, 'solarise_p': 0.2}],
+    'views': [{'blur_p': 1.0}, {'blur_p': 0.1, 'solarize_p': 0.2}],
 }
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp('pictures')
+    folder = tmp_path_factory.mktemp('images')
     save_photographs(folder, count=23)
     return folder
 
 
 def test_samples(folder: Path) -> None:
     dataset = DATASETS.build(
-        {'type': 'UnlabelledPictures', 'data_root': str(folder), 'views': VIEWS}
+        {'type': 'UnlabeledImages', 'data_root': str(folder), 'views': VIEWS}
     )
     assert len(dataset) == 23
     assert dataset.paths[0] == 'class0/0000.jpg'
@@ -47,8 +47,8 @@ def test_samples(folder: Path) -> None:
     assert sample['view1'].shape == sample['view2'].shape == (3, 32, 32)
 
 
-def test_views_depend_on_seed_epoch_and_picture_only(folder: Path) -> None:
-    one, other = UnlabelledPictures(folder, VIEWS), UnlabelledPictures(folder, VIEWS)
+def test_views_depend_on_seed_epoch_and_image_only(folder: Path) -> None:
+    one, other = UnlabeledImages(folder, VIEWS), UnlabeledImages(folder, VIEWS)
     one[3]  # leaves no trace
     torch.manual_seed(1)
     reference = one[Draw(7, epoch=2, seed=5)]['view1']
@@ -64,7 +64,7 @@ def test_no_two_draws_share_their_random_numbers() -> None:
 
 @pytest.mark.parametrize('workers', [1, 2])
 def test_batches_do_not_depend_on_the_number_of_workers(folder: Path, workers: int) -> None:
-    dataset = UnlabelledPictures(folder, VIEWS)
+    dataset = UnlabeledImages(folder, VIEWS)
 
     def batches(num_workers: int) -> list[dict[str, torch.Tensor]]:
         sampler = EpochShuffle(dataset, seed=3)
@@ -85,7 +85,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(folder: Path, workers: i
 def test_workers_do_not_hang_on_opencvs_threads(folder: Path) -> None:
     cv2.setNumThreads(2)
     cv2.GaussianBlur(np.zeros((2000, 2000), np.uint8), (31, 31), 5)  # starts the pool
-    dataset = UnlabelledPictures(folder, VIEWS)
+    dataset = UnlabeledImages(folder, VIEWS)
     loader = DataLoader(
         dataset, batch_size=5, num_workers=2, sampler=EpochShuffle(dataset, 0), timeout=60
     )
@@ -96,41 +96,41 @@ def test_workers_do_not_hang_on_opencvs_threads(folder: Path) -> None:
 
 
 def test_limit_spreads_over_the_folders(folder: Path) -> None:
-    dataset = UnlabelledPictures(folder, VIEWS, limit=4)
+    dataset = UnlabeledImages(folder, VIEWS, limit=4)
     assert list(dataset.paths) == [
         'class0/0000.jpg', 'class0/0010.jpg', 'class0/0022.jpg', 'class1/0011.jpg',
     ]  # fmt: skip
-    assert len(UnlabelledPictures(folder, VIEWS, limit=100)) == 23
+    assert len(UnlabeledImages(folder, VIEWS, limit=100)) == 23
 
 
-def test_corrupt_pictures_are_replaced_and_reported(tmp_path: Path) -> None:
+def test_corrupt_images_are_replaced_and_reported(tmp_path: Path) -> None:
     paths = save_photographs(tmp_path, count=10)
     (tmp_path / paths[3]).write_bytes(b'')
     cut = (tmp_path / paths[6]).read_bytes()
     (tmp_path / paths[6]).write_bytes(cut[: len(cut) // 2])
-    dataset = UnlabelledPictures(tmp_path, VIEWS)
+    dataset = UnlabeledImages(tmp_path, VIEWS)
     replaced = set()
     for epoch in range(8):
-        for picture in range(10):
-            sample = dataset[Draw(picture, epoch)]
-            if picture in (3, 6):
-                assert sample['corrupt_index'] == picture
+        for image in range(10):
+            sample = dataset[Draw(image, epoch)]
+            if image in (3, 6):
+                assert sample['corrupt_index'] == image
                 assert sample['index'] not in (3, 6)
                 replaced.add(sample['index'])
-                again = dataset[Draw(picture, epoch)]
+                again = dataset[Draw(image, epoch)]
                 assert torch.equal(again['view1'], sample['view1'])
             else:
                 assert sample['corrupt_index'] == -1
-                assert sample['index'] == picture
+                assert sample['index'] == image
     assert len(replaced) > 3, 'always the same stand-ins'
     assert dataset.fault(0) is None
     assert 'empty' in str(dataset.fault(3))
     assert 'cut short' in str(dataset.fault(6))
 
 
-def test_a_picture_that_is_gone_is_replaced(tmp_path: Path) -> None:
+def test_a_image_that_is_gone_is_replaced(tmp_path: Path) -> None:
     paths = save_photographs(tmp_path, count=3)
-    dataset = UnlabelledPictures(tmp_path, VIEWS)
+    dataset = UnlabeledImages(tmp_path, VIEWS)
     os.remove(tmp_path / paths[1])
     assert dataset[1]['corrupt_index'] == 1
     assert 'No such file' in str(dataset.fault(1))
@@ -138,32 +138,32 @@ def test_a_picture_that_is_gone_is_replaced(tmp_path: Path) -> None:
 
 def test_bad_folders_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=f'data_root pictures does not exist.*{tmp_path}'):
-        UnlabelledPictures('pictures', VIEWS)
+    with pytest.raises(UserError, match=f'data_root images does not exist.*{tmp_path}'):
+        UnlabeledImages('images', VIEWS)
     empty = tmp_path / 'empty'
     empty.mkdir()
     (empty / 'notes.txt').touch()
-    with pytest.raises(UserError, match=r'empty holds no picture \(.jpg.*give the folder'):
-        UnlabelledPictures(empty, VIEWS)
+    with pytest.raises(UserError, match=r'empty holds no image \(.jpg.*give the folder'):
+        UnlabeledImages(empty, VIEWS)
     with pytest.raises(UserError, match='is not a folder'):
-        UnlabelledPictures(empty / 'notes.txt', VIEWS)
+        UnlabeledImages(empty / 'notes.txt', VIEWS)
     save_photographs(empty, count=1)
-    with pytest.raises(UserError, match='empty holds one picture'):
-        UnlabelledPictures(empty, VIEWS)
+    with pytest.raises(UserError, match='empty holds one image'):
+        UnlabeledImages(empty, VIEWS)
     with pytest.raises(UserError, match='limit is 1'):
-        UnlabelledPictures(empty, VIEWS, limit=1)
+        UnlabeledImages(empty, VIEWS, limit=1)
 
 
-def test_a_folder_of_nothing_but_broken_pictures_is_refused(tmp_path: Path) -> None:
+def test_a_folder_of_nothing_but_broken_images_is_refused(tmp_path: Path) -> None:
     for number in range(12):
         (tmp_path / f'{number}.jpg').write_text('version https://git-lfs.github.com/spec/v1\n')
-    with pytest.raises(UserError, match=r'none of 8 pictures.*0\.jpg: not a picture'):
-        UnlabelledPictures(tmp_path, VIEWS)
+    with pytest.raises(UserError, match=r'none of 8 images.*0\.jpg: not an image'):
+        UnlabeledImages(tmp_path, VIEWS)
 
 
-def test_a_run_of_broken_pictures_ends_in_an_error(tmp_path: Path) -> None:
+def test_a_run_of_broken_images_ends_in_an_error(tmp_path: Path) -> None:
     paths = save_photographs(tmp_path, count=6)
-    dataset = UnlabelledPictures(tmp_path, VIEWS)
+    dataset = UnlabeledImages(tmp_path, VIEWS)
     for path in paths:
         (tmp_path / path).write_bytes(b'')
     with pytest.raises(UserError, match=paths[2]):
@@ -171,7 +171,7 @@ def test_a_run_of_broken_pictures_ends_in_an_error(tmp_path: Path) -> None:
 
 
 def indices(sampler: EpochShuffle) -> list[int]:
-    return [draw.picture for draw in sampler]
+    return [draw.image for draw in sampler]
 
 
 def test_each_epoch_is_a_permutation_of_its_own() -> None:
@@ -182,7 +182,7 @@ def test_each_epoch_is_a_permutation_of_its_own() -> None:
         sampler.set_epoch(epoch)
         draws = list(sampler)
         assert {(draw.epoch, draw.seed) for draw in draws} == {(epoch, 1)}
-        orders.append([draw.picture for draw in draws])
+        orders.append([draw.image for draw in draws])
         assert sorted(orders[-1]) == list(range(50))
         assert indices(sampler) == orders[-1], 'iterating again changes nothing'
     assert orders[0] != orders[1] != orders[2] != orders[0]
@@ -213,8 +213,8 @@ def test_processes_share_an_epoch_evenly(monkeypatch: pytest.MonkeyPatch) -> Non
             shares.append(indices(sampler))
             sampler.skip(10)
             assert indices(sampler) == shares[-1][10:]
-        together = [picture for share in shares for picture in share]
+        together = [image for share in shares for image in share]
         assert [len(share) for share in shares] == [16, 16, 16]
         assert len(set(together)) == 48
         left_out |= set(range(50)) - set(together)
-    assert len(left_out) > 2, 'other pictures are left out in other epochs'
+    assert len(left_out) > 2, 'other images are left out in other epochs'

@@ -14,7 +14,7 @@ from torchvision import transforms
 from torchvision.transforms import functional as reference
 
 from moca.errors import UserError
-from moca.images.image_io import open_picture
+from moca.images.image_io import open_image
 from moca.pretrain.data.views import CropBox, ViewParams, ViewRecipe, sample_crop, sample_jitter
 from moca.pretrain.data.views import AugmentedViews
 from tests.images.photographs import photograph
@@ -22,7 +22,7 @@ from tests.images.photographs import photograph
 DRAWS = 3000
 # Seeds are fixed, so these tests cannot fail by chance; a true difference gives far smaller values.
 SIGNIFICANCE = 0.001
-BYOL = ({'blur_p': 1.0}, {'blur_p': 0.1, 'solarise_p': 0.2})
+BYOL = ({'blur_p': 1.0}, {'blur_p': 0.1, 'solarize_p': 0.2})
 
 
 def assert_same_distribution(ours: np.ndarray, theirs: np.ndarray) -> None:
@@ -55,7 +55,7 @@ def test_crops_are_distributed_as_torchvisions(
 
 @pytest.mark.parametrize(('height', 'width'), [(1, 1), (2, 300), (301, 3)])
 def test_crops_that_never_fit_are_torchvisions_central_ones(height: int, width: int) -> None:
-    # A scale above the picture's area cannot be drawn, so that both fall back at once.
+    # A scale above the image's area cannot be drawn, so that both fall back at once.
     scale, ratio = (1.5, 1.6), (3 / 4, 4 / 3)
     box = sample_crop(np.random.default_rng(0), height, width, scale, ratio)
     expected = transforms.RandomResizedCrop.get_params(
@@ -88,15 +88,15 @@ def test_operators_without_strength_are_left_out() -> None:
 
 
 def test_probabilities_and_blur_radius() -> None:
-    recipe = ViewRecipe(jitter_p=0.8, grey_p=0.2, blur_p=0.1, solarise_p=0.3, flip_p=0.5)
+    recipe = ViewRecipe(jitter_p=0.8, gray_p=0.2, blur_p=0.1, solarize_p=0.3, flip_p=0.5)
     rng = np.random.default_rng(0)
     drawn = [recipe.sample(rng, 64, 64) for _ in range(DRAWS)]
     radii = [params.blur_radius for params in drawn if params.blur_radius is not None]
     counts = {
         'jitter_p': sum(bool(params.jitter) for params in drawn),
-        'grey_p': sum(params.grey for params in drawn),
+        'gray_p': sum(params.gray for params in drawn),
         'blur_p': len(radii),
-        'solarise_p': sum(params.solarise for params in drawn),
+        'solarize_p': sum(params.solarize for params in drawn),
         'flip_p': sum(params.flip for params in drawn),
     }
     for name, count in counts.items():
@@ -104,39 +104,39 @@ def test_probabilities_and_blur_radius() -> None:
     assert stats.kstest(radii, stats.uniform(0.1, 1.9).cdf).pvalue > SIGNIFICANCE
 
 
-@pytest.mark.parametrize('solarise', [False, True])
-@pytest.mark.parametrize('grey', [False, True])
-def test_operators_are_applied_in_the_recipes_order(grey: bool, solarise: bool) -> None:
-    picture = photograph(160, 200, seed=1)
+@pytest.mark.parametrize('solarize', [False, True])
+@pytest.mark.parametrize('gray', [False, True])
+def test_operators_are_applied_in_the_recipes_order(gray: bool, solarize: bool) -> None:
+    pixels = photograph(160, 200, seed=1)
     params = ViewParams(
         crop=CropBox(10, 20, 120, 90),
         jitter=((1, 1.3), (0, 0.7), (2, 1.2)),
-        grey=grey,
+        gray=gray,
         blur_radius=1.2,
-        solarise=solarise,
+        solarize=solarize,
         flip=True,
     )
-    ours = ViewRecipe().render(picture, params, size=64)
-    image = reference.resized_crop(Image.fromarray(picture), 10, 20, 120, 90, [64, 64])
+    ours = ViewRecipe().render(pixels, params, size=64)
+    image = reference.resized_crop(Image.fromarray(pixels), 10, 20, 120, 90, [64, 64])
     image = reference.adjust_contrast(image, 1.3)
     image = reference.adjust_brightness(image, 0.7)
     image = reference.adjust_saturation(image, 1.2)
-    image = reference.to_grayscale(image, 3) if grey else image
+    image = reference.to_grayscale(image, 3) if gray else image
     image = image.filter(ImageFilter.GaussianBlur(1.2))
-    image = reference.solarize(image, 128) if solarise else image
+    image = reference.solarize(image, 128) if solarize else image
     expected = np.asarray(reference.hflip(image)).astype(int)
     difference = np.abs(ours - expected)
-    # Solarising turns a difference of 1 at the threshold into one of 128 - 127 = 1: stays small.
+    # Solarizing turns a difference of 1 at the threshold into one of 128 - 127 = 1: stays small.
     assert difference.mean() < 1
     assert np.percentile(difference[6:-6, 6:-6], 99.9) <= 4
 
 
 @pytest.mark.parametrize('size', [32, 64, 224])
-def test_views_are_normalised_tensors(size: int) -> None:
+def test_views_are_normalized_tensors(size: int) -> None:
     views = AugmentedViews(BYOL, size=size)
-    picture = photograph(375, 500, seed=2)
+    image = photograph(375, 500, seed=2)
     params = views.sample(np.random.default_rng(0), 375, 500)
-    rendered = views.render(picture, params)
+    rendered = views.render(image, params)
     assert list(rendered) == ['view1', 'view2']
     for view in rendered.values():
         assert view.shape == (3, size, size)
@@ -148,13 +148,13 @@ def test_views_are_normalised_tensors(size: int) -> None:
 
 
 def test_one_plain_view_is_a_crop_and_a_flip() -> None:
-    plain = {'jitter_p': 0, 'grey_p': 0, 'interpolation': 'bicubic', 'flip_p': 1}
+    plain = {'jitter_p': 0, 'gray_p': 0, 'interpolation': 'bicubic', 'flip_p': 1}
     views = AugmentedViews([plain], size=32)
-    picture = photograph(50, 60, seed=3)
+    pixels = photograph(50, 60, seed=3)
     (params,) = views.sample(np.random.default_rng(0), 50, 60)
     crop = params.crop
     image = reference.resized_crop(
-        Image.fromarray(picture),
+        Image.fromarray(pixels),
         *(crop.top, crop.left, crop.height, crop.width),
         [32, 32],
         reference.InterpolationMode.BICUBIC,
@@ -162,7 +162,7 @@ def test_one_plain_view_is_a_crop_and_a_flip() -> None:
     expected = reference.normalize(
         reference.to_tensor(reference.hflip(image)), list(views.mean), list(views.std)
     )
-    rendered = views.render(picture, [params])
+    rendered = views.render(pixels, [params])
     assert list(rendered) == ['view1']
     # One level of 255, divided by the standard deviation.
     torch.testing.assert_close(rendered['view1'], expected, rtol=0, atol=1.01 / 255 / 0.224)
@@ -187,8 +187,8 @@ def test_reduced_decoding_is_not_noticeable(size: int) -> None:
     """Below one level of 255 on average over views, two in any view; PSNR above 40 dB."""
     file = io.BytesIO()
     Image.fromarray(photograph(1200, 1600, seed=4)).save(file, 'JPEG', quality=92)
-    encoded = open_picture(file.getvalue())
-    views = AugmentedViews([{'jitter_p': 0, 'grey_p': 0, 'flip_p': 0}], size=size)
+    encoded = open_image(file.getvalue())
+    views = AugmentedViews([{'jitter_p': 0, 'gray_p': 0, 'flip_p': 0}], size=size)
     rng = np.random.default_rng(0)
     full = encoded.decode()
     reduced = {factor: encoded.decode(factor) for factor in (2, 4, 8)}

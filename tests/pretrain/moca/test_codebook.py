@@ -12,8 +12,8 @@ from moca.pretrain.moca.codebook import Codebook, perplexity
 def test_assignment_is_the_softmax_of_scaled_cosines():
     torch.manual_seed(0)
     codebook = Codebook(8, 4, inv_delta=10.0)
-    codebook.frozen_normaliser.fill_(0.25)
-    codebook.normaliser.fill_(9.0)  # must not be used before the next update
+    codebook.frozen_normalizer.fill_(0.25)
+    codebook.normalizer.fill_(9.0)  # must not be used before the next update
     feature = torch.randn(1, 4)
     q = codebook.assign(codebook.similarities(feature))
     cosines = [float(torch.cosine_similarity(feature[0], w, dim=0)) for w in codebook.words]
@@ -50,15 +50,15 @@ def test_images_of_another_part_of_the_batch_give_no_words():
     assert torch.equal(first + second, whole)
 
 
-def test_normaliser_is_an_average_used_one_step_late():
+def test_normalizer_is_an_average_used_one_step_late():
     codebook = Codebook(4, 2)
     for spread in (1.0, 0.0):
         codebook.track(torch.tensor(spread))
     expected = (0.5 * 0.99 + 0.01) * 0.99
-    assert codebook.normaliser.item() == pytest.approx(expected)
-    assert codebook.frozen_normaliser.item() == 0.5
+    assert codebook.normalizer.item() == pytest.approx(expected)
+    assert codebook.frozen_normalizer.item() == 0.5
     codebook.update(torch.ones(4, 2))
-    assert codebook.frozen_normaliser.item() == pytest.approx(expected)
+    assert codebook.frozen_normalizer.item() == pytest.approx(expected)
 
 
 def test_words_start_as_unit_vectors_without_negative_entries():

@@ -53,7 +53,7 @@ def released(state: State, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def configure(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Config]:
     """A function that configures as tools/pretrain.py does, for the recording's architecture."""
     folder = tmp_path_factory.mktemp('config')
-    save_photographs(folder / 'pictures', count=8)
+    save_photographs(folder / 'images', count=8)
     settings = json.loads(RECORDING.read_text())['model']
     path = folder / 'tiny.py'
     path.write_text(f"""
@@ -77,7 +77,7 @@ default_hooks = dict(
 """)
 
     def configure(work_dir: Path, *options: str) -> Config:
-        command = [str(path), '--data-root', str(folder / 'pictures'), '--work-dir', str(work_dir)]
+        command = [str(path), '--data-root', str(folder / 'images'), '--work-dir', str(work_dir)]
         return pretrain.configure(
             pretrain.parse_args([*command, *(['--cfg-options', *options] if options else [])])
         )

@@ -141,7 +141,7 @@ def test_fewer_images_than_words_is_an_error():
         (dict(skip_offset=-1), 'skip_offset=-1'),
         (dict(num_words=0), 'num_words=0'),
         (dict(words_per_step=0), 'words_per_step=0'),
-        (dict(normaliser_decay=1.0), 'normaliser_decay=1.0'),
+        (dict(normalizer_decay=1.0), 'normalizer_decay=1.0'),
         (dict(inv_delta=0.0), 'inv_delta=0.0'),
         (dict(kappa=None), r'model\.kappa=None: give a number'),
         (dict(image_weight=-1.0), r'model\.image_weight=-1\.0: give a number from 0'),

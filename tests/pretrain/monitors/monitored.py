@@ -20,8 +20,8 @@ def write_classes(folder: Path, per_class: int, seed: int = 0, classes: int = 3)
     for label in range(classes):
         (folder / f'class{label}').mkdir(parents=True)
         for number in range(per_class):
-            picture = photograph(48, 48, 1000 * seed + 100 * label + number) // 2 + 12 * label
-            Image.fromarray(picture).save(folder / f'class{label}' / f'{number}.png')
+            image = photograph(48, 48, 1000 * seed + 100 * label + number) // 2 + 12 * label
+            Image.fromarray(image).save(folder / f'class{label}' / f'{number}.png')
     return folder
 
 
@@ -41,22 +41,22 @@ class Log:
         pass
 
 
-def measure(labelled: str, queries: bool, distributed: bool = False, **fields: Any) -> Any:
+def measure(labeled: str, queries: bool, distributed: bool = False, **fields: Any) -> Any:
     model: Any = tiny_moca(img_size=48)
     model.train()
     if distributed:
         model = MMDistributedDataParallel(model)
-    other = f'{labelled}/val' if queries else None
-    monitor = KNNMonitor(f'{labelled}/train', other, k=(1, 5, 10), batch_size=4, **fields)
+    other = f'{labeled}/val' if queries else None
+    monitor = KNNMonitor(f'{labeled}/train', other, k=(1, 5, 10), batch_size=4, **fields)
     log = Log(model)
     monitor.before_train(log)
     return log.scalars
 
 
-def process(rank: int, world_size: int, labelled: str, folder: str) -> None:
+def process(rank: int, world_size: int, labeled: str, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
         'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=world_size
     )
-    torch.save(measure(labelled, True, distributed=True), f'{folder}/rank{rank}.pth')
+    torch.save(measure(labeled, True, distributed=True), f'{folder}/rank{rank}.pth')
     dist.destroy_process_group()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from moca.errors import UserError
 from moca.pretrain.monitors import knn
-from moca.pretrain.monitors.knn import KNNMonitor, Neighbours, monitor_knn, vote
+from moca.pretrain.monitors.knn import KNNMonitor, Neighbors, add_knn_hook, vote
 from tests.configs.pretraining import tiny
 from tests.pretrain.monitors.monitored import Log, measure, process, write_classes
 from tests.pretrain.tiny import tiny_moca
@@ -24,8 +24,8 @@ from tests.results.short_run import CONFIG, train
 
 
 @pytest.fixture(scope='module')
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp('labelled')
+def labeled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('labeled')
     write_classes(folder / 'train', per_class=7)
     write_classes(folder / 'val', per_class=3, seed=1)
     return folder
@@ -34,7 +34,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def brute_force(
     queries: np.ndarray, bank: np.ndarray, labels: np.ndarray, k: int, temperature: float
 ) -> list[int]:
-    """One query and one neighbour at a time, in double precision."""
+    """One query and one neighbor at a time, in double precision."""
     found = []
     for query in queries.astype(float):
         cosine = bank.astype(float) @ query
@@ -51,7 +51,7 @@ def unit(rows: int, width: int, seed: int) -> Tensor:
     return torch.nn.functional.normalize(features, dim=1)
 
 
-# Few dimensions and a high temperature: votes are close, and not the nearest neighbour's alone.
+# Few dimensions and a high temperature: votes are close, and not the nearest neighbor's alone.
 @pytest.mark.parametrize(('k', 'temperature'), [(1, 0.07), (10, 0.07), (20, 0.5)])
 @pytest.mark.parametrize(('similarities', 'part'), [(2**24, 200), (64, 7)], ids=['whole', 'parts'])
 def test_votes_are_those_of_brute_force(
@@ -60,7 +60,7 @@ def test_votes_are_those_of_brute_force(
     monkeypatch.setattr(knn, 'SIMILARITIES', similarities)
     queries, bank = unit(50, 4, seed=0), unit(200, 4, seed=1)
     labels = torch.randint(6, (200,), generator=torch.Generator().manual_seed(2))
-    found = Neighbours(queries, k)
+    found = Neighbors(queries, k)
     for features, theirs in zip(bank.split(part), labels.split(part), strict=True):
         found.add(features, theirs)
     expected = brute_force(queries.numpy(), bank.numpy(), labels.numpy(), k, temperature)
@@ -72,14 +72,14 @@ def test_votes_are_those_of_brute_force(
 def test_memory_is_bounded_by_the_similarities(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(knn, 'SIMILARITIES', 64)
     sizes = []
-    keep = Neighbours._keep_best
+    keep = Neighbors._keep_best
 
-    def spy(self: Neighbours, part: slice, cosine: Tensor, labels: Tensor) -> None:
+    def spy(self: Neighbors, part: slice, cosine: Tensor, labels: Tensor) -> None:
         sizes.append(cosine.numel())
         keep(self, part, cosine, labels)
 
-    monkeypatch.setattr(Neighbours, '_keep_best', spy)
-    Neighbours(unit(50, 4, seed=0), 3).add(unit(30, 4, seed=1), torch.zeros(30, dtype=torch.long))
+    monkeypatch.setattr(Neighbors, '_keep_best', spy)
+    Neighbors(unit(50, 4, seed=0), 3).add(unit(30, 4, seed=1), torch.zeros(30, dtype=torch.long))
     assert max(sizes) <= 64
     assert sum(sizes) == 50 * 30
 
@@ -96,22 +96,22 @@ def scalars(work_dir: Path) -> list[dict[str, Any]]:
     return [line for line in lines if 'knn/top1_k3' in line]
 
 
-def watching(labelled: Path, workers: int = 0) -> list[dict[str, Any]]:
-    bank, queries = str(labelled / 'train'), str(labelled / 'val')
+def watching(labeled: Path, workers: int = 0) -> list[dict[str, Any]]:
+    bank, queries = str(labeled / 'train'), str(labeled / 'val')
     knn = dict(bank=bank, queries=queries, k=[3, 5], batch_size=4, num_workers=workers)
     return [
         dict(type='KNNMonitor', interval=2, **knn),
-        dict(type='FeaturePictures', interval=2),
+        dict(type='FeatureFigures', interval=2),
     ]
 
 
 @pytest.mark.parametrize(('precision', 'workers'), [((), 0), (('--amp',), 1)], ids=str)
 def test_a_run_does_not_notice_its_monitors(
-    labelled: Path, tmp_path: Path, precision: tuple[str, ...], workers: int
+    labeled: Path, tmp_path: Path, precision: tuple[str, ...], workers: int
 ) -> None:
-    pictures, hooks = labelled / 'train', watching(labelled, workers)
-    alone, expected = train(pictures, tmp_path / 'alone', *precision)
-    watched, got = train(pictures, tmp_path / 'watched', *precision, hooks=hooks)
+    images, hooks = labeled / 'train', watching(labeled, workers)
+    alone, expected = train(images, tmp_path / 'alone', *precision)
+    watched, got = train(images, tmp_path / 'watched', *precision, hooks=hooks)
     assert got.states == expected.states
     for name, value in alone.model.state_dict().items():
         assert torch.equal(watched.model.state_dict()[name], value), name
@@ -126,10 +126,10 @@ def test_a_run_does_not_notice_its_monitors(
     assert 'k-NN of the teacher after 2 epochs' in log.read_text()
 
 
-def test_a_resumed_run_does_not_measure_its_start_again(labelled: Path, tmp_path: Path) -> None:
-    train(labelled / 'train', tmp_path, hooks=watching(labelled))
+def test_a_resumed_run_does_not_measure_its_start_again(labeled: Path, tmp_path: Path) -> None:
+    train(labeled / 'train', tmp_path, hooks=watching(labeled))
     (tmp_path / 'epoch_3.pth').unlink()
-    train(labelled / 'train', tmp_path, '--resume', hooks=watching(labelled))
+    train(labeled / 'train', tmp_path, '--resume', hooks=watching(labeled))
     logged = scalars(tmp_path)
     assert [line['epoch'] for line in logged] == [0, 2, 3, 3]
     assert logged[-1] == logged[-2]  # bit for bit the same run
@@ -141,8 +141,8 @@ def test_a_resumed_run_does_not_measure_its_start_again(labelled: Path, tmp_path
 def encode(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     model = tiny_moca(img_size=48).eval()
     paths = sorted(folder.rglob('*.png'))
-    pictures = np.stack([np.asarray(Image.open(path)) for path in paths]) / 255
-    normal = (pictures - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    images = np.stack([np.asarray(Image.open(path)) for path in paths]) / 255
+    normal = (images - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     with torch.no_grad():
         (maps,) = model.teacher(torch.tensor(normal, dtype=torch.float32).permute(0, 3, 1, 2))
     features = maps.mean((2, 3)).double().numpy()
@@ -150,8 +150,8 @@ def encode(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return features / np.linalg.norm(features, axis=1, keepdims=True), labels
 
 
-def expected_scores(labelled: Path, temperature: float = 0.07) -> dict[str, float]:
-    (bank, labels), (queries, truth) = encode(labelled / 'train'), encode(labelled / 'val')
+def expected_scores(labeled: Path, temperature: float = 0.07) -> dict[str, float]:
+    (bank, labels), (queries, truth) = encode(labeled / 'train'), encode(labeled / 'val')
     scores = {
         f'knn/top1_k{k}': 100
         * float(np.mean(brute_force(queries, bank, labels, k, temperature) == truth))
@@ -160,22 +160,22 @@ def expected_scores(labelled: Path, temperature: float = 0.07) -> dict[str, floa
     return {**scores, 'epoch': 0}
 
 
-def test_the_monitor_measures_what_brute_force_does(labelled: Path) -> None:
-    usual = measure(str(labelled), queries=True)
-    assert usual == pytest.approx(expected_scores(labelled))
+def test_the_monitor_measures_what_brute_force_does(labeled: Path) -> None:
+    usual = measure(str(labeled), queries=True)
+    assert usual == pytest.approx(expected_scores(labeled))
     assert len(set(usual.values())) == 4, 'a test that tells nothing'
-    # next to nobody but the nearest neighbour counts
-    cold = measure(str(labelled), queries=True, temperature=0.002)
-    assert cold == pytest.approx(expected_scores(labelled, 0.002))
+    # next to nobody but the nearest neighbor counts
+    cold = measure(str(labeled), queries=True, temperature=0.002)
+    assert cold == pytest.approx(expected_scores(labeled, 0.002))
     assert cold != usual
 
 
-def test_pictures_are_normalised_as_in_training(labelled: Path, tmp_path: Path) -> None:
+def test_images_are_normalized_as_in_training(labeled: Path, tmp_path: Path) -> None:
     seen = []
-    cfg = tiny(CONFIG, labelled / 'train', tmp_path)
+    cfg = tiny(CONFIG, labeled / 'train', tmp_path)
     cfg.model.backbone.img_size = cfg.train_dataloader.dataset['views'].size = 48
     cfg.train_dataloader.dataset['views'].update(mean=[0.5, 0.4, 0.3], std=[0.1, 0.2, 0.5])
-    monitor_knn(cfg, str(labelled / 'train'))
+    add_knn_hook(cfg, str(labeled / 'train'))
     cfg.default_hooks.knn.k = [1]
     runner = Runner.from_cfg(cfg)
     embed = runner.model.teacher.embed
@@ -183,12 +183,12 @@ def test_pictures_are_normalised_as_in_training(labelled: Path, tmp_path: Path) 
     (monitor,) = (hook for hook in runner.hooks if isinstance(hook, KNNMonitor))
     runner._train_loop = runner.build_train_loop(runner._train_loop)
     monitor.before_train(runner)
-    first = np.asarray(Image.open(labelled / 'train/class0/6.png'))  # the last one of its class
+    first = np.asarray(Image.open(labeled / 'train/class0/6.png'))  # the last one of its class
     expected = (first / 255 - [0.5, 0.4, 0.3]) / [0.1, 0.2, 0.5]
     np.testing.assert_allclose(seen[0][0].permute(1, 2, 0), expected, rtol=0, atol=1e-5)
 
 
-def test_nothing_is_compiled_for_it(labelled: Path) -> None:
+def test_nothing_is_compiled_for_it(labeled: Path) -> None:
     graphs = []
 
     def backend(graph: Any, inputs: Any) -> Any:
@@ -201,29 +201,29 @@ def test_nothing_is_compiled_for_it(labelled: Path) -> None:
     model.teacher.tokens(torch.randn(4, 3, 48, 48))
     before = len(graphs)
     assert before > 0
-    KNNMonitor(f'{labelled}/train', k=[1], batch_size=5).before_train(Log(model))
+    KNNMonitor(f'{labeled}/train', k=[1], batch_size=5).before_train(Log(model))
     assert len(graphs) == before
 
 
-def test_processes_share_the_work_and_agree(labelled: Path, tmp_path: Path) -> None:
-    # 21 pictures in the bank and 9 queries: neither divides by two
-    mp.spawn(process, args=(2, str(labelled), str(tmp_path)), nprocs=2)
+def test_processes_share_the_work_and_agree(labeled: Path, tmp_path: Path) -> None:
+    # 21 images in the bank and 9 queries: neither divides by two
+    mp.spawn(process, args=(2, str(labeled), str(tmp_path)), nprocs=2)
     for rank in range(2):
-        assert torch.load(tmp_path / f'rank{rank}.pth') == pytest.approx(expected_scores(labelled))
+        assert torch.load(tmp_path / f'rank{rank}.pth') == pytest.approx(expected_scores(labeled))
 
 
-def test_a_method_without_a_teacher_is_judged_by_its_student(labelled: Path) -> None:
+def test_a_method_without_a_teacher_is_judged_by_its_student(labeled: Path) -> None:
     model = tiny_moca(img_size=48)
     with torch.no_grad():
         for parameter in model.teacher.parameters():
-            parameter.zero_()  # all pictures look alike to it
+            parameter.zero_()  # all images look alike to it
     model.student, model.teacher = model.teacher, torch.nn.Identity()
     log = Log(model)
-    KNNMonitor(f'{labelled}/train', f'{labelled}/val', k=[5]).before_train(log)
+    KNNMonitor(f'{labeled}/train', f'{labeled}/val', k=[5]).before_train(log)
     assert log.scalars['knn/top1_k5'] == pytest.approx(100 / 3)
     model.student = None
     with pytest.raises(UserError, match='no teacher and no student'):
-        KNNMonitor(f'{labelled}/train', k=[5]).before_train(log)
+        KNNMonitor(f'{labeled}/train', k=[5]).before_train(log)
 
 
 # ---------------------------------------------------------------------- bad input
@@ -233,11 +233,11 @@ def test_a_method_without_a_teacher_is_judged_by_its_student(labelled: Path) -> 
     ('fields', 'message'),
     [
         (dict(bank='{}/nowhere'), r'KNNMonitor.bank .*nowhere: no such folder.*one subfolder'),
-        (dict(bank='{}/train/class0'), r'bank .*class0: .*class folder.*labelled folder has one'),
+        (dict(bank='{}/train/class0'), r'bank .*class0: .*class folder.*labeled folder has one'),
         (dict(queries='{}/nowhere'), r'KNNMonitor.queries .*nowhere: no such folder'),
         (dict(queries='{}/train/../train'), r'queries .* is the bank.*Give another'),
         (dict(bank='{}/val', queries='{}/more', k=[3]), r'more: the bank .* has no class class3'),
-        (dict(k=[5, 22]), r'k=\(5, 22\): the bank .* has 21 pictures'),
+        (dict(k=[5, 22]), r'k=\(5, 22\): the bank .* has 21 images'),
         (dict(k=[]), r'KNNMonitor.k is \[\]'),
         (dict(interval=0), r'KNNMonitor.interval is 0'),
         (dict(held_out=1.0), r'KNNMonitor.held_out is 1.0; give a share between 0 and 1'),
@@ -245,17 +245,17 @@ def test_a_method_without_a_teacher_is_judged_by_its_student(labelled: Path) -> 
     ],
 )
 def test_bad_input_is_refused_before_anything_runs(
-    labelled: Path, fields: dict[str, Any], message: str
+    labeled: Path, fields: dict[str, Any], message: str
 ) -> None:
-    if not (labelled / 'more').is_dir():
-        write_classes(labelled / 'more', per_class=1, seed=2, classes=4)
+    if not (labeled / 'more').is_dir():
+        write_classes(labeled / 'more', per_class=1, seed=2, classes=4)
     given = {**dict(bank='{}/train', queries='{}/val'), **fields}
-    given = {key: v.format(labelled) if isinstance(v, str) else v for key, v in given.items()}
+    given = {key: v.format(labeled) if isinstance(v, str) else v for key, v in given.items()}
     with pytest.raises(UserError, match=message):
         KNNMonitor(**given)
 
 
-def test_a_broken_picture_is_named(tmp_path: Path) -> None:
+def test_a_broken_image_is_named(tmp_path: Path) -> None:
     write_classes(tmp_path / 'train', per_class=6)
     broken = tmp_path / 'train/class1/3.png'
     broken.write_bytes(broken.read_bytes()[:-300])
@@ -264,11 +264,11 @@ def test_a_broken_picture_is_named(tmp_path: Path) -> None:
             measure(str(tmp_path), queries=False, num_workers=workers)
 
 
-def test_a_config_gets_one_monitor(labelled: Path) -> None:
-    cfg = tiny(CONFIG, labelled / 'train', labelled / 'work')
+def test_a_config_gets_one_monitor(labeled: Path) -> None:
+    cfg = tiny(CONFIG, labeled / 'train', labeled / 'work')
     cfg.train_dataloader.num_workers = 3
-    monitor_knn(cfg, 'here')
-    monitor_knn(cfg, 'there', 'elsewhere', interval=5)
+    add_knn_hook(cfg, 'here')
+    add_knn_hook(cfg, 'there', 'elsewhere', interval=5)
     hook = cfg.default_hooks.knn
     expected = dict(bank='there', queries='elsewhere', interval=5, num_workers=3)
     assert dict(hook) == dict(type='KNNMonitor', **expected)

@@ -116,7 +116,7 @@ def test_batches_that_cannot_be_told_apart_are_errors():
         check_contrastive(1, (0, 1))
     with pytest.raises(UserError, match=r'accumulative_counts=4 \(--accumulate\).*grad_checkpoint'):
         check_contrastive(8, (0, 4))
-    with pytest.raises(UserError, match=r'model\.bank_size=16 .* 6 pictures .*bank_size=12'):
+    with pytest.raises(UserError, match=r'model\.bank_size=16 .* 6 images .*bank_size=12'):
         KeyBank(16, 4).check_batch(6)
     with pytest.raises(UserError, match='bank_size=0'):
         KeyBank(0, 4)

@@ -8,15 +8,15 @@ import torch.nn.functional as F
 from moca.errors import UserError
 from moca.pretrain.parts.masking import visible_tokens
 from moca.pretrain.parts.reconstruction import (
-    normalise_patches,
-    partly_visible,
+    normalize_patches,
+    num_visible,
     patch_error,
     patchify,
 )
 
 
 def unfolded(images, patch):
-    """Patches by torch's own function, colours moved innermost."""
+    """Patches by torch's own function, colors moved innermost."""
     columns = F.unfold(images, patch, stride=patch).transpose(1, 2)
     return columns.unflatten(2, (3, patch * patch)).transpose(2, 3).flatten(2)
 
@@ -26,16 +26,16 @@ def test_patches_are_those_of_unfold():
     assert torch.equal(patchify(images, 4), unfolded(images, 4))
 
 
-def test_patches_are_normalised_by_their_unbiased_variance():
+def test_patches_are_normalized_by_their_unbiased_variance():
     patches = torch.randn(3, 5, 12, dtype=torch.float64) * 7 + 3
     values = patches.numpy()
     mean, deviation = values.mean(-1, keepdims=True), values.std(-1, ddof=1, keepdims=True)
     expected = (values - mean) / np.sqrt(deviation**2 + 1e-6)
-    np.testing.assert_allclose(normalise_patches(patches).numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(normalize_patches(patches).numpy(), expected, rtol=1e-12)
 
 
-def test_a_patch_of_one_colour_is_zero():
-    assert torch.equal(normalise_patches(torch.full((1, 1, 12), 0.5)), torch.zeros(1, 1, 12))
+def test_a_patch_of_one_color_is_zero():
+    assert torch.equal(normalize_patches(torch.full((1, 1, 12), 0.5)), torch.zeros(1, 1, 12))
 
 
 def test_errors_equal_torch_and_an_empty_set_has_none():
@@ -60,9 +60,9 @@ def test_visible_tokens(tokens, ratio, visible):
 @pytest.mark.parametrize('ratio', [1.0, -0.1, float('nan'), 0.99])
 def test_masks_that_leave_nothing_are_errors(ratio):
     with pytest.raises(UserError, match=r'model\.mask_ratio='):
-        partly_visible(36, ratio)
+        num_visible(36, ratio)
 
 
 def test_a_mask_that_hides_nothing_is_an_error_where_something_is_to_be_predicted():
     with pytest.raises(UserError, match=r'mask_ratio=0 hides none of 36'):
-        partly_visible(36, 0)
+        num_visible(36, 0)

@@ -16,7 +16,7 @@ from moca.errors import UserError
 from tests.images.photographs import save_photographs
 from tests.pretrain.data.test_dataset import VIEWS
 
-PICTURES, BATCH, STEPS, EPOCHS = 23, 4, 5, 3
+IMAGES, BATCH, STEPS, EPOCHS = 23, 4, 5, 3
 
 
 class TwoViewRegression(BaseModel):
@@ -63,7 +63,7 @@ def build(
 ) -> tuple[Runner, Recorder]:
     recorder = Recorder()
     loader = {
-        'dataset': {'type': 'UnlabelledPictures', 'data_root': str(folder), 'views': VIEWS},
+        'dataset': {'type': 'UnlabeledImages', 'data_root': str(folder), 'views': VIEWS},
         'sampler': {'type': 'EpochShuffle'},
         'collate_fn': {'type': 'default_collate'},
         'batch_size': BATCH,
@@ -97,8 +97,8 @@ def build(
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp('pictures')
-    save_photographs(folder, count=PICTURES)
+    folder = tmp_path_factory.mktemp('images')
+    save_photographs(folder, count=IMAGES)
     return folder
 
 
@@ -112,7 +112,7 @@ def uninterrupted(
     return work_dir, recorder, runner.model.state_dict()
 
 
-def test_an_epoch_sees_every_picture_once(uninterrupted: Any) -> None:
+def test_an_epoch_sees_every_image_once(uninterrupted: Any) -> None:
     _, recorder, _ = uninterrupted
     assert sorted(recorder.batches) == list(range(EPOCHS * STEPS))
     for epoch in range(EPOCHS):
@@ -201,7 +201,7 @@ def test_a_number_of_epochs_that_is_none_is_refused(
 
 def test_a_batch_larger_than_the_data_is_refused(folder: Path, tmp_path: Path) -> None:
     runner, _ = build(folder, tmp_path, batch_size=24)
-    with pytest.raises(UserError, match='batch_size is 24, but each process has 23 pictures'):
+    with pytest.raises(UserError, match='batch_size is 24, but each process has 23 images'):
         runner.train()
 
 

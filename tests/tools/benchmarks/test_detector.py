@@ -36,7 +36,7 @@ def tiny(name: str) -> Config:
 
 def test_versions_are_one_function_of_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = tiny('vitdet_mask-rcnn')
-    cfg.model.backbone.update(window_size=4, drop_path_rate=0.0)  # the whole picture of 64 pixels
+    cfg.model.backbone.update(window_size=4, drop_path_rate=0.0)  # the whole image of 64 pixels
     cfg.optim_wrapper.optimizer.update(lr=0.0, weight_decay=0.0)
     losses: dict[tuple[type, bool], list[float]] = {}
     whole_step = detector.training_step
@@ -149,7 +149,7 @@ def test_refuses_nonsense(size: int, task: str) -> None:
         measure_detector(cfg, size, 1, 1, 'float32', CPU, real=False)
 
 
-def test_command_takes_real_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_takes_real_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_coco(tmp_path / 'coco')
     config = tmp_path / 'toy.py'
     tiny('cascade-mask-rcnn_1x').dump(config)

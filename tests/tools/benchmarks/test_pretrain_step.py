@@ -217,7 +217,7 @@ def test_the_tool(capsys: pytest.CaptureFixture[str], dtype: str) -> None:
     arguments = ['pretrain', CONFIG, f'--dtype={dtype}', *TINY]
     assert benchmark.main(arguments) == 0
     printed = capsys.readouterr().out
-    assert f'{dtype}; a step takes 4 pictures of 2 views, 32 px' in printed
+    assert f'{dtype}; a step takes 4 images of 2 views, 32 px' in printed
     rows = {line.split()[0]: line.split()[1:] for line in printed.splitlines()}
     ours, plain = (rows[name] for name in ('ours', 'straightforward'))
     assert float(ours[0]) == pytest.approx(4 / float(ours[1]), rel=0.2)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from moca.backbone import PlainViT
 from moca.errors import UserError
-from tests.backbone.helpers import randomise
+from tests.backbone.helpers import randomize
 from tests.configs.helpers import REPOSITORY, TINY_ARCH, shrink, write_cityscapes
 from tools.benchmarks import __main__ as benchmark
 from tools.benchmarks import segmentor
@@ -41,7 +41,7 @@ def built(cfg: Config) -> Any:
     """Our segmentor with every parameter away from its first value."""
     model = MODELS.build(cfg.model)
     model.init_weights()
-    randomise(model)
+    randomize(model)
     return model
 
 
@@ -54,10 +54,10 @@ class TestSegmentorOfMmseg:
         assert what_mmseg_lacks(ours.backbone) is None
         theirs = mmseg_segmentor(cfg, ours, own_backbone=True)
         assert not isinstance(theirs.backbone, PlainViT)
-        picture = torch.randn(1, 3, *cfg.model.data_preprocessor['size'])
+        image = torch.randn(1, 3, *cfg.model.data_preprocessor['size'])
         with torch.no_grad():
-            expected = theirs.eval().encode_decode(picture, [{'img_shape': picture.shape[2:]}])
-            found = ours.eval().encode_decode(picture, [{'img_shape': picture.shape[2:]}])
+            expected = theirs.eval().encode_decode(image, [{'img_shape': image.shape[2:]}])
+            found = ours.eval().encode_decode(image, [{'img_shape': image.shape[2:]}])
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
     def test_names_what_it_lacks(self) -> None:
@@ -135,11 +135,11 @@ class TestTraining:
         assert list(memory) == ['mmseg', 'ours', 'ours, frozen']
         assert memory['ours, frozen'] < memory['ours'] <= memory['mmseg']
 
-    def test_refuses_one_picture_for_a_batch_norm_over_pooled_maps(self) -> None:
+    def test_refuses_one_image_for_a_batch_norm_over_pooled_maps(self) -> None:
         with pytest.raises(UserError, match=r'--batch-size 1.* 2 or more'):
             measure_training(tiny('ade20k/upernet.py'), 1, 1, 'float32', CPU, real=False)
 
-    def test_refuses_no_pictures(self) -> None:
+    def test_refuses_no_images(self) -> None:
         with pytest.raises(UserError, match='--batch-size 0'):
             measure_training(Config(), 0, 1, 'float32', CPU, real=False)
 
@@ -151,7 +151,7 @@ def test_ratios_are_medians_over_turns() -> None:
     assert re.search(r'ours / theirs +2\.000 +0\.250', str(table))
 
 
-def test_command_takes_real_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_takes_real_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_cityscapes(tmp_path)
     config = tmp_path / 'toy.py'
     tiny('cityscapes/linear.py').dump(config)

@@ -16,15 +16,15 @@ from tools.benchmarks import __main__ as benchmark
 from tools.benchmarks.views import measure_views, torchvision_views
 
 
-def test_ours_is_faster_on_generated_pictures() -> None:
+def test_ours_is_faster_on_generated_images() -> None:
     speed = measure_views(None, seconds=0.5, size=64)
-    assert speed.pictures == 40
+    assert speed.images == 40
     assert speed.pairs >= 10
     # About 3 on an idle machine, 2.5 wanted; a busy one only must not turn it round.
     assert speed.ratio > 1.2
 
 
-def test_the_recipe_it_is_compared_with_makes_normalised_views() -> None:
+def test_the_recipe_it_is_compared_with_makes_normalized_views() -> None:
     torch.manual_seed(0)
     np.random.seed(0)
     image = Image.fromarray(photograph(90, 120, seed=0))

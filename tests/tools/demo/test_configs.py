@@ -25,9 +25,7 @@ REPOSITORY = Path(__file__).parents[3]
 @pytest.fixture(scope='module')
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp('demo') / 'data'
-    settings = DataSettings(
-        pictures=1, streets_train=2, streets_val=2, things_train=4, things_val=2
-    )
+    settings = DataSettings(images=1, streets_train=2, streets_val=2, things_train=4, things_val=2)
     write_data(root, settings)
     return root
 
@@ -62,14 +60,14 @@ def test_configs_train_and_record_what_they_measured(runs):
         assert record['title'].startswith('Demo')
 
 
-def test_segmentation_sheet_shows_pictures_and_truth(runs, data, tmp_path):
+def test_segmentation_sheet_shows_images_and_truth(runs, data, tmp_path):
     out = tmp_path / 'sheet.png'
     folders = [str(runs['linear-bn']), str(runs['finetune'])]
     assert visualize(['segmentation', *folders, '--out', str(out), '--count', '2']) == 0
     sheet = np.asarray(Image.open(out).convert('RGB')).astype(int)
-    # Two rows of four pictures twice as wide as high, under a heading and above a legend.
+    # Two rows of four images twice as wide as high, under a heading and above a legend.
     assert 1.2 < sheet.shape[1] / sheet.shape[0] < 4.5
-    # The colours of the classes in the truth are in the legend at least.
+    # The colors of the classes in the truth are in the legend at least.
     labels = np.asarray(Image.open(next((data / 'streets' / 'gtFine' / 'val').rglob('*.png'))))
     assert 10 in labels  # sky
     assert (np.abs(sheet - [70, 130, 180]).sum(axis=-1) < 6).sum() > 50
@@ -82,7 +80,7 @@ def test_detection_sheet(runs, tmp_path):
     assert Image.open(out).size[0] > 200
 
 
-def test_sheets_of_pictures_without_labels(runs, data, tmp_path):
+def test_sheets_of_images_without_labels(runs, data, tmp_path):
     wide, tall = tmp_path / 'in' / 'a.png', tmp_path / 'in' / 'b.jpg'
     wide.parent.mkdir()
     source = Image.open(next((data / 'streets' / 'leftImg8bit' / 'val').rglob('*.png')))
@@ -90,12 +88,12 @@ def test_sheets_of_pictures_without_labels(runs, data, tmp_path):
     source.convert('RGB').crop((0, 0, 64, 128)).save(tall)
     for command, run in (('segmentation', 'linear-bn'), ('detection', 'mask-rcnn')):
         out = tmp_path / f'{command}.html'
-        pictures = ('--pictures', str(wide.parent), '--out', str(out))
-        assert visualize([command, str(runs[run]), *pictures]) == 0
+        images = ('--images', str(wide.parent), '--out', str(out))
+        assert visualize([command, str(runs[run]), *images]) == 0
         assert out.read_bytes().startswith(b'<!DOCTYPE html>')
 
 
-def test_the_data_set_of_a_run_is_not_needed_for_other_pictures(runs, data, tmp_path):
+def test_the_data_set_of_a_run_is_not_needed_for_other_images(runs, data, tmp_path):
     folder = tmp_path / 'run'
     shutil.copytree(runs['linear-bn'], folder)
     config = folder / 'linear-bn.py'
@@ -104,7 +102,7 @@ def test_the_data_set_of_a_run_is_not_needed_for_other_pictures(runs, data, tmp_
     Image.new('RGB', (64, 48)).save(tmp_path / 'in' / 'a.png')
     out = tmp_path / 'a.png'
     command = ['segmentation', str(folder), '--out', str(out)]
-    assert visualize([*command, '--pictures', str(tmp_path / 'in')]) == 0
+    assert visualize([*command, '--images', str(tmp_path / 'in')]) == 0
 
 
 def test_ious_of_classes_agree_with_the_runs_own_mean(runs):
@@ -136,11 +134,11 @@ def test_errors_agree_with_the_runs_own_ap(runs, tmp_path):
     ('arguments', 'message'),
     [
         (
-            ['detection', 'mask-rcnn', '--errors', '--pictures', '.', '--out', 'a.png'],
+            ['detection', 'mask-rcnn', '--errors', '--images', '.', '--out', 'a.png'],
             '--errors needs truth',
         ),
         (
-            ['segmentation', 'linear-bn', '--pictures', 'nowhere', '--out', 'a.png'],
+            ['segmentation', 'linear-bn', '--images', 'nowhere', '--out', 'a.png'],
             'nowhere: no such folder',
         ),
         (['segmentation', 'linear-bn', '--out', 'a.txt'], 'must end in'),

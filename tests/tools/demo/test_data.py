@@ -19,8 +19,8 @@ from tools.demo.things import CATEGORIES, draw_things
 from tools.demo.write import DataSettings, is_current, write_data
 
 SMALL = DataSettings(
-    pictures=10,
-    picture_size=48,
+    images=10,
+    image_size=48,
     streets_train=6,
     streets_val=3,
     street_height=64,
@@ -51,7 +51,7 @@ def test_same_settings_give_the_same_bytes_and_another_seed_others(root, tmp_pat
     assert len(differing) == len(_digests(root))
 
 
-def test_more_pictures_leave_the_first_ones_as_they_were(root, tmp_path):
+def test_more_images_leave_the_first_ones_as_they_were(root, tmp_path):
     more = DataSettings(**{**SMALL.__dict__, 'streets_train': 8})
     write_data(tmp_path / 'more', more)
     before, after = _digests(root / 'streets'), _digests(tmp_path / 'more' / 'streets')
@@ -62,7 +62,7 @@ def test_more_pictures_leave_the_first_ones_as_they_were(root, tmp_path):
 def test_imagefolder_has_a_folder_for_each_kind_of_scene(root):
     from torchvision.datasets import ImageFolder
 
-    folder = ImageFolder(str(root / 'pictures' / 'train'))
+    folder = ImageFolder(str(root / 'images' / 'train'))
     assert folder.classes == sorted(KINDS)
     assert len(folder) == 10
     assert {image.size for image, _ in folder} == {(48, 48)}
@@ -132,13 +132,13 @@ def test_polygons_cover_the_painted_objects():
 
 
 @pytest.mark.parametrize('draw', [objects.person, objects.tree])
-def test_painting_an_object_changes_the_picture_where_the_label_says(draw):
+def test_painting_an_object_changes_the_image_where_the_label_says(draw):
     rng = np.random.default_rng(3)
     canvas = Canvas(64, 96)
-    canvas.colours[:] = 2.0  # no palette holds this colour
+    canvas.colors[:] = 2.0  # no palette holds this color
     sprite = draw(rng, Palette(rng), 90, 3.0)
     canvas.paint(sprite, 120, 30, train_id=11, instance=canvas.new_instance('person'))
-    painted = (canvas.colours != 2.0).any(axis=-1)
+    painted = (canvas.colors != 2.0).any(axis=-1)
     assert painted.any()
     np.testing.assert_array_equal(painted, canvas.labels == 11)
     np.testing.assert_array_equal(painted, canvas.owner == 1)
@@ -157,8 +157,8 @@ def test_every_class_occurs_and_none_fills_the_set():
     assert shares.max() < 0.5
 
 
-def test_colour_does_not_tell_the_classes_apart():
-    """Between-class variance of mean colour must be a small part of the whole (one-way ANOVA)."""
+def test_color_does_not_tell_the_classes_apart():
+    """Between-class variance of mean color must be a small part of the whole (one-way ANOVA)."""
     means: dict[int, list[np.ndarray]] = {}
     for number in range(60):
         scene = draw_scene(np.random.default_rng(number), 64, 128, list(KINDS)[number % 5])

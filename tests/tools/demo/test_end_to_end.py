@@ -21,7 +21,7 @@ def test_demo_from_data_to_overview(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(REPOSITORY)
     plan = Plan(
         tmp_path / 'demo',
-        DataSettings(pictures=16, streets_train=8, streets_val=4, things_train=8, things_val=4),
+        DataSettings(images=16, streets_train=8, streets_val=4, things_train=8, things_val=4),
         seeds=(0, 1),
         pretrain_options=(
             'train_cfg.max_epochs=2',
@@ -39,5 +39,5 @@ def test_demo_from_data_to_overview(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert set(table.metric) == {'mIoU_present', 'bbox_mAP', 'segm_mAP'}
     assert table['mean'].between(0, 100).all()
     assert 'Linear probe:' in text
-    overview = plan.folder / 'pictures' / 'overview.png'
+    overview = plan.folder / 'images' / 'overview.png'
     assert 10_000 < overview.stat().st_size < 400_000

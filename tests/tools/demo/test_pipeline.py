@@ -21,7 +21,7 @@ from tools.demo.stages import Stage
 from tools.demo.write import DataSettings
 
 TINY = DataSettings(
-    pictures=3, picture_size=32, streets_train=1, streets_val=1, street_height=32,
+    images=3, image_size=32, streets_train=1, streets_val=1, street_height=32,
     things_train=1, things_val=1, thing_size=48,
 )  # fmt: skip
 
@@ -137,7 +137,7 @@ def test_every_stage_runs_once_in_order_and_the_end_tells_all(plan, monkeypatch)
     assert '21.0 ± 1.0 (3)' in text
     assert 'MOCA is 10.0 above' in text
     assert 'overview.png' in text
-    for name in ('leaderboard.md', 'leaderboard.csv', 'leaderboard.png', 'pictures/overview.png'):
+    for name in ('leaderboard.md', 'leaderboard.csv', 'leaderboard.png', 'images/overview.png'):
         assert (plan.folder / name).is_file()
 
 

@@ -1,4 +1,4 @@
-"""Labelled folders: the split, and the resizing beside torchvision's own operators."""
+"""Labeled folders: the split, and the resizing beside torchvision's own operators."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision import transforms
 
 from moca.errors import UserError
-from moca.evaluation.labelled import centre, hold_out, read_folder
+from moca.evaluation.labeled import center, hold_out, read_folder
 from tests.images.photographs import photograph
 
 
@@ -24,17 +24,17 @@ def test_at_224_pixels_it_is_imagenets_recipe(height: int, width: int) -> None:
             transforms.CenterCrop(224),
         ]
     )
-    assert np.array_equal(np.asarray(centre(image, (224, 224))), np.asarray(recipe(image)))
+    assert np.array_equal(np.asarray(center(image, (224, 224))), np.asarray(recipe(image)))
 
 
-def test_a_small_picture_of_the_models_size_stays_as_it_is() -> None:
-    picture = photograph(64, 64, seed=1)
-    assert np.array_equal(np.asarray(centre(Image.fromarray(picture), (64, 64))), picture)
+def test_a_small_image_of_the_models_size_stays_as_it_is() -> None:
+    image = photograph(64, 64, seed=1)
+    assert np.array_equal(np.asarray(center(Image.fromarray(image), (64, 64))), image)
 
 
-def test_a_wide_model_sees_the_whole_height_of_a_square_picture_or_less() -> None:
+def test_a_wide_model_sees_the_whole_height_of_a_square_image_or_less() -> None:
     image = Image.fromarray(photograph(100, 100, seed=2))
-    cut = centre(image, (32, 64))
+    cut = center(image, (32, 64))
     scaled = np.asarray(image.resize((64, 64), Image.Resampling.BICUBIC))
     assert np.array_equal(np.asarray(cut), scaled[16:48])
 
@@ -51,7 +51,7 @@ def names(paths: object) -> list[str]:
     return ['/'.join(os.fsdecode(path).split('/')[-2:]) for path in paths]  # type: ignore[attr-defined]
 
 
-def test_the_last_pictures_of_each_class_are_held_out(tmp_path: Path) -> None:
+def test_the_last_images_of_each_class_are_held_out(tmp_path: Path) -> None:
     folder = read_folder(write(tmp_path, {'b': 11, 'a': 3, 'single': 1}), 'field')
     rest, split = hold_out(folder, 0.2)
     assert names(split.paths) == ['a/02.png', 'b/09.png', 'b/10.png']
@@ -62,11 +62,11 @@ def test_the_last_pictures_of_each_class_are_held_out(tmp_path: Path) -> None:
 
 
 def test_singles_cannot_be_held_out(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match='one picture a class'):
+    with pytest.raises(UserError, match='one image a class'):
         hold_out(read_folder(write(tmp_path, {'a': 1, 'b': 1}), 'field'), 0.5)
 
 
-def test_a_class_without_pictures_is_named(tmp_path: Path) -> None:
+def test_a_class_without_images_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r'field .*valid file for the classes empty'):
         read_folder(write(tmp_path, {'a': 2, 'empty': 0}), 'field')
 
@@ -74,13 +74,13 @@ def test_a_class_without_pictures_is_named(tmp_path: Path) -> None:
 def test_a_folder_above_the_classes_is_refused(tmp_path: Path) -> None:
     for split in ('train', 'val'):
         write(tmp_path / split, {'a': 2, 'b': 2})
-    with pytest.raises(UserError, match=rf'folder train holds no pictures .*{tmp_path}/train'):
+    with pytest.raises(UserError, match=rf'folder train holds no images .*{tmp_path}/train'):
         read_folder(tmp_path, 'field')
     assert read_folder(tmp_path / 'train', 'field').classes == ('a', 'b')
 
 
-def test_pictures_one_folder_below_their_class(tmp_path: Path) -> None:
-    """As Tiny-ImageNet comes; and a class of two kinds, with pictures of its own."""
+def test_images_one_folder_below_their_class(tmp_path: Path) -> None:
+    """As Tiny-ImageNet comes; and a class of two kinds, with images of its own."""
     for name in ('n01443537', 'n01629819'):
         write(tmp_path / name, {'images': 3})
     write(tmp_path / 'birds', {'large': 2, 'small': 2})

@@ -1,4 +1,4 @@
-"""Labelled folders of pictures, read as MOCA's k-NN evaluation reads ImageNet."""
+"""Labeled folders of images, read as MOCA's k-NN evaluation reads ImageNet."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from torchvision.transforms import functional as transforms
 from moca.errors import UserError
 
 # What ImageNet's protocol keeps of the shorter side: 224 of 256 pixels.
-CENTRE_SHARE = 0.875
+CENTER_SHARE = 0.875
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Pictures and their classes.
+class Labeled:
+    """Images and their classes.
 
     Attributes:
-        paths: One a picture, as bytes of equal length ``[N]``. (Worker processes would each copy a
+        paths: One an image, as bytes of equal length ``[N]``. (Worker processes would each copy a
             list of Python strings piece by piece, since reading one writes its reference count.)
         labels: int64 ``[N]``.
         classes: Names of the folders; a label is an index into them.
@@ -41,12 +41,12 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def part(self, indices: NDArray[np.int64] | list[int] | slice) -> Labelled:
-        """Some of the pictures."""
-        return Labelled(self.paths[indices], self.labels[indices], self.classes)
+    def part(self, indices: NDArray[np.int64] | list[int] | slice) -> Labeled:
+        """Some of the images."""
+        return Labeled(self.paths[indices], self.labels[indices], self.classes)
 
 
-def read_folder(root: str | Path, field: str) -> Labelled:
+def read_folder(root: str | Path, field: str) -> Labeled:
     """List a folder that has one subfolder a class, as torchvision's ``ImageFolder`` does.
 
     Args:
@@ -54,26 +54,26 @@ def read_folder(root: str | Path, field: str) -> Labelled:
         field: What to call it in messages.
 
     Raises:
-        UserError: It is no such folder, a class has no picture, or one is a folder of classes.
+        UserError: It is no such folder, a class has no image, or one is a folder of classes.
     """
     where = f'{field} {root}'
     if not Path(root).is_dir():
         raise UserError(
             f'{where}: no such folder (looked for {Path(root).absolute()}). Give a folder with one '
-            'subfolder of pictures for each class.'
+            'subfolder of images for each class.'
         )
     try:
         folder = ImageFolder(str(root))
     except (FileNotFoundError, OSError) as error:
         raise UserError(
-            f'{where}: {error} A labelled folder has one subfolder for each class, and pictures in '
+            f'{where}: {error} A labeled folder has one subfolder for each class, and images in '
             'each of them. (ImageNet and Tiny-ImageNet come with a validation set in one flat '
             'folder: sort it first.)'
         ) from error
     paths, labels = zip(*folder.samples, strict=True)
     _check_depth(folder, where)
     encoded = np.array([os.fsencode(path) for path in paths])
-    return Labelled(encoded, np.array(labels), tuple(folder.classes))
+    return Labeled(encoded, np.array(labels), tuple(folder.classes))
 
 
 def _check_depth(folder: ImageFolder, where: str) -> None:
@@ -90,51 +90,51 @@ def _check_depth(folder: ImageFolder, where: str) -> None:
         if '' not in folders and len(folders) > 1:
             shown = ', '.join(sorted(folders)[:3])
             raise UserError(
-                f'{where}: its folder {name} holds no pictures but {len(folders)} folders of them '
+                f'{where}: its folder {name} holds no images but {len(folders)} folders of them '
                 f'({shown} ...), so it is no class. Give a folder whose subfolders are the '
                 f'classes, such as {Path(folder.root, name)}.'
             )
 
 
-def hold_out(pictures: Labelled, share: float) -> tuple[Labelled, Labelled]:
-    """Split off the last pictures of each class, in the order of their sorted names.
+def hold_out(images: Labeled, share: float) -> tuple[Labeled, Labeled]:
+    """Split off the last images of each class, in the order of their sorted names.
 
     The last ones rather than random ones, because frames of a video lie side by side under their
     names and would otherwise meet their twins.
 
     Args:
-        pictures: All of them.
-        share: Of each class, rounded, at least one picture; a class of one keeps it.
+        images: All of them.
+        share: Of each class, rounded, at least one image; a class of one keeps it.
 
     Returns:
         The rest, and what was split off.
 
     Raises:
-        UserError: No class has two pictures.
+        UserError: No class has two images.
     """
     rest, split = [], []
-    for label in range(len(pictures.classes)):
-        mine = np.flatnonzero(pictures.labels == label)
+    for label in range(len(images.classes)):
+        mine = np.flatnonzero(images.labels == label)
         count = min(max(round(share * len(mine)), 1), len(mine) - 1)
         rest.append(mine[: len(mine) - count])
         split.append(mine[len(mine) - count :])
     if not any(len(indices) for indices in split):
-        raise UserError('the labelled folder has one picture a class: none can be held out.')
-    return pictures.part(np.concatenate(rest)), pictures.part(np.concatenate(split))
+        raise UserError('the labeled folder has one image a class: none can be held out.')
+    return images.part(np.concatenate(rest)), images.part(np.concatenate(split))
 
 
-def centre(image: Image.Image, size: tuple[int, int], share: float | None = None) -> Image.Image:
-    """Resize a picture (bicubic) until it covers ``size / share``, and cut out its centre.
+def center(image: Image.Image, size: tuple[int, int], share: float | None = None) -> Image.Image:
+    """Resize an image (bicubic) until it covers ``size / share``, and cut out its center.
 
     Args:
         image: RGB, of any size.
         size: Height and width in pixels.
-        share: Of the resized picture's side that is kept. None: .875 from 224 pixels on, which is
-            ImageNet's 224 of 256, and all for smaller models [our choice: small pictures, such as
+        share: Of the resized image's side that is kept. None: .875 from 224 pixels on, which is
+            ImageNet's 224 of 256, and all for smaller models [our choice: small images, such as
             Tiny-ImageNet's, were cut close already, and one of the model's size stays as it is].
     """
     if share is None:
-        share = CENTRE_SHARE if min(size) >= 224 else 1.0
+        share = CENTER_SHARE if min(size) >= 224 else 1.0
     height, width = (round(side / share) for side in size)
     # the side that fits exactly, and the other one cut to whole pixels as torchvision's Resize does
     if height * image.width >= width * image.height:
@@ -145,13 +145,13 @@ def centre(image: Image.Image, size: tuple[int, int], share: float | None = None
     return transforms.center_crop(resized, list(size))
 
 
-class Centred(Dataset[Tensor]):
-    """Pictures by their path, cut as `centre` does and normalised, ``[3, *size]``.
+class Centered(Dataset[Tensor]):
+    """Images by their path, cut as `center` does and normalized, ``[3, *size]``.
 
     Args:
-        paths: As in `Labelled`.
+        paths: As in `Labeled`.
         size: Height and width in pixels.
-        mean: Per channel, of pictures scaled to [0, 1].
+        mean: Per channel, of images scaled to [0, 1].
         std: Likewise.
     """
 
@@ -168,17 +168,17 @@ class Centred(Dataset[Tensor]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        image = centre(read_picture(os.fsdecode(bytes(self.paths[index]))), self.size)
-        return normalise(image, self.mean, self.std)
+        image = center(read_image(os.fsdecode(bytes(self.paths[index]))), self.size)
+        return normalize(image, self.mean, self.std)
 
 
-def normalise(image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """``[3, H, W]`` fp32; mean and deviation are of pictures scaled to [0, 1]."""
+def normalize(image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """``[3, H, W]`` fp32; mean and deviation are of images scaled to [0, 1]."""
     return transforms.normalize(transforms.to_tensor(image), mean, std)
 
 
-def read_picture(path: str | Path) -> Image.Image:
-    """A picture as RGB.
+def read_image(path: str | Path) -> Image.Image:
+    """An image as RGB.
 
     Raises:
         UserError: It cannot be decoded.
@@ -191,8 +191,8 @@ def read_picture(path: str | Path) -> Image.Image:
         raise UserError(f'{path}: cannot be decoded ({error}). Repair or remove it.') from error
 
 
-def batches(pictures: Dataset[Tensor], batch_size: int, num_workers: int = 0) -> Iterable[Tensor]:
-    """Pictures ``[B, 3, H, W]`` in order; takes no number from torch's global generator."""
+def batches(images: Dataset[Tensor], batch_size: int, num_workers: int = 0) -> Iterable[Tensor]:
+    """Images ``[B, 3, H, W]`` in order; takes no number from torch's global generator."""
     return DataLoader(
-        pictures, batch_size=batch_size, num_workers=num_workers, generator=torch.Generator()
+        images, batch_size=batch_size, num_workers=num_workers, generator=torch.Generator()
     )

@@ -1,0 +1,18 @@
+"""MAE (arXiv 2111.06377): the method's settings and its optimizer."""
+
+model = dict(
+    type='MAEPretrain',
+    backbone=dict(type='PlainViT', arch='vit_base_patch16', img_size=224),
+    # by the encoder's size: 8 blocks x 512, 16 heads for ViT-B and up
+    decoder=dict(),
+    mask_ratio=0.75,  # 49 of 196 tokens are seen
+    norm_pix=True,
+)
+# the one view: a crop, perhaps flipped
+view = dict(crop_scale=(0.2, 1.0), interpolation='bicubic', jitter_p=0.0, gray_p=0.0, flip_p=0.5)
+optim_wrapper = dict(
+    type='OptimWrapper',
+    constructor='PretrainOptimWrapperConstructor',
+    # lr is set at every step by PretrainSchedule; betas and decay of MAE and CAN
+    optimizer=dict(type='AdamW', lr=0.0, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
+)

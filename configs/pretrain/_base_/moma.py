@@ -1,0 +1,16 @@
+"""MOMA (arXiv 2302.02089): the method's settings and its optimizer; teachers are the configs'."""
+
+model = dict(
+    type='MOMAPretrain',
+    backbone=dict(type='PlainViT', arch='vit_base_patch16', img_size=224),
+    mask_ratio=0.9,  # 19 of 196 tokens are seen
+    beta=2.0,
+)
+# the one view: a crop, perhaps flipped
+view = dict(crop_scale=(0.2, 1.0), interpolation='bicubic', jitter_p=0.0, gray_p=0.0, flip_p=0.5)
+optim_wrapper = dict(
+    type='OptimWrapper',
+    constructor='PretrainOptimWrapperConstructor',
+    # lr is set at every step by PretrainSchedule; betas and decay of MAE and CAN
+    optimizer=dict(type='AdamW', lr=0.0, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
+)
