@@ -7,7 +7,7 @@ from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
 from moca.figures import blend, color_labels, distinct_colors, plt, sheet
-from moca.images.files import choose
+from moca.images.files import evenly_spread
 from moca.transfer.finished import FinishedRun
 
 
@@ -29,7 +29,7 @@ def test_blend_keeps_the_light_of_the_image_and_the_hue_of_the_label():
     [(40, 4, [0, 13, 26, 39]), (2, 4, [0, 1]), (1, 1, [0])],
 )
 def test_images_are_chosen_evenly(count, shown, chosen):
-    assert choose(count, shown) == chosen
+    assert evenly_spread(count, shown) == chosen
 
 
 def inches(figure):

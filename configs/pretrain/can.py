@@ -12,7 +12,7 @@ Published (ImageNet-1k): linear 74.0, fine-tune 83.4; 1600 epochs: 74.8, 83.6; V
 Cost: not measured; published: a forward pass of SimCLR costs 1.70 times as much for ViT-L.
 """
 
-_base_ = ['./_base_/runtime.py', './_base_/imagenet.py', './_base_/can.py']
+_base_ = ['./_base_/runtime.py', './_base_/imagenet.py', './_base_/adamw.py', './_base_/can.py']
 
 # SimCLR's view (arXiv 2002.05709, appendix A)
 _view = dict(

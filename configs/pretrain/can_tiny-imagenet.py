@@ -8,7 +8,12 @@ Cost: 100 epochs of N images are 3 N steps of 32, as moca_tiny-imagenet.py; made
 thousand images.
 """
 
-_base_ = ['./_base_/runtime.py', './_base_/tiny-imagenet.py', './_base_/can.py']
+_base_ = [
+    './_base_/runtime.py',
+    './_base_/tiny-imagenet.py',
+    './_base_/adamw.py',
+    './_base_/can.py',
+]
 
 model = dict(
     # the decoder shrinks with the encoder: 8 blocks x 128, 4 heads

@@ -13,7 +13,7 @@ Published: nothing for this setting.
 Cost: not measured.
 """
 
-_base_ = ['./_base_/runtime.py', './_base_/imagenet.py', './_base_/macrl.py']
+_base_ = ['./_base_/runtime.py', './_base_/imagenet.py', './_base_/adamw.py', './_base_/macrl.py']
 
 _strong = dict(  # MoCo-v2's (arXiv 2003.04297)
     crop_scale=(0.2, 1.0),

@@ -7,7 +7,7 @@ Command:
 Cost: 400 epochs of 50,000 images are 38,800 steps of 512.
 """
 
-_base_ = ['./_base_/runtime.py', './_base_/cifar.py', './_base_/macrl.py']
+_base_ = ['./_base_/runtime.py', './_base_/cifar.py', './_base_/adamw.py', './_base_/macrl.py']
 
 model = dict(
     # the decoder shrinks with the encoder: 8 blocks x 128, 4 heads

@@ -10,7 +10,7 @@ Published (ImageNet-1k): linear 68.0, fine-tune 83.6.
 Cost: not measured.
 """
 
-_base_ = ['./_base_/runtime.py', './_base_/imagenet.py', './_base_/mae.py']
+_base_ = ['./_base_/runtime.py', './_base_/imagenet.py', './_base_/adamw.py', './_base_/mae.py']
 
 train_dataloader = dict(dataset=dict(views=dict(views=[{{_base_.view}}])))
 train_cfg = dict(max_epochs=1600)

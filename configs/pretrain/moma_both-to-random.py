@@ -11,7 +11,7 @@ Published: nothing readable here.
 Cost: not measured.
 """
 
-_base_ = ['./_base_/runtime.py', './_base_/imagenet.py', './_base_/moma.py']
+_base_ = ['./_base_/runtime.py', './_base_/imagenet.py', './_base_/adamw.py', './_base_/moma.py']
 
 model = dict(
     teachers=dict(

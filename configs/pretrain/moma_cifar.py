@@ -9,7 +9,7 @@ Command:
 Cost: 400 epochs of 50,000 images are 38,800 steps of 512.
 """
 
-_base_ = ['./_base_/runtime.py', './_base_/cifar.py', './_base_/moma.py']
+_base_ = ['./_base_/runtime.py', './_base_/cifar.py', './_base_/adamw.py', './_base_/moma.py']
 
 model = dict(
     backbone=dict(arch='vit_tiny_patch4', img_size=32),

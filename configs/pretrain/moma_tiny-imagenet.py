@@ -9,7 +9,12 @@ Cost: 100 epochs of N images are 3 N steps of 32, as moca_tiny-imagenet.py; made
 thousand images.
 """
 
-_base_ = ['./_base_/runtime.py', './_base_/tiny-imagenet.py', './_base_/moma.py']
+_base_ = [
+    './_base_/runtime.py',
+    './_base_/tiny-imagenet.py',
+    './_base_/adamw.py',
+    './_base_/moma.py',
+]
 
 model = dict(
     backbone=dict(arch='vit_tiny_patch8', img_size=64),

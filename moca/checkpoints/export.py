@@ -11,42 +11,9 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 
 from moca.checkpoints.families import Encoder, find_encoder, timm_names
-from moca.checkpoints.info import CheckpointInfo, describe
-from moca.checkpoints.reading import NOTES_VERSION, read_file, run_notes
+from moca.checkpoints.reading import NOTES_VERSION, run_notes
 from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
-
-
-def export_encoder(
-    source: str | Path,
-    target: str | Path,
-    branch: str | None = None,
-    *,
-    trust: bool = False,
-    force: bool = False,
-) -> CheckpointInfo:
-    """Write one encoder of a checkpoint alone, under timm's names, atomically.
-
-    A ``.pth`` file is ``{'model': tensors, 'meta': notes}``, which ``timm.create_model(...,
-    checkpoint_path=...)`` reads and which is MOCA's teacher-only format as well; a
-    ``.safetensors`` file has the notes of :func:`export_notes` as its metadata.
-
-    Args:
-        source: Any checkpoint that :func:`moca.checkpoints.loading.load_checkpoint` reads.
-        target: ``.safetensors`` or ``.pth`` file to write.
-        branch: ``teacher`` or ``student``; None takes the family's default.
-        trust: Read the source with plain pickle.
-        force: Write over a file that exists.
-
-    Raises:
-        UserError: ``target`` exists, cannot be written or has another suffix; the source cannot
-            be read or has no such branch.
-    """
-    check_target(target, source, ('.pth', '.safetensors'), force)
-    content = read_file(source, trust)
-    encoder = choose_encoder(content, source, branch)
-    write_encoder(encoder, export_notes(content, source, encoder), target)
-    return describe(source, encoder)
 
 
 def choose_encoder(content: Mapping[str, Any], source: str | Path, branch: str | None) -> Encoder:

@@ -13,9 +13,9 @@ from typing import Any
 
 from mmengine.config import Config
 
+from moca.data.config_datasets import nested_dicts
 from moca.errors import UserError
 from moca.images.files import SHOWN, dataset_path, require_folder
-from moca.data.config_datasets import nested_dicts
 
 CROWD = 'crowds'
 OBJECT = 'objects'

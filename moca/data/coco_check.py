@@ -9,11 +9,11 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from moca.errors import UserError
 from moca.data.coco import CROWD, OBJECT, CocoFile, duplicates, read_coco
 from moca.data.coco_masks import classify, needs_mask
-from moca.images.files import require_files, require_whole
 from moca.data.config_datasets import nested_dicts
+from moca.errors import UserError
+from moca.images.files import require_files, require_whole
 
 
 def check_coco(cfg: Config, dataset: dict[str, Any], cls: Any, field: str) -> None:

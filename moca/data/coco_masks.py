@@ -69,8 +69,7 @@ def mask_fault(file: CocoFile, annotation: dict[str, Any], image: dict[str, Any]
     size = [image['height'], image['width']]
     if not isinstance(mask, Mapping) or 'counts' not in mask or mask.get('size') != size:
         return (
-            f'{where}: its RLE mask needs counts and the size of the image, {size} (height, '
-            'width).'
+            f'{where}: its RLE mask needs counts and the size of the image, {size} (height, width).'
         )
     runs = run_lengths(mask['counts'])
     if runs is None or sum(runs) != size[0] * size[1] or min(runs) < 0:

@@ -14,11 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from moca import figures
-from moca.data.report import BAR, CLASSES, named, print_notes, size_range
 from moca.data.coco import CROWD, OBJECT, CocoFile, kind_of
 from moca.data.coco_masks import decode_mask, mask_fault
 from moca.data.coco_survey import CocoSurvey
-from moca.data.pairs import spread
+from moca.data.report import BAR, CLASSES, named, print_notes, size_range
+from moca.images.files import evenly_spread
 
 _SIZES = ('small', 'medium', 'large')
 _NAMED = 12  # classes without an object that are named
@@ -105,7 +105,7 @@ def sheet(surveys: Sequence[CocoSurvey], out: Path, count: int) -> bool:
     for survey in surveys:
         if survey.file is None or not survey.right:
             continue
-        chosen = [survey.right[place] for place in spread(len(survey.right), count)]
+        chosen = [survey.right[place] for place in evenly_spread(len(survey.right), count)]
         columns.append([_draw(survey.file, place) for place in chosen])
         drawn.append(survey)
     if not columns:

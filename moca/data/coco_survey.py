@@ -13,13 +13,13 @@ import cv2
 import mmdet.datasets
 from mmengine.config import Config
 
-from moca.errors import UserError
-from moca.data.coco_check import heads_faults
 from moca.data.coco import CROWD, OBJECT, CocoFile, duplicates, read_coco
+from moca.data.coco_check import heads_faults
 from moca.data.coco_masks import broken_polygons, classify, flat_polygons, needs_mask
-from moca.images.files import image_fault
 from moca.data.config_datasets import dataset_key, datasets_of
 from moca.data.survey import Watch
+from moca.errors import UserError
+from moca.images.files import image_fault
 
 _THREADS = 8
 # COCO's own limits, in pixels of area: pycocotools, cocoeval.py, areaRng

@@ -11,10 +11,16 @@ from typing import Any
 import mmseg.registry
 import numpy as np
 
-from moca.errors import UserError
-from moca.segmentation.label_maps import IGNORE, LabelFault, LabelRule, header_fault, read_values
-from moca.images.files import dataset_path, require_files, require_folder, require_whole
 from moca.data.config_datasets import nested_dicts
+from moca.errors import UserError
+from moca.images.files import (
+    dataset_path,
+    evenly_spread,
+    require_files,
+    require_folder,
+    require_whole,
+)
+from moca.segmentation.label_maps import IGNORE, LabelFault, LabelRule, header_fault, read_values
 
 DECODED = 32  # label maps of a split that are decoded before a run
 _THREADS = 8
@@ -117,7 +123,7 @@ def check_pairs(dataset: dict[str, Any], field: str) -> None:
     with ThreadPoolExecutor(_THREADS) as pool:
         found = list(pool.map(header_fault, pairs.labels, pairs.images, chunksize=64))
         _require_right(pairs.labels, found)
-        chosen = [pairs.labels[i] for i in spread(len(pairs.labels), DECODED)]
+        chosen = [pairs.labels[i] for i in evenly_spread(len(pairs.labels), DECODED)]
         counted = list(pool.map(lambda path: count_classes(path, pairs.rule), chosen))
     _require_right(chosen, [result if isinstance(result, str) else None for result in counted])
     counts = np.sum([result for result in counted if not isinstance(result, str)], axis=0)
@@ -143,11 +149,6 @@ def count_classes(path: Path, rule: LabelRule | None) -> Any:
     except LabelFault as fault:
         return str(fault)
     return np.bincount(labels.ravel(), minlength=256)
-
-
-def spread(count: int, chosen: int) -> list[int]:
-    """Indices of `chosen` of `count` things, evenly spread, in order."""
-    return sorted(set(np.linspace(0, count - 1, min(count, chosen)).round().astype(int).tolist()))
 
 
 def missing_label_hint(labels: Iterable[Path], dataset: dict[str, Any]) -> str:

@@ -7,11 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from moca.errors import UserError
-from moca.segmentation import cityscapes
-from moca.images.files import require_files
-from moca.images.files import image_fault
 from moca.data.survey import Watch
+from moca.errors import UserError
+from moca.images.files import image_fault, require_files
+from moca.segmentation import cityscapes
 
 ADE20K_IMAGES = {'training': 20_210, 'validation': 2000}
 """Images of the scene-parsing benchmark."""

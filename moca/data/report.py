@@ -16,9 +16,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from moca import figures
-from moca.segmentation.label_maps import IGNORE, read_values
-from moca.data.pairs import Pairs, spread
+from moca.data.pairs import Pairs
 from moca.data.survey import Survey
+from moca.images.files import evenly_spread
+from moca.segmentation.label_maps import IGNORE, read_values
 
 _SHOWN = 10  # files of a kind that are named
 BAR = 20  # characters of the longest bar
@@ -148,7 +149,9 @@ def sheet(surveys: Sequence[Survey], out: Path, count: int) -> bool:
     for survey in surveys:
         if survey.pairs is None or survey.pairs.rule is None or not survey.right:
             continue
-        drawn = [_draw(survey.pairs, survey.right[i]) for i in spread(len(survey.right), count)]
+        drawn = [
+            _draw(survey.pairs, survey.right[i]) for i in evenly_spread(len(survey.right), count)
+        ]
         columns += [[image for image, _, _ in drawn], [over for _, over, _ in drawn]]
         titles += [survey.name, f'{survey.name}, labels']
         seen += np.sum([counts for _, _, counts in drawn], axis=0)

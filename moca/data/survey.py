@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-
-
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
+import mmdet.datasets
+import mmseg.datasets
 import numpy as np
 from mmengine.config import Config
 from numpy.typing import NDArray
 
-from moca.errors import UserError
-from moca.segmentation.label_maps import IGNORE, LabelFault, LabelRule, read_values
-from moca.data.pairs import Pairs, find_pairs, missing_label_hint
-from moca.images.files import image_fault
-from moca.data.config_datasets import dataset_key, segmentation_datasets
-
-
-import os
-from collections.abc import Sequence
-from typing import Any
-
-import mmdet.datasets
-import mmseg.datasets
-from mmengine.config import Config
-
 from moca.data.coco_check import check_coco
-from moca.data.pairs import check_pairs
-from moca.data.config_datasets import dataset_key, datasets_of
-
+from moca.data.config_datasets import dataset_key, datasets_of, segmentation_datasets
+from moca.data.pairs import Pairs, check_pairs, find_pairs, missing_label_hint
+from moca.engine.distributed import launched_rank
+from moca.errors import UserError
+from moca.images.files import image_fault
+from moca.segmentation.label_maps import IGNORE, LabelFault, LabelRule, read_values
 
 _THREADS = 8
 
@@ -157,10 +145,6 @@ def _add(
         result.ignored.append(result.pairs.labels[place])
 
 
-# Where each launcher says which of its processes this is.
-_RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}
-
-
 def check_data(cfg: Config, splits: Sequence[str] = ('train', 'val')) -> None:
     """Check the data sets of a config: mmseg's of image pairs and mmdet's of COCO format.
 
@@ -174,17 +158,16 @@ def check_data(cfg: Config, splits: Sequence[str] = ('train', 'val')) -> None:
         UserError: naming the folder or file that is missing, empty, incomplete or broken, and what
             to do about it.
     """
-    rank = _RANKS.get(cfg.get('launcher', 'none'))
-    if rank and os.environ.get(rank, '0') != '0':
+    if launched_rank(cfg.get('launcher', 'none')) > 0:
         return
     checked: list[dict[str, Any]] = []
     bases = (mmseg.datasets.BaseSegDataset, mmdet.datasets.CocoDataset)
-    for field, dataset, cls in datasets_of(cfg, bases, splits):
+    for name, dataset, cls in datasets_of(cfg, bases, splits):
         about = dataset_key(dataset)
         if about in checked:
             continue
         checked.append(about)
         if issubclass(cls, mmseg.datasets.BaseSegDataset):
-            check_pairs(dataset, field)
+            check_pairs(dataset, name)
         else:
-            check_coco(cfg, dataset, cls, field)
+            check_coco(cfg, dataset, cls, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from itertools import chain, islice
 from typing import Any
@@ -17,10 +16,8 @@ from mmengine.registry import LOOPS
 from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor, nn
 
+from moca.engine.distributed import launched_processes
 from moca.errors import UserError
-
-# Where the launchers say how many processes there are.
-_WORLD_SIZE = {'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS', 'mpi': 'OMPI_COMM_WORLD_SIZE'}
 
 
 def accumulation_of(runner: Any) -> int:
@@ -98,8 +95,7 @@ def _parts_of_recipe(cfg: Config, processes: int) -> int:
 
 def world_size_of(cfg: Config) -> int:
     """Processes of a run that has not begun, by the environment of its launcher."""
-    name = _WORLD_SIZE.get(cfg.get('launcher', 'none'))
-    return int(os.environ[name]) if name else 1
+    return launched_processes(cfg.get('launcher', 'none'))
 
 
 def images_per_step(runner: Any) -> int:

@@ -35,6 +35,21 @@ _ENVIRONMENT = {
 }
 
 
+def launched_rank(launcher: str) -> int:
+    """Return which process of its launcher this is, before the process group exists; 0 alone."""
+    return _from_environment(launcher, 0, default=0)
+
+
+def launched_processes(launcher: str) -> int:
+    """Return how many processes the launcher started; 1 without one."""
+    return _from_environment(launcher, 1, default=1)
+
+
+def _from_environment(launcher: str, place: int, default: int) -> int:
+    names, _ = _ENVIRONMENT.get(launcher, ((), ''))
+    return int(os.environ.get(names[place], default)) if names else default
+
+
 def prepare_launcher(cfg: Config, tool: str = 'train.py') -> None:
     """Check the environment of ``cfg.launcher`` and choose the backend that the machine has.
 

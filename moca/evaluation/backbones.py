@@ -13,7 +13,6 @@ import torch
 from mmengine.device import get_device
 from numpy.typing import NDArray
 from PIL import Image
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
@@ -24,10 +23,8 @@ from moca.checkpoints.loading import CheckpointInfo, inspect_checkpoint, load_ch
 from moca.engine.cli import read_config
 from moca.errors import UserError
 from moca.evaluation.labeled import normalize, read_image
-from moca.transfer.run_names import arch_of_each, checkpoint_label, random_label
-
-RANDOM = 'random'
-"""What to write instead of a checkpoint for random weights."""
+from moca.images.transforms import IMAGENET_MEAN, IMAGENET_STD
+from moca.transfer.run_names import RANDOM, arch_of_each, checkpoint_label, random_label
 
 
 @dataclass(frozen=True)
@@ -158,5 +155,5 @@ def read_input(
     patch = model.patch_size
     whole = [max(round(side / patch), 1) * patch for side in sides]
     resized: Image.Image = transforms.resize(image, whole, InterpolationMode.BICUBIC)
-    tensor = normalize(resized, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    tensor = normalize(resized, IMAGENET_MEAN, IMAGENET_STD)
     return np.asarray(resized), tensor[None].to(next(model.parameters()).device)

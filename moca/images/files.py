@@ -13,10 +13,11 @@ from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from moca.errors import UserError
+from moca.images.image_io import JPEG_END, PNG_END
 
 # A file that was cut off lacks the end marker of its format. Some intact files have a few bytes
 # behind it, so that its absence from the tail only means: look closer.
-_END_MARKERS = {'.png': b'IEND', '.jpg': b'\xff\xd9', '.jpeg': b'\xff\xd9'}
+_END_MARKERS = {'.png': PNG_END, '.jpg': JPEG_END, '.jpeg': JPEG_END}
 _TAIL = 4096  # bytes
 
 
@@ -121,9 +122,9 @@ def list_images(folder: Path, field: str) -> list[Path]:
     return paths
 
 
-def choose(count: int, shown: int) -> list[int]:
-    """Indices of `shown` images spread evenly over `count`."""
-    return np.linspace(0, count - 1, min(shown, count)).round().astype(int).tolist()
+def evenly_spread(count: int, chosen: int) -> list[int]:
+    """Return the indices of `chosen` of `count` things, evenly spread, in order."""
+    return np.linspace(0, count - 1, min(chosen, count)).round().astype(int).tolist()
 
 
 def some_images(folder: Path, count: int) -> list[Path]:
@@ -133,4 +134,4 @@ def some_images(folder: Path, count: int) -> list[Path]:
         UserError: As `list_images`, for ``--images``.
     """
     paths = list_images(folder, '--images')
-    return [paths[index] for index in choose(len(paths), count)]
+    return [paths[index] for index in evenly_spread(len(paths), count)]

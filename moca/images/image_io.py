@@ -25,9 +25,9 @@ from moca.images.transforms import Pixels
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
 
 _JPEG_SIGNATURE = b'\xff\xd8'
-_JPEG_END = b'\xff\xd9'
+JPEG_END = b'\xff\xd9'
 _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
-_PNG_END = b'IEND\xaeB`\x82'  # an empty chunk's name and checksum
+PNG_END = b'IEND\xaeB`\x82'  # an empty chunk's name and checksum
 _START_OF_SCAN = 0xDA
 # Start-of-frame markers: C0 to CF but for DHT (C4), JPG (C8) and DAC (CC).
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -156,7 +156,7 @@ def _open_jpeg(data: bytes) -> EncodedImage:
         raise CorruptImage('the JPEG ends within its header')
     # OpenCV before 4.12 fills the missing rest of a cut JPEG with gray and reports no error. The
     # search starts after the header, whose thumbnail may have an end marker of its own.
-    if data.rfind(_JPEG_END, position) < 0:
+    if data.rfind(JPEG_END, position) < 0:
         raise CorruptImage('the JPEG is cut short: it has no end marker')
     precision, components = frame[0], frame[5]
     if precision != 8 or components not in (1, 3):
@@ -168,7 +168,7 @@ def _open_jpeg(data: bytes) -> EncodedImage:
 def _open_png(data: bytes) -> EncodedImage:
     # Pillow does not look at the end of the file: it may fill an image from the zeros that a
     # download left where the rest was to be.
-    if len(data) < 26 or data.rfind(_PNG_END) < 0:
+    if len(data) < 26 or data.rfind(PNG_END) < 0:
         raise CorruptImage('the PNG is cut short: it has no end marker')
     # IHDR: width, height, bit depth, color type (0 gray, 2 RGB).
     width, height = (int.from_bytes(data[start : start + 4], 'big') for start in (16, 20))

@@ -18,6 +18,7 @@ from moca.errors import UserError
 from moca.results.queue import Run
 from moca.transfer.overrides import set_arch
 from moca.transfer.run_names import (
+    RANDOM,
     arch_label,
     arch_of_each,
     checkpoint_label,
@@ -27,9 +28,6 @@ from moca.transfer.run_names import (
 from moca.transfer.run_record import RECORD, file_digest, options_of
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
-
-RANDOM = 'random'
-"""In the place of a checkpoint: random weights."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ import torch
 from moca.backbone.arch import ArchSpec, build_vit, vit_dimensions
 from moca.errors import UserError
 
+RANDOM = 'random'
+"""What stands for a checkpoint where a run starts from random weights."""
+
 
 def checkpoint_label(path: str | Path) -> str:
     """Return a row label for a checkpoint file: its name, with its folder's for mmengine's names.

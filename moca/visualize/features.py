@@ -19,7 +19,7 @@ from moca.backbone import PlainViT
 from moca.errors import UserError
 from moca.evaluation.backbones import NamedBackbone, read_input
 from moca.evaluation.components import principal_colors
-from moca.images.files import choose
+from moca.images.files import evenly_spread
 from moca.pretrain.monitors.features import load_moment, moments_of
 
 
@@ -188,11 +188,11 @@ def progress_sheet(work_dir: Path, out: Path, count: int, columns: int = 8) -> N
     same = [
         moment for moment in map(load_moment, paths) if np.array_equal(moment.images, last.images)
     ]
-    moments = [same[index] for index in choose(len(same), columns)]
+    moments = [same[index] for index in evenly_spread(len(same), columns)]
     shown = [moment.colors() for moment in moments]
     rows: list[list[Any]] = [
         [moments[-1].images[number], *(colors[number] for colors in shown)]
-        for number in choose(len(moments[-1].images), count)
+        for number in evenly_spread(len(moments[-1].images), count)
     ]
     titles = ['image', *(f'epoch {moment.epoch}' for moment in moments)]
     heading = f"The {moments[-1].branch}'s patch features: principal components as red, green, blue"

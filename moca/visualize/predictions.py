@@ -18,7 +18,7 @@ from moca import figures
 from moca.data.coco_masks import decode_mask
 from moca.errors import UserError
 from moca.figures import bars_inches, class_bars
-from moca.images.files import choose, some_images
+from moca.images.files import evenly_spread, some_images
 from moca.transfer.finished import FinishedRun, load_finished, predict
 
 
@@ -212,7 +212,7 @@ def _sources(runs: Sequence[FinishedRun], count: int, folder: Path | None) -> li
     roots = {str(finished.dataset.data_root) for finished in runs}
     if len(lengths) > 1 or len(roots) > 1:
         raise UserError(f'{folders}: these runs were validated on different images.')
-    return choose(lengths.pop(), count)
+    return evenly_spread(lengths.pop(), count)
 
 
 def _title(finished: FinishedRun, metric: str, folder: Path | None) -> str:

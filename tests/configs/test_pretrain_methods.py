@@ -199,7 +199,7 @@ class Asking(MAEPretrain):
     """Asks for the images before they are counted."""
 
     def check_batch(self, images: int, size: int | None) -> None:
-        assert self.images // images
+        assert self.num_images // images
 
 
 @pytest.mark.parametrize('method', [Popping, Counting, Asking])

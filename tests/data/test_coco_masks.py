@@ -10,7 +10,13 @@ import pytest
 from pycocotools import mask as mask_utils
 
 from moca.data.coco import CocoFile
-from moca.data.coco_masks import broken_polygons, decode_mask, flat_polygons, mask_fault, run_lengths
+from moca.data.coco_masks import (
+    broken_polygons,
+    decode_mask,
+    flat_polygons,
+    mask_fault,
+    run_lengths,
+)
 
 IMAGE = dict(id=1, file_name='a.jpg', height=30, width=40)
 FILE = CocoFile(Path('a.json'), Path(), [IMAGE], [], {1: 'x'}, ('x',), masks=True, evaluated=True)

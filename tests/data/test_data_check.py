@@ -13,10 +13,10 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from moca.errors import UserError
 from moca.data.survey import check_data
-from moca.transfer.overrides import set_data_root
+from moca.errors import UserError
 from moca.images.files import broken_images
+from moca.transfer.overrides import set_data_root
 from tests.configs.helpers import REPOSITORY, write_ade20k, write_cityscapes, write_coco
 
 IMAGE = 'leftImg8bit/train/aachen/aachen_000001_000019_leftImg8bit.png'

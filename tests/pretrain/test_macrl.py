@@ -111,10 +111,10 @@ def test_impossible_batches_are_errors():
         model.check_batch(6, 48)
     with pytest.raises(UserError, match='batch_size: a contrastive loss'):
         model.check_batch(1, 48)
-    model.images = 32
+    model.num_images = 32
     model.check_batch(8, 48)
     for images, remedy in ((31, r'Give model\.bank_size=8\.'), (15, 'Give more images, or')):
-        model.images = images
+        model.num_images = images
         with pytest.raises(UserError, match=rf'bank_size=16 for {images} images.*{remedy}'):
             model.check_batch(8, 48)
     model.part = (0, 2)

@@ -12,8 +12,9 @@ from mmseg.datasets.transforms import LoadAnnotations
 from numpy.typing import NDArray
 from PIL import Image
 
-from moca.data.pairs import DECODED, spread
+from moca.data.pairs import DECODED
 from moca.errors import UserError
+from moca.images.files import evenly_spread
 from moca.segmentation import LoadCheckedAnnotations
 from tests.configs.helpers import REPOSITORY, write_cityscapes
 from tools.train import main as train
@@ -165,7 +166,7 @@ def test_a_worker_s_error_ends_the_tool_with_the_file_s_name(
     """A wrong label map that the look before the run has passed over."""
     root = write_cityscapes(tmp_path / 'data', train=40)
     labels = sorted((root / 'gtFine/train').rglob('*.png'))
-    passed_over = sorted(set(range(40)) - set(spread(40, DECODED)))
+    passed_over = sorted(set(range(40)) - set(evenly_spread(40, DECODED)))
     wrong = labels[passed_over[0]]
     save(wrong, np.full((64, 128), 19, np.uint8))
     config = tmp_path / 'config.py'

@@ -11,22 +11,9 @@ Published: nothing.
 Cost: 3000 steps of 2 images of 336 x 336.
 """
 
-_base_ = [
-    '../../_base_/default_runtime.py',
-    '../../_base_/datasets/coco_small.py',
-    '../../_base_/models/mask-rcnn_sfp.py',
-    '../../_base_/schedules/adamw_vitdet.py',
-]
-default_scope = 'mmdet'
+_base_ = '../small-coco/mask-rcnn_sfp.py'
 
-protocol = dict(
-    name='own_coco_maskrcnn_sfp',
-    title='Own COCO Mask R-CNN',
-    task='detection',
-    metrics=['bbox_mAP', 'segm_mAP'],
-    published=None,
-    source='ours',
-)
+protocol = dict(name='own_coco_maskrcnn_sfp', title='Own COCO Mask R-CNN', source='ours')
 
 # Names of categories of the JSON files, in the order in which the files list them. Objects of
 # other categories are left out.
@@ -41,16 +28,9 @@ val_evaluator = dict(ann_file=f'{data_root}/annotations/val.json')
 test_evaluator = val_evaluator
 
 model = dict(
-    data_preprocessor=dict(pad_size_divisor={{_base_.size}}),
-    backbone=dict(img_size={{_base_.size}}, grad_checkpoint=False),
-    # A quarter of the usual regions: the heads' convolutions on them are most of the work.
-    train_cfg=dict(
-        rpn_proposal=dict(nms_pre=500, max_per_img=250), rcnn=dict(sampler=dict(num=128))
-    ),
-    test_cfg=dict(rpn=dict(nms_pre=250, max_per_img=250)),
     roi_head=dict(
         bbox_head=dict(num_classes=len(classes)), mask_head=dict(num_classes=len(classes))
-    ),
+    )
 )
 
 max_iters = 3000
@@ -60,4 +40,3 @@ param_scheduler = [
     dict(type='PolyLR', power=1.0, eta_min=0.0, begin=0, end=max_iters, by_epoch=False),
 ]
 default_hooks = dict(logger=dict(interval=50), checkpoint=dict(interval=500))
-auto_scale_lr = dict(base_batch_size=2)

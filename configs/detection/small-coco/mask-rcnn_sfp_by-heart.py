@@ -12,29 +12,16 @@ Cost: 1600 steps of 1 image of 280 pixels, 27 CPU-minutes on one thread for ViT-
 Seen: box AP 64.5, mask AP 46.8 on eight images of COCO (one run); 51 and 31 after 1000 steps.
 """
 
-_base_ = [
-    '../../_base_/default_runtime.py',
-    '../../_base_/datasets/coco_small.py',
-    '../../_base_/models/mask-rcnn_sfp.py',
-    '../../_base_/schedules/adamw_vitdet.py',
-]
-default_scope = 'mmdet'
+_base_ = './mask-rcnn_sfp.py'
 
-protocol = dict(
-    name='small_coco_by_heart',
-    title='Small COCO, by heart',
-    task='detection',
-    metrics=['bbox_mAP', 'segm_mAP'],
-    published=None,
-    source='ours',
-)
+protocol = dict(name='small_coco_by_heart', title='Small COCO, by heart')
 
 size = 280  # 20 x 20 patches of 14
 channels = 128  # half: more steps in the same time
 model = dict(
     data_preprocessor=dict(pad_size_divisor=size),
     # the final norm takes away channels that are large and nearly constant, as DINOv2's are
-    backbone=dict(img_size=size, drop_path_rate=0.0, final_norm=True, grad_checkpoint=False),
+    backbone=dict(img_size=size, drop_path_rate=0.0, final_norm=True),
     neck=dict(out_channels=channels),
     # half of the usual scale: objects of small images are small
     rpn_head=dict(in_channels=channels, feat_channels=channels, anchor_generator=dict(scales=[4])),
@@ -58,11 +45,8 @@ model = dict(
     ),
     # few regions, half of them objects: the rest is soon known to be background
     train_cfg=dict(
-        rpn=dict(sampler=dict(num=64)),
-        rpn_proposal=dict(nms_pre=500, max_per_img=250),
-        rcnn=dict(sampler=dict(num=64, pos_fraction=0.5)),
+        rpn=dict(sampler=dict(num=64)), rcnn=dict(sampler=dict(num=64, pos_fraction=0.5))
     ),
-    test_cfg=dict(rpn=dict(nms_pre=250, max_per_img=250)),
 )
 train_pipeline = [
     dict(type='LoadReadableImage', skip=True),

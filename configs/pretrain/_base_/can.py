@@ -1,4 +1,4 @@
-"""CAN (arXiv 2210.16870): the method's settings and its optimizer."""
+"""CAN (arXiv 2210.16870): the method's settings."""
 
 model = dict(
     type='CANPretrain',
@@ -12,10 +12,4 @@ model = dict(
     contrastive_weight=0.03,
     reconstruction_weight=0.67,
     denoising_weight=0.3,
-)
-optim_wrapper = dict(
-    type='OptimWrapper',
-    constructor='PretrainOptimWrapperConstructor',
-    # lr is set at every step by PretrainSchedule; betas and decay of MAE and CAN
-    optimizer=dict(type='AdamW', lr=0.0, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
 )

@@ -1,4 +1,4 @@
-"""MACRL (arXiv 2211.06012): the method's settings and its optimizer."""
+"""MACRL (arXiv 2211.06012): the method's settings."""
 
 model = dict(
     type='MACRLPretrain',
@@ -11,10 +11,4 @@ model = dict(
     temperature=0.2,
     reconstruction_weight=0.5,
     contrastive_weight=1.0,
-)
-optim_wrapper = dict(
-    type='OptimWrapper',
-    constructor='PretrainOptimWrapperConstructor',
-    # lr is set at every step by PretrainSchedule; betas and decay of MAE and CAN
-    optimizer=dict(type='AdamW', lr=0.0, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
 )

@@ -1,4 +1,4 @@
-"""MAE (arXiv 2111.06377): the method's settings and its optimizer."""
+"""MAE (arXiv 2111.06377): the method's settings."""
 
 model = dict(
     type='MAEPretrain',
@@ -10,9 +10,3 @@ model = dict(
 )
 # the one view: a crop, perhaps flipped
 view = dict(crop_scale=(0.2, 1.0), interpolation='bicubic', jitter_p=0.0, gray_p=0.0, flip_p=0.5)
-optim_wrapper = dict(
-    type='OptimWrapper',
-    constructor='PretrainOptimWrapperConstructor',
-    # lr is set at every step by PretrainSchedule; betas and decay of MAE and CAN
-    optimizer=dict(type='AdamW', lr=0.0, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
-)

@@ -18,7 +18,14 @@ from mmengine.registry import DATA_SAMPLERS, DATASETS, TRANSFORMS
 from torch.utils.data import Dataset, Sampler
 
 from moca.errors import UserError
-from moca.images.image_io import EXTENSIONS, CorruptImage, EncodedImage, PathList, list_images, open_image
+from moca.images.image_io import (
+    EXTENSIONS,
+    CorruptImage,
+    EncodedImage,
+    PathList,
+    list_images,
+    open_image,
+)
 from moca.pretrain.data.views import AugmentedViews
 
 # Last word of the generators' seeds, so that the order and the views share no random numbers.

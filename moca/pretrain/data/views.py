@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-
-
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import get_args
-
-import numpy as np
-
-from moca.engine.renamed import new_name
-from moca.errors import UserError
-from moca.images import transforms
-from moca.images.transforms import Interpolation, Pixels
-
-
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, get_args
 
 import numpy as np
 from mmengine.registry import TRANSFORMS
 from torch import Tensor
 
+from moca.engine.renamed import new_name
 from moca.errors import UserError
 from moca.images import transforms
-from moca.images.transforms import IMAGENET_MEAN, IMAGENET_STD, Pixels
-
+from moca.images.transforms import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Pixels
 
 # The order of torchvision's ColorJitter arguments; they are applied in random order.
 _JITTER_OPERATORS: tuple[Callable[[Pixels, float], Pixels], ...] = (
@@ -135,9 +121,7 @@ class ViewRecipe:
             flip=rng.random() < self.flip_p,
         )
 
-    def render(
-        self, image: Pixels, params: ViewParams, size: int, reduction: int = 1
-    ) -> Pixels:
+    def render(self, image: Pixels, params: ViewParams, size: int, reduction: int = 1) -> Pixels:
         """Apply ``params`` to an image decoded at ``1 / reduction``: ``[size, size, 3]`` uint8."""
         crop = params.crop.reduced(reduction).cut(image)
         view = transforms.resize(crop, size, self.interpolation)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -35,27 +32,4 @@ class PrototypeGenerator(nn.Module):
         """Words ``[K, dim]`` to unit prototypes ``[K, out_dim]``."""
         words = F.normalize(words, dim=1, eps=NORM_EPS)
         prototypes = self.out(F.relu(self.bn(self.fc(words)))) + self.skip(words)
-        return unit_rows(prototypes.float())
-
-
-def unit_rows(x: Tensor) -> Tensor:
-    """L2-normalize the rows of ``[K, D]``, fp32: `F.normalize` with a third of its memory."""
-    return _UnitRows.apply(x)
-
-
-class _UnitRows(torch.autograd.Function):
-    """Keeps for its backward pass the result alone, which is needed anyway, and a column."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-        unit = x / norm.clamp(min=NORM_EPS)
-        ctx.save_for_backward(unit, norm)
-        return unit
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        unit, norm = ctx.saved_tensors
-        # along the row a longer x changes nothing, unless it is so short that it is not normalized
-        along = (grads[0] * unit).sum(1, keepdim=True) * (norm > NORM_EPS)
-        return torch.addcmul(grads[0], unit, along, value=-1).div_(norm.clamp(min=NORM_EPS))
+        return F.normalize(prototypes.float(), dim=1, eps=NORM_EPS)

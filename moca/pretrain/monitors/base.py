@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from moca.backbone import PlainViT
 from moca.engine.amp import AutocastOptimWrapper
 from moca.errors import UserError
+from moca.images.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 
 class EncoderMonitor(Hook, ABC):
@@ -91,8 +91,8 @@ def precision_of(runner: Any) -> torch.dtype | None:
 def normalization_of(runner: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of the training views' channels; ImageNet's if the data do not say."""
     views = getattr(getattr(runner.train_dataloader, 'dataset', None), 'views', None)
-    mean = getattr(views, 'mean', IMAGENET_DEFAULT_MEAN)
-    return mean, getattr(views, 'std', IMAGENET_DEFAULT_STD)
+    mean = getattr(views, 'mean', IMAGENET_MEAN)
+    return mean, getattr(views, 'std', IMAGENET_STD)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from moca.engine.run_logs import pieces_of
 from moca.errors import UserError
 from moca.evaluation.components import colors, principal_scores, turned_onto
 from moca.evaluation.labeled import center, normalize, read_image
-from moca.images.files import choose, list_images
+from moca.images.files import evenly_spread, list_images
 from moca.pretrain.monitors.base import (
     EncoderMonitor,
     encoder_of,
@@ -187,7 +187,7 @@ def _read_some(
 ) -> Sequence[Any]:
     """Cut images evenly spaced over a list; one that cannot be decoded gives way to the next."""
     images = []
-    for index in choose(total, count):
+    for index in evenly_spread(total, count):
         for step in range(_REPLACEMENTS):
             try:
                 images.append(center(read_image(path((index + step) % total)), size))

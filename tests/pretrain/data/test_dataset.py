@@ -33,9 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_samples(folder: Path) -> None:
-    dataset = DATASETS.build(
-        {'type': 'UnlabeledImages', 'data_root': str(folder), 'views': VIEWS}
-    )
+    dataset = DATASETS.build({'type': 'UnlabeledImages', 'data_root': str(folder), 'views': VIEWS})
     assert len(dataset) == 23
     assert dataset.paths[0] == 'class0/0000.jpg'
     assert dataset.paths[22] == 'class1/0021.jpg'

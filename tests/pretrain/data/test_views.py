@@ -15,8 +15,14 @@ from torchvision.transforms import functional as reference
 
 from moca.errors import UserError
 from moca.images.image_io import open_image
-from moca.pretrain.data.views import CropBox, ViewParams, ViewRecipe, sample_crop, sample_jitter
-from moca.pretrain.data.views import AugmentedViews
+from moca.pretrain.data.views import (
+    AugmentedViews,
+    CropBox,
+    ViewParams,
+    ViewRecipe,
+    sample_crop,
+    sample_jitter,
+)
 from tests.images.photographs import photograph
 
 DRAWS = 3000
