@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from moca.pretrain.moca.codebook import Codebook
 from moca.pretrain.moca.kl import assignment_kl
 from moca.pretrain.moca.method import MOCAPretrain
-from moca.pretrain.moca.plain import full_dense_kl
+from moca.pretrain.moca.plain import assign, kl, take
 from moca.pretrain.moca.targets import AssignmentTargets
+from moca.pretrain.parts.masking import MaskRound
 from tools.benchmarks.measure import peak_bytes, take_turns
 
 
@@ -93,3 +95,30 @@ def measure_dense_kl(
         (statistics.median(seconds['ours']), statistics.median(seconds['full'])),
         (peak_bytes(calls['ours'], device), peak_bytes(calls['full'], device)),
     )
+
+
+def full_dense_kl(
+    codebook: Codebook,
+    teacher: Tensor,
+    dense: Sequence[Tensor],
+    prototypes: Tensor,
+    rounds: Sequence[MaskRound],
+    kappa: float,
+) -> Tensor:
+    """The dense loss alone, over full tensors.
+
+    Args:
+        codebook: For the assignments.
+        teacher: Teacher tokens ``[2B, L, C]``.
+        dense: Of each round, ``[2B, decoded, D]``.
+        prototypes: ``[K, D]``.
+        rounds: Which tokens were decoded.
+        kappa: Scale of the logits.
+    """
+    with torch.no_grad():
+        codes = assign(codebook, teacher)
+    losses = [
+        kl(kappa * features @ prototypes.T, take(codes, mask.ids_decoded))
+        for features, mask in zip(dense, rounds, strict=True)
+    ]
+    return torch.stack(losses).sum()

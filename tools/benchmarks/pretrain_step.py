@@ -16,10 +16,11 @@ from moca.backbone import vit_dimensions
 from moca.engine.memory import keep_freed_memory
 from moca.errors import UserError
 from moca.pretrain.moca.method import MOCAPretrain
-from moca.pretrain.moca.plain import StraightforwardMOCA, StraightforwardStep
+from moca.pretrain.moca.plain import PlainMOCA
 from moca.pretrain.training.optim import parameter_groups
 from tools.benchmarks.kl import DenseKL, measure_dense_kl
 from tools.benchmarks.measure import peak_flops, step_flops
+from tools.benchmarks.plain_step import PlainStep
 from tools.benchmarks.table import OURS, Table, measure_versions, training_wrapper
 
 PLAIN = 'straightforward'
@@ -147,12 +148,12 @@ def _straightforward(
     settings = dict(cfg.optim_wrapper.optimizer)
     for name in ('type', 'fused', 'foreach'):
         settings.pop(name, None)
-    plain = StraightforwardMOCA(model)
+    plain = PlainMOCA(model)
     groups = parameter_groups(
         plain, settings['weight_decay'], cfg.optim_wrapper.get('paramwise_cfg', {})['constant_lr']
     )
     max_norm = (cfg.optim_wrapper.get('clip_grad') or {}).get('max_norm')
-    take_step = StraightforwardStep(plain, groups, settings, max_norm, dtype)
+    take_step = PlainStep(plain, groups, settings, max_norm, dtype)
 
     def step(number: int) -> object:
         model.step = number

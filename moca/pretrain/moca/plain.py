@@ -1,17 +1,15 @@
-"""MOCA's training step as one would first write it down: what ours is measured against.
+"""MOCA's step as one would first write it down, in the order of the paper: start reading here.
 
-It follows the description of the method line by line, with timm's blocks and their default
-attention, torch's own loss and its default optimizer. It is no slower than a competent first
-version need be: nothing is computed twice that a reader of the description would compute once.
-But assignments and logits are full tensors, one view is handled after the other, and so is one
-parameter after the other.
+:meth:`PlainMOCA.forward` is the method on one screen; the functions below it are its parts. Given
+the same draws it has the losses and gradients of :class:`moca.pretrain.moca.MOCAPretrain`, which
+tests verify; benchmarks measure ours against it. It uses timm's blocks with their default attention
+and torch's own loss, and computes nothing twice. But assignments and logits are full tensors, one
+view follows the other, and so does one parameter of the moving average.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,8 +27,8 @@ from moca.pretrain.parts.masking import MaskRound
 _EPS = 1e-5
 
 
-class StraightforwardMOCA(nn.Module):
-    """Given the same draws, the losses and gradients of :class:`MOCAPretrain`.
+class PlainMOCA(nn.Module):
+    """One process's step of MOCA on full tensors.
 
     Args:
         model: Where weights, codebook and settings are copied from; names stay the same.
@@ -68,30 +66,46 @@ class StraightforwardMOCA(nn.Module):
             ``loss``, ``kl_image`` and ``kl_dense``.
         """
         views, batch = (view1, view2), len(view1)
+
         with torch.no_grad():
+            # The teacher, a moving average of the student, sees both views whole ...
             self.move_teacher()
             features = [encode(self.teacher, view)[0] for view in views]
+            # ... and each of its tokens is assigned to the words of the codebook.
             codes = torch.cat([assign(self.codebook, feature) for feature in features])
+
+            # Image target: the mean assignment of the central tokens of the *other* view.
             bags = F.normalize(codes[:, self.central].mean(1), p=1, dim=1)
             image_targets = bags[batch:], bags[:batch]
+            # Dense target: the assignments of the *same* view.
             dense_targets = codes[:batch], codes[batch:]
 
+        # Prototypes, which stand for the words, are generated from the words themselves.
         image_prototypes = generate(self.image_prototypes, self.codebook.words)
         dense_prototypes = generate(self.dense_prototypes, self.codebook.words)
+
         kl_image = kl_dense = view1.new_zeros(())
-        for mask in draws.rounds:
+        for mask in draws.rounds:  # two masks that complement each other
             for number, view in enumerate(views):
                 order = mask.order[number * batch : (number + 1) * batch]
                 part = MaskRound(order, mask.visible, mask.decoded)
+
+                # The student sees the visible tokens; their mean is its feature of the image.
                 tokens, early = encode(self.student, view, part.ids_visible, self.early_index)
                 summary = tokens.mean(1)
+                # The condenser decodes an earlier block's tokens, that mean and mask tokens.
                 dense = decode(self.decoder, early, summary, part)
+
                 image_logits = self.kappa * summary @ image_prototypes.T
                 dense_logits = self.kappa * dense @ dense_prototypes.T
                 target = take(dense_targets[number], part.ids_decoded)
+                # means over the 2B images and their tokens, summed over the masks
                 kl_image = kl_image + kl(image_logits, image_targets[number]) / 2
                 kl_dense = kl_dense + kl(dense_logits, target) / 2
+
+        # A few teacher tokens replace the oldest words, after the words have been used.
         update(self.codebook, features[draws.word_view][draws.word_images, draws.word_tokens])
+
         loss = self.weights[0] * kl_image + self.weights[1] * kl_dense
         return dict(loss=loss, kl_image=kl_image.detach(), kl_dense=kl_dense.detach())
 
@@ -100,45 +114,6 @@ class StraightforwardMOCA(nn.Module):
         pairs = zip(self.teacher.parameters(), self.student.parameters(), strict=True)
         for teacher, student in pairs:
             teacher.mul_(self.momentum).add_(student, alpha=1 - self.momentum)
-
-
-class StraightforwardStep:
-    """The whole training step around it: autocast, gradient clipping, torch's default AdamW.
-
-    Args:
-        model: The losses.
-        groups: Of parameters, as `torch.optim.AdamW` takes them.
-        settings: Of `torch.optim.AdamW`, such as ``betas``.
-        max_norm: Of the gradient; None does not clip.
-        dtype: Of autocast; float32 is none.
-    """
-
-    def __init__(
-        self,
-        model: StraightforwardMOCA,
-        groups: list[dict[str, Any]],
-        settings: dict[str, Any],
-        max_norm: float | None,
-        dtype: torch.dtype,
-    ) -> None:
-        self.model, self.max_norm, self.dtype = model, max_norm, dtype
-        self.optimizer = torch.optim.AdamW(groups, **settings)
-        self.device = next(model.parameters()).device.type
-        self.scaler = torch.amp.GradScaler(self.device, enabled=dtype is torch.float16)
-
-    def __call__(self, view1: Tensor, view2: Tensor, draws: Draws) -> dict[str, Tensor]:
-        """Take one step; returns the losses."""
-        enabled = self.dtype is not torch.float32
-        with torch.autocast(self.device, self.dtype if enabled else None, enabled=enabled):
-            losses = self.model(view1, view2, draws)
-        self.scaler.scale(losses['loss']).backward()
-        if self.max_norm is not None:
-            self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad()
-        return losses
 
 
 def encode(
@@ -207,30 +182,3 @@ def kl(logits: Tensor, target: Tensor) -> Tensor:
     """Mean KL(target || softmax(logits)) over all but the last dimension."""
     log_p = F.log_softmax(logits.float(), dim=-1)
     return F.kl_div(log_p.flatten(0, -2), target.flatten(0, -2), reduction='batchmean')
-
-
-def full_dense_kl(
-    codebook: Codebook,
-    teacher: Tensor,
-    dense: Sequence[Tensor],
-    prototypes: Tensor,
-    rounds: Sequence[MaskRound],
-    kappa: float,
-) -> Tensor:
-    """The dense loss alone, over full tensors.
-
-    Args:
-        codebook: For the assignments.
-        teacher: Teacher tokens ``[2B, L, C]``.
-        dense: Of each round, ``[2B, decoded, D]``.
-        prototypes: ``[K, D]``.
-        rounds: Which tokens were decoded.
-        kappa: Scale of the logits.
-    """
-    with torch.no_grad():
-        codes = assign(codebook, teacher)
-    losses = [
-        kl(kappa * features @ prototypes.T, take(codes, mask.ids_decoded))
-        for features, mask in zip(dense, rounds, strict=True)
-    ]
-    return torch.stack(losses).sum()

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from moca.engine.cli import read_config
-from moca.pretrain.moca.plain import StraightforwardMOCA, StraightforwardStep
+from moca.pretrain.moca.plain import PlainMOCA
 from tests.pretrain.tiny import tiny_moca
 from tools.benchmarks import __main__ as benchmark
 from tools.benchmarks.measure import PeakBytes, known_peak, step_flops, take_turns
+from tools.benchmarks.plain_step import PlainStep
 from tools.benchmarks.pretrain_step import measure_step
 
 CPU = torch.device('cpu')
@@ -39,14 +40,14 @@ def views(batch: int, seed: int) -> list[Tensor]:
     return [torch.randn(batch, 3, 48, 48, generator=generator) for _ in range(2)]
 
 
-class TestStraightforwardStep:
+class TestPlainStep:
     def test_same_losses_gradients_and_state_as_ours(self) -> None:
         ours = tiny_moca()
         generator = torch.Generator().manual_seed(1)
         for parameter in ours.student.parameters():  # away from the teacher and from zero
             parameter.data += 0.02 * torch.randn(parameter.shape, generator=generator)
         ours.momentum = 0.9
-        plain = StraightforwardMOCA(ours)
+        plain = PlainMOCA(ours)
         for step in range(3):
             ours.step = step
             draws = ours.draw(4, CPU)
@@ -89,9 +90,9 @@ class TestStraightforwardStep:
         draws = ours.draw(4, CPU)
         losses = []
         for dtype in (torch.float32, torch.bfloat16):
-            plain = StraightforwardMOCA(ours)
+            plain = PlainMOCA(ours)
             groups = [{'params': [p for p in plain.parameters() if p.requires_grad]}]
-            step = StraightforwardStep(plain, groups, dict(lr=1e-3), 0.1, dtype)
+            step = PlainStep(plain, groups, dict(lr=1e-3), 0.1, dtype)
             before = plain.student.norm.bias.clone()
             losses.append(step(*views(4, 0), draws)['loss'].detach())
             assert not torch.equal(before, plain.student.norm.bias)
@@ -185,7 +186,7 @@ def test_flops_of_a_step_in_closed_form() -> None:
         + 3 * (student + decoder + second + logits)
     )
     assert step_flops(lambda _: model(*pair, mode='loss')['loss'].backward()) == expected
-    plain = StraightforwardMOCA(model)
+    plain = PlainMOCA(model)
     draws = model.draw(4, CPU)
     # it embeds the patches once a round
     assert step_flops(lambda _: plain(*pair, draws)['loss'].backward()) == expected + 2 * N * embed
