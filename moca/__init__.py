@@ -1,16 +1,13 @@
 """moca: pre-train plain ViTs without labels and measure them on dense prediction.
 
-Importing the package registers every component in mmengine's root registries.
+Importing the package registers the backbone, the pre-training methods and what every run has in
+mmengine's root registries. Importing :mod:`moca.transfer`, as the downstream configs do, registers
+the parts of segmentation and detection as well, with mmseg and mmdet.
 """
 
-import contextlib
-import io
-
-# mmseg and mmdet print, when imported, which optional package they do not find
-with contextlib.redirect_stdout(io.StringIO()):
-    from moca import ops  # noqa: I001  (first: mmcv.ops must find its operators)
-    from moca import backbone, checkpoints, detection, engine, pretrain, segmentation
+from moca import ops  # noqa: I001  (first: mmcv.ops must find its operators)
+from moca import backbone, checkpoints, engine, pretrain
 
 __version__ = '0.1.0'
 
-__all__ = ['backbone', 'checkpoints', 'detection', 'engine', 'ops', 'pretrain', 'segmentation']
+__all__ = ['backbone', 'checkpoints', 'engine', 'ops', 'pretrain']

@@ -32,11 +32,11 @@ def import_all(package: str) -> None:
         importlib.import_module(f'{package}.{part}')
 
 
-def test_importing_moca_registers_everything() -> None:
-    # In a fresh interpreter: here, other tests have imported more than `import moca` does.
+def test_importing_transfer_registers_everything() -> None:
+    # In a fresh interpreter: here, other tests have imported more than `import moca.transfer` does.
     code = """
         import importlib, pkgutil
-        import moca
+        import moca.transfer
         from tests.test_registry import ROOTS, ours
         before = {name: set(ours(registry)) for name, registry in ROOTS.items()}
         assert 'PlainViT' in before['MODELS'], before
@@ -44,7 +44,7 @@ def test_importing_moca_registers_everything() -> None:
             importlib.import_module(module.name)
         for name, registry in ROOTS.items():
             forgotten = set(ours(registry)) - before[name]
-            assert not forgotten, f'import moca does not register {forgotten} in {name}'
+            assert not forgotten, f'import moca.transfer does not register {forgotten} in {name}'
     """
     result = subprocess.run(
         [sys.executable, '-c', textwrap.dedent(code)], capture_output=True, text=True, cwd=ROOT
@@ -75,3 +75,17 @@ def test_found_from_the_scope(scope: str) -> None:
         for component in ours(root):
             if isinstance(children.get(name), Registry):
                 assert children[name].get(component) is root.module_dict[component]
+
+
+def test_pretraining_imports_nothing_of_segmentation_and_detection() -> None:
+    """They take seconds to import, and draw with matplotlib and more."""
+    code = """
+        import sys
+        import tools.pretrain
+        heavy = {'mmdet', 'mmseg', 'matplotlib', 'pandas', 'tensorboard', 'sklearn', 'pycocotools'}
+        assert not heavy & set(sys.modules), heavy & set(sys.modules)
+    """
+    result = subprocess.run(
+        [sys.executable, '-c', textwrap.dedent(code)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert not result.returncode, result.stderr

@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 import moca  # noqa: F401  (registers the components)
 from moca.backbone import vit_dimensions
+from moca.checkpoints.loading import set_checkpoint
 from moca.engine.amp import gpu_has_bfloat16
 from moca.engine.backends import BACKENDS, log_to
 from moca.engine.cli import (
@@ -28,7 +29,6 @@ from moca.pretrain.monitors.features import add_features_hook
 from moca.pretrain.training.check import check_run
 from moca.pretrain.training.config import pretraining_config
 from moca.pretrain.training.schedule import check_options
-from moca.transfer.overrides import set_checkpoint
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -4,7 +4,7 @@ A run keeps its newest checkpoint only, so that `--resume` goes on from it; ask 
 `--cfg-options default_hooks.checkpoint.max_keep_ckpts=3`.
 """
 
-custom_imports = dict(imports=['moca'], allow_failed_imports=False)
+custom_imports = dict(imports=['moca.transfer'], allow_failed_imports=False)
 
 default_hooks = dict(
     runtime_info=dict(type='WatchTraining'),

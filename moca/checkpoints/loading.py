@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import WEIGHT_INITIALIZERS
 from timm.layers import resample_abs_pos_embed
@@ -227,3 +228,30 @@ class ViTCheckpoint:
 
     def __call__(self, module: PlainViT) -> None:
         load_checkpoint(module, self.checkpoint, self.branch, grid=self.grid, trust=self.trust)
+
+
+def set_checkpoint(
+    cfg: Config,
+    checkpoint: str | Path | None,
+    branch: str | None = None,
+    trust: bool = False,
+    grid: Sequence[int] | None = None,
+) -> None:
+    """Initialize the backbone from a checkpoint of any family, or randomly if it is None.
+
+    Args:
+        cfg: Config with ``model.backbone``, which is changed.
+        checkpoint: File, or None for random weights.
+        branch, trust, grid: As :func:`load_checkpoint` takes them.
+    """
+    cfg.model.backbone.init_cfg = (
+        None
+        if checkpoint is None
+        else dict(
+            type='ViTCheckpoint',
+            checkpoint=str(checkpoint),
+            branch=branch,
+            trust=trust,
+            grid=None if grid is None else tuple(grid),
+        )
+    )

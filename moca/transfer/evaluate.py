@@ -10,12 +10,12 @@ from mmengine.config import Config
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
+from moca.checkpoints.loading import set_checkpoint
 from moca.checkpoints.reading import read_file
 from moca.data.survey import check_data
 from moca.engine.checkpoints import check_fit
 from moca.engine.cli import apply_common
 from moca.errors import UserError
-from moca.transfer.overrides import set_checkpoint
 from moca.transfer.run import protocol_config
 from moca.transfer.run_record import TEST_FOLDER, kinds_of, percent_metrics
 from moca.transfer.tta import set_tta

@@ -7,7 +7,7 @@ the architecture.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,30 +98,6 @@ def set_arch(cfg: Config, arch: ArchSpec) -> None:
     kept = any([_keep_strides(node, old, new) for node in nodes])
     for node in nodes:
         _rescale(node, old, new, strides=not kept)
-
-
-def set_checkpoint(
-    cfg: Config,
-    checkpoint: str | Path | None,
-    branch: str | None = None,
-    trust: bool = False,
-    grid: Sequence[int] | None = None,
-) -> None:
-    """Initialize the backbone from a checkpoint of any family, or randomly if it is None.
-
-    The other arguments are those of `moca.backbone.load_checkpoint`.
-    """
-    cfg.model.backbone.init_cfg = (
-        None
-        if checkpoint is None
-        else dict(
-            type='ViTCheckpoint',
-            checkpoint=str(checkpoint),
-            branch=branch,
-            trust=trust,
-            grid=None if grid is None else tuple(grid),
-        )
-    )
 
 
 def _keep_strides(node: dict[str, Any], old: ViTDimensions, new: ViTDimensions) -> bool:

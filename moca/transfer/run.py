@@ -12,14 +12,14 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from moca.checkpoints.loading import check_checkpoint
+from moca.checkpoints.loading import check_checkpoint, set_checkpoint
 from moca.data.survey import check_data
 from moca.engine.cli import apply_common, merge_options, read_config
 from moca.engine.config_check import check_config
 from moca.engine.hooks import find_hook
 from moca.engine.work_dir import alone_in_work_dir
 from moca.errors import UserError
-from moca.transfer.overrides import set_arch, set_checkpoint, set_data_root
+from moca.transfer.overrides import set_arch, set_data_root
 from moca.transfer.protocol import check_protocol
 from moca.transfer.recipe import (
     check_scaling,

@@ -170,7 +170,7 @@ def test_the_faster_program_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def refuse(*_: Any) -> None:
         raise AssertionError('slow')
 
-    found = make(tmp_path / 'truth.json', images=4)
+    found = make(tmp_path / 'truth.json', count=4)
     monkeypatch.setattr('mmdet.evaluation.metrics.coco_metric.COCOeval', refuse)
     assert figures(QuickCocoMetric, tmp_path / 'truth.json', found)['coco/bbox_mAP'] > 0
     with pytest.raises(AssertionError, match='slow'):
@@ -180,7 +180,7 @@ def test_the_faster_program_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_hundreds_of_detections_are_those_of_pycocotools(tmp_path: Path) -> None:
-    found = make(tmp_path / 'truth.json', images=6, detections=250, classes=1)
+    found = make(tmp_path / 'truth.json', count=6, detections=250, classes=1)
     theirs, quick, ours = (
         figures(kind, tmp_path / 'truth.json', found, metric_items=['mAP', 'mAP_50'])
         for kind in (CocoMetric, FasterCocoMetric, QuickCocoMetric)
@@ -190,5 +190,5 @@ def test_hundreds_of_detections_are_those_of_pycocotools(tmp_path: Path) -> None
 
 
 def test_nothing_found(tmp_path: Path) -> None:
-    nothing = make(tmp_path / 'truth.json', images=3, detections=0)
+    nothing = make(tmp_path / 'truth.json', count=3, detections=0)
     assert figures(QuickCocoMetric, tmp_path / 'truth.json', nothing) == {}

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from mmengine.config import Config
 
+from moca.checkpoints.loading import set_checkpoint
 from moca.errors import UserError
-from moca.transfer.overrides import set_arch, set_checkpoint, set_data_root
+from moca.transfer.overrides import set_arch, set_data_root
 from tests.configs.helpers import REPOSITORY
 
 SEGMENTATION = REPOSITORY / 'configs/segmentation/cityscapes/linear.py'
