@@ -129,7 +129,7 @@ class LabelRule:
             )
         return (
             'Check num_classes, convert the files, or say what their values mean with ids and '
-            'ignore_ids of LoadCheckedAnnotations (docs/own_data.md)'
+            'ignore_ids of LoadCheckedAnnotations (docs/data.md)'
         )
 
 

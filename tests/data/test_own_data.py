@@ -1,4 +1,4 @@
-"""What docs/own_data.md shows works: its config trains, its conversion is right."""
+"""What docs/data.md shows works: its config trains, its conversion is right."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from moca.transfer.run import prepare_training
 from tests.configs.helpers import REPOSITORY, shrink, train_args, write_own_coco
 from tools.prepare_data import main as prepare_data
 
-PAGE = (REPOSITORY / 'docs/own_data.md').read_text()
+PAGE = (REPOSITORY / 'docs/data.md').read_text()
 CONFIG, CONVERSION, COCO_LINES = re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)
 
 

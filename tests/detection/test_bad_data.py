@@ -176,7 +176,7 @@ def test_a_polygon_on_which_evaluation_would_fail(tmp_path: Path) -> None:
 
 
 def test_boxes_alone_suffice_without_a_mask_head(tmp_path: Path) -> None:
-    """What the message about a missing mask and docs/own_data.md say to write."""
+    """What the message about a missing mask and docs/data.md say to write."""
     root = write_coco(tmp_path / 'coco')
     cfg = read(root)
     for file in (TRAIN, VAL):

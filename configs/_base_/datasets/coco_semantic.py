@@ -5,7 +5,7 @@ which value is which class, and what is not labeled (0) is ignored.
 
 Layout: DATA_ROOT/{train2017,val2017}/*.jpg and DATA_ROOT/semantic/{train2017,val2017}/*.png of the
 same names. Where only some images have label maps, list those (names without .jpg, one a line) in
-a file and give it as ann_file of the data set; docs/own_data.md says how.
+a file and give it as ann_file of the data set; docs/data.md says how.
 
 Source: names and ids of cocodataset/panopticapi, panoptic_coco_categories.json; sizes are ours.
 """

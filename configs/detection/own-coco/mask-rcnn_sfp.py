@@ -2,7 +2,7 @@
 
 Layout: DATA_ROOT/annotations/{train,val}.json, and DATA_ROOT/images with the images they name.
 Everything that depends on the data is in this file, and the classes in one place of it;
-docs/own_data.md goes through it.
+docs/data.md goes through it.
 
 Source: small-coco/mask-rcnn_sfp.py with its sizes, regions and learning rate; the length is ours.
 Command: tools/train.py configs/detection/own-coco/mask-rcnn_sfp.py --data-root DIR \

@@ -1,6 +1,6 @@
 """Linear probe with batch norm on images of your own: small frames, few of them, one CPU.
 
-A worked example of the Cityscapes probe on another data set (docs/own_data.md goes through it).
+A worked example of the Cityscapes probe on another data set (docs/data.md goes through it).
 
 Source: cityscapes/linear-bn.py; sizes and schedule are ours. The learning rate is ten times the
 recipe's, which is meant for 40k steps.

@@ -1,4 +1,4 @@
-"""What docs/adding_a_method.md shows works: its method trains by its config, and exports."""
+"""What docs/extending.md shows works: its method trains by its config, and exports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.images.photographs import save_photographs
 from tools.pretrain import configure, parse_args
 
 METHOD, CONFIG = re.findall(
-    r'```python\n(.*?)```', (REPOSITORY / 'docs/adding_a_method.md').read_text(), re.DOTALL
+    r'```python\n(.*?)```', (REPOSITORY / 'docs/extending.md').read_text(), re.DOTALL
 )
 
 
