@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
 from moca.backbone import vit_dimensions
-from moca.checkpoints.reading import read_file
+from moca.checkpoints.reading import read_file, run_config
 from moca.engine.accumulate import number_of_parts
 from moca.engine.amp import enable_amp, gpu_has_bfloat16
-from moca.engine.checkpoints import run_checkpoints
+from moca.engine.checkpoints import latest_checkpoint
 from moca.engine.cli import merge_options, parse_cfg_options
 from moca.engine.config_check import check_config
 from moca.engine.run_logs import read_curves
@@ -24,10 +25,22 @@ from moca.pretrain.training.check import check_method
 from moca.pretrain.training.config import pretraining_config
 from moca.pretrain.training.schedule import check_options
 from moca.results.queue import Run
-from moca.results.race_terms import check_equal, check_folder, check_names, options_of
 
 KNN = 'knn/'
 """How the curves of the k-NN monitor begin."""
+
+# What a race must not differ in, and the option that sets it for all.
+_EQUAL = {
+    'train_cfg.max_epochs': '--epochs N',
+    'train_dataloader.batch_size': '',
+    'optim_wrapper.accumulative_counts': '',
+    'train_dataloader.dataset.data_root': '--data-root DIR',
+    'train_dataloader.dataset.limit': '',
+    'model.backbone.arch': '',
+    'model.backbone.img_size': '',
+    'randomness.seed': '--seed N',
+    'default_hooks.logger.interval': '',  # the table's losses are of its lines
+}
 
 
 @dataclass(frozen=True)
@@ -118,26 +131,25 @@ def make_race(plan: RacePlan) -> list[Racer]:
     in a folder of that config's name) gets that racer's last checkpoint.
 
     Raises:
-        UserError: if two configs have one name, differ in the length of a run, its batch, images
-            or encoder, or teach each other; if a teacher is neither a file nor a racer; if a folder
-            cannot be read, or holds another run.
+        UserError: if two configs have one name or teach each other; if configs, or what was run of
+            them before, differ in the length of a run, its batch, images or encoder; if a teacher
+            is neither a file nor a racer; if a folder cannot be read.
     """
     if plan.knn:
         read_pair(plan.knn, plan.knn_val)
-    check_names(plan.cfg_options, [path.stem for path in plan.configs])
+    _check_names(plan.cfg_options, [path.stem for path in plan.configs])
     configs = {path.stem: _config(path, plan) for path in plan.configs}
     if len(configs) < len(plan.configs):
         raise UserError('Two configs of a race have the same file name, and so one work dir.')
-    check_equal(configs)
+    earlier = {str(plan.folder / name): _earlier(plan.folder / name) for name in configs}
+    ran = {folder: cfg for folder, cfg in earlier.items() if cfg is not None}
+    _check_equal({name: cfg.to_dict() for name, cfg in configs.items()} | ran)
     images = _count_images(configs.values())
-    # the precision is the run's own choice where another machine runs it
-    unknown = ['optim_wrapper.type'] if plan.launcher == 'slurm' and not plan.amp else []
     sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
     for name in configs:  # alone first: what may come in any order comes in the plan's
         sorter.add(name)
     for name, cfg in configs.items():
         sorter.add(name, *_set_teachers(cfg, configs, plan))
-        check_folder(plan.folder / name, cfg, unknown)
     for cfg in configs.values():
         files = [Path(each.checkpoint) for each in (cfg.model.get('teachers') or {}).values()]
         if all(file.is_file() for file in files):  # not before its teachers are trained
@@ -146,9 +158,67 @@ def make_race(plan: RacePlan) -> list[Racer]:
         order = list(sorter.static_order())
     except graphlib.CycleError as error:
         raise UserError(f'{" and ".join(error.args[1][1:])} are teachers of each other.') from error
-    racers = [_racer(configs[name], plan) for name in order]
-    _check_teachers(racers)
-    return racers
+    return [_racer(configs[name], plan) for name in order]
+
+
+def _earlier(folder: Path) -> dict[str, Any] | None:
+    """The config of the newest checkpoint in a work dir: that run is resumed, or is the result."""
+    checkpoint = latest_checkpoint(folder)
+    return None if checkpoint is None else run_config(read_file(checkpoint, mapped=True))
+
+
+def _check_equal(configs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Verify that runs take equally many steps of equal batches of the same images.
+
+    Args:
+        configs: by config name, or by work dir for what was run before.
+
+    Raises:
+        UserError: naming the field in which they differ, with the value of each.
+    """
+    for field, option in _EQUAL.items():
+        values = {name: _at(cfg, field) for name, cfg in configs.items()}
+        first = next(iter(values.values()))
+        if any(value != first for value in values.values()):
+            found = ', '.join(f'{value} in {name}' for name, value in values.items())
+            raise UserError(
+                f'{field} is {found}: no race on equal terms. Give '
+                f'{option or f"--cfg-options {field}=VALUE"}, or another --work-dir if an earlier '
+                'run is in the way.'
+            )
+
+
+def _at(cfg: Mapping[str, Any], field: str) -> Any:
+    """The value of a dotted field, None if it is not there."""
+    value: Any = cfg
+    for key in field.split('.'):
+        value = (value or {}).get(key)
+    return value
+
+
+def _check_names(cfg_options: Sequence[str], names: Sequence[str]) -> None:
+    """Verify that every ``CONFIG:KEY=VALUE`` is of a config that races.
+
+    Raises:
+        UserError: naming the option.
+    """
+    for option in cfg_options:
+        name = _owner(option)
+        if name and name not in names:
+            raise UserError(
+                f'--cfg-options {option}: no config of this race is called {name!r}, they are '
+                f'{", ".join(names)}.'
+            )
+
+
+def _options_of(name: str, cfg_options: Sequence[str]) -> list[str]:
+    """The ``KEY=VALUE`` of one config: those of all first, so that its own win."""
+    own = [option.removeprefix(f'{name}:') for option in cfg_options if _owner(option) == name]
+    return [*(option for option in cfg_options if not _owner(option)), *own]
+
+
+def _owner(option: str) -> str:
+    return option.partition('=')[0].rpartition(':')[0]
 
 
 def _config(path: Path, plan: RacePlan) -> Config:
@@ -162,7 +232,7 @@ def _config(path: Path, plan: RacePlan) -> Config:
         knn_val=plan.knn_val,
         seed=plan.seed,
     )
-    options = parse_cfg_options(options_of(path.stem, plan.cfg_options))
+    options = parse_cfg_options(_options_of(path.stem, plan.cfg_options))
     check_options(options)
     merge_options(cfg, options)
     check_config(cfg, source=str(path))
@@ -221,22 +291,6 @@ def _checkpoint(cfg: Config, plan: RacePlan) -> Path:
     return plan.folder / Path(cfg.filename).stem / f'epoch_{cfg.train_cfg.max_epochs}.pth'
 
 
-def _check_teachers(racers: Sequence[Racer]) -> None:
-    """What is there of a student has not learnt from a teacher that came after it.
-
-    A student's checkpoints hold its teachers, so that it would go on with the old ones.
-    """
-    for racer in racers:
-        there = [path.stat().st_mtime for path in run_checkpoints(racer.folder)]
-        for teacher in racer.teachers if there else ():
-            if not teacher.is_file() or teacher.stat().st_mtime > min(there):
-                raise UserError(
-                    f'{racer.folder} has learnt from another {teacher}: that file is newer than '
-                    f'the checkpoints there, or gone. Move {racer.folder} away, and it is trained '
-                    'anew.'
-                )
-
-
 def _racer(cfg: Config, plan: RacePlan) -> Racer:
     name = Path(cfg.filename).stem
     arguments = [str(cfg.filename), '--resume', '--work-dir', str(plan.folder / name)]
@@ -255,7 +309,7 @@ def _racer(cfg: Config, plan: RacePlan) -> Racer:
     if plan.arch:  # of those that race as well
         same = [key for key, teacher in teachers.items() if teacher.arch == plan.arch]
         taught += [f'model.teachers.{key}.arch={plan.arch}' for key in same]
-    if settings := [*options_of(name, plan.cfg_options), *taught]:
+    if settings := [*_options_of(name, plan.cfg_options), *taught]:
         arguments += ['--cfg-options', *settings]
     if plan.amp:
         arguments += ['--amp']

@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from moca.engine.log_lines import last_iteration, losses, tail
 from moca.engine.processes import Launch, Process, start
-from tools.demo.stages import Stage, States
+from tools.demo.stages import Notes, Stage
 
 POLL = 0.25
 """Seconds between looks at the running processes."""
 
+PLAIN_INTERVAL = 20.0
+"""Seconds between lines of progress where there is no terminal."""
+
 SHOWN_LINES = 15
 """Lines of a failed stage's log that are printed."""
+
+Say = Callable[..., None]
+"""Prints a line after the time spent so far; takes ``style`` as well."""
 
 
 class StageFailed(Exception):
     """A stage's process ended with an error; the message has the end of its log and its name."""
 
 
-class Display(Protocol):
-    """Where progress is shown; see `tools.demo.display`."""
-
-    def started(self, stage: Stage, command: Sequence[str]) -> None: ...
-
-    def advanced(self, stage: Stage, share: float, loss: str | None) -> None: ...
-
-    def finished(self, stage: Stage, seconds: float, losses: list[float]) -> None: ...
-
-    def skipped(self, stage: Stage) -> None: ...
-
-    def left(self, seconds: float) -> None: ...
+def minutes(seconds: float) -> str:
+    """`3:05` for 185 seconds."""
+    whole = max(0, round(seconds))
+    return f'{whole // 60}:{whole % 60:02d}'
 
 
 def launch(command: Sequence[str], log: Path) -> Process:
@@ -44,22 +45,37 @@ def launch(command: Sequence[str], log: Path) -> Process:
     return start([sys.executable, *command], log, **threads)
 
 
+def progress_bars(console: Console) -> Progress:
+    """Bars with a note behind each, which vanish at the end; nothing where there is no terminal."""
+    return Progress(
+        TextColumn('{task.description}'),
+        BarColumn(bar_width=28),
+        TextColumn('{task.percentage:>3.0f} %'),
+        TimeElapsedColumn(),
+        TextColumn('{task.fields[note]}'),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
 @dataclass
 class _Running:
     stage: Stage
     process: Process
     log: Path
+    bar: TaskID
     start: float
     share: float = 0.0
-    # when and where its progress was first seen: before that it loads, which says nothing
-    first: tuple[float, float] | None = None
+    text: str = 'starting'
 
 
 def execute(
-    states: States,
+    notes: Notes,
     logs: Path,
     jobs: int,
-    display: Display,
+    console: Console,
+    say: Say,
     launch: Launch = launch,
     poll: float = POLL,
 ) -> None:
@@ -68,61 +84,78 @@ def execute(
     Raises:
         StageFailed: when a process fails; the others are ended and can be resumed.
     """
-    pending = []
-    done: set[str] = set()
-    for stage in states.stages.values():
-        if states.finished(stage):
-            done.add(stage.name)
-            display.skipped(stage)
-        else:
-            pending.append(stage)
-    spent: dict[str, float] = {}
+    pending = notes.pending()
+    done = notes.stages.keys() - {stage.name for stage in pending}
+    for name in notes.stages:
+        if name in done:
+            say(f'already done: {notes.stages[name].title}', style='dim')
     running: list[_Running] = []
-    try:
-        while pending or running:
-            for stage in _startable(pending, done, jobs - len(running)):
-                running.append(_start(stage, states, logs, display, launch))
-                pending.remove(stage)
-            time.sleep(poll)
-            for job in list(running):
-                if _look(job, display):
-                    running.remove(job)
-                    done.add(job.stage.name)
-                    spent[job.stage.name] = time.monotonic() - job.start
-                    states.end(job.stage, spent[job.stage.name])
-                    display.finished(job.stage, spent[job.stage.name], losses(job.log))
-            pace = _pace(states, spent, running)
-            left = {job.stage.name: _left(job, pace) for job in running}
-            display.left(time_left(left, pending, done, jobs, pace))
-    finally:
-        for job in running:
-            job.process.terminate()
-        for job in running:
-            job.process.wait(timeout=30)
+    work = sum(stage.seconds for stage in pending)  # by the clock of another machine
+    begun = told = time.monotonic()
+    with progress_bars(console) as bars:
+        total = bars.add_task('[bold]all', total=work, note='')
+        try:
+            while pending or running:
+                ready = [stage for stage in pending if done.issuperset(stage.needs)]
+                for stage in ready[: jobs - len(running)]:
+                    command = notes.begin(stage)
+                    say(f'{stage.title}\n        $ python {shlex.join(command)}')
+                    log = logs / f'{stage.name}.log'
+                    bar = bars.add_task(stage.title, total=1.0, note='')
+                    process = launch(command, log)
+                    running.append(_Running(stage, process, log, bar, time.monotonic()))
+                    pending.remove(stage)
+                time.sleep(poll)
+                for job in list(running):
+                    if _ended(job):
+                        seconds = time.monotonic() - job.start
+                        notes.end(job.stage, seconds)
+                        say(f'done: {job.stage.title} ({_report(job, seconds)})', style='green')
+                        bars.remove_task(job.bar)
+                        running.remove(job)
+                        done.add(job.stage.name)
+                    else:
+                        bars.update(job.bar, completed=job.share, note=job.text)
+                now = time.monotonic()
+                rest = sum(stage.seconds for stage in pending)
+                rest += sum(job.stage.seconds * (1 - job.share) for job in running)
+                note = f'about {minutes(time_left(work, rest, now - begun, jobs))} left'
+                bars.update(total, completed=work - rest, note=note)
+                if running and not console.is_terminal and now - told >= PLAIN_INTERVAL:
+                    told = now
+                    say('; '.join([*(f'{job.stage.title}: {job.text}' for job in running), note]))
+        finally:
+            for job in running:
+                job.process.terminate()
+            for job in running:
+                job.process.wait(timeout=30)
 
 
-def _startable(pending: Sequence[Stage], done: set[str], free: int) -> list[Stage]:
-    """The first of the pending stages whose needs are done, as many as there are places."""
-    return [stage for stage in pending if done.issuperset(stage.needs)][:free]
+def time_left(work: float, rest: float, spent: float, jobs: int) -> float:
+    """Estimate how long the rest takes.
+
+    Args:
+        work: of all stages, in seconds of the machine where the demo was written.
+        rest: what of it is still to be done.
+        spent: seconds since the begin, here.
+        jobs: stages at a time.
+    """
+    # Until a tenth is done the start of the processes, which is no progress, weighs too much.
+    pace = spent / (work - rest) if work - rest > 0.1 * work else 1 / jobs
+    return rest * pace
 
 
-def _start(stage: Stage, states: States, logs: Path, display: Display, launch: Launch) -> _Running:
-    command = states.begin(stage)
-    log = logs / f'{stage.name}.log'
-    display.started(stage, command)
-    return _Running(stage, launch(command, log), log, time.monotonic())
+def _ended(job: _Running) -> bool:
+    """Whether a process has ended well; notes its progress while it runs.
 
-
-def _look(job: _Running, display: Display) -> bool:
-    """Whether a process has ended; its progress is shown while it runs."""
+    Raises:
+        StageFailed: if it failed, or left nothing.
+    """
     code = job.process.poll()
     if code is None:
-        found = last_iteration(job.log)
-        if found:
+        if found := last_iteration(job.log):
             done, total, loss = found
-            job.share = done / total
-            job.first = job.first or (time.monotonic(), job.share)
-            display.advanced(job.stage, job.share, loss)
+            job.share, job.text = done / total, f'{done / total:.0%} loss {loss}'
         return False
     if code != 0 or not job.stage.output.is_file():
         why = f'exit code {code}' if code else f'it left no {job.stage.output}'
@@ -131,50 +164,8 @@ def _look(job: _Running, display: Display) -> bool:
     return True
 
 
-def _pace(states: States, spent: dict[str, float], running: Sequence[_Running] = ()) -> float:
-    """How much slower this machine is than expected, from what has been done so far."""
-    usual = sum(states.stages[name].seconds for name in spent)
-    usual += sum(job.stage.seconds * job.share for job in running)
-    taken = sum(spent.values())
-    taken += sum(time.monotonic() - job.start for job in running if job.share)
-    return taken / usual if usual else 1.0
-
-
-def _left(job: _Running, pace: float) -> float:
-    """Seconds that a running stage will still take: from its own progress as soon as it tells."""
-    elapsed = time.monotonic() - job.start
-    if job.first and job.share > job.first[1]:
-        since, share = job.first
-        return (time.monotonic() - since) / (job.share - share) * (1 - job.share)
-    return max(job.stage.seconds * pace - elapsed, 0.1 * job.stage.seconds)
-
-
-def time_left(
-    running: dict[str, float],
-    pending: Sequence[Stage],
-    done: set[str],
-    jobs: int,
-    pace: float = 1.0,
-) -> float:
-    """Play the rest of the work through, and return the seconds that it takes.
-
-    Args:
-        running: Seconds left of each running stage.
-        pending: Stages not started, in order.
-        done: Names of finished stages.
-        jobs: How many run at a time.
-        pace: By which the usual times of pending stages are multiplied.
-    """
-    running, pending, done = dict(running), list(pending), set(done)
-    clock = 0.0
-    while running or pending:
-        for stage in _startable(pending, done, jobs - len(running)):
-            running[stage.name] = stage.seconds * pace
-            pending.remove(stage)
-        if not running:
-            break
-        step = min(running.values())
-        clock += step
-        done |= {name for name, left in running.items() if left <= step}
-        running = {name: left - step for name, left in running.items() if left > step}
-    return clock
+def _report(job: _Running, seconds: float) -> str:
+    """How long a stage took; its first and last logged loss say whether it learnt."""
+    found = losses(job.log)
+    fall = f', loss {found[0]:.3g} -> {found[-1]:.3g}' if len(found) > 1 else ''
+    return f'{seconds:.0f} s{fall}'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -13,12 +14,11 @@ from moca.errors import UserError
 from moca.results import tables
 from moca.results.leaderboard import RANDOM_INIT, Cell, Leaderboard, build_leaderboard
 from moca.transfer.run_reading import read_runs
-from tools.demo.display import ProgressDisplay, minutes
-from tools.demo.execute import Launch, execute, launch
+from tools.demo.execute import Launch, Say, execute, launch, minutes, progress_bars
 from tools.demo.overview import draw_overview
 from tools.demo.plan import MOCA_ROW, Plan, make_stages
-from tools.demo.stages import States
-from tools.demo.write import is_current, stamp, write_data
+from tools.demo.stages import Notes
+from tools.demo.write import is_current, write_data
 
 JOBS = 2
 """Stages at a time, of one thread each, where there are as many cores."""
@@ -38,29 +38,25 @@ def run_demo(plan: Plan, console: Console, fresh: bool = False, launch: Launch =
         StageFailed: if a stage's process fails.
     """
     jobs = min(JOBS, os.cpu_count() or 1)
+    begun = time.monotonic()
+
+    def say(text: str, style: str | None = None) -> None:
+        """Print a line after the time spent so far, never wrapped: commands are to be copied."""
+        line = f'[{minutes(time.monotonic() - begun):>5}] {text}'
+        console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
     _prepare(plan.folder, fresh)
-    with ProgressDisplay(console) as display:
-        data = plan.folder / 'data'
-        if is_current(data, plan.data):
-            display.say(f'already done: {plan.data.total} images in {data}', style='dim')
-        else:
-            display.say(f'drawing {plan.data.total} images into {data}')
-            with display.task('drawing images') as advance:
-                write_data(data, plan.data, advance)
-            display.say('done: drawing images', style='green')
-        states = States(plan.folder, make_stages(plan), stamp(plan.data))
-        execute(states, plan.folder / 'logs', jobs, display, launch)
-        elapsed = display.elapsed
+    _draw_data(plan, console, say)
+    notes = Notes(plan.folder, make_stages(plan))
+    execute(notes, plan.folder / 'logs', jobs, console, say, launch)
+    elapsed = time.monotonic() - begun
     board = _leaderboard(plan.folder, console)
-    images = [
-        states.stages[f'images-{k}'].output for k in ('segmentation', 'detection', 'features')
-    ]
+    images = [notes.stages[f'images-{k}'].output for k in ('segmentation', 'detection', 'features')]
     overview = plan.folder / 'images' / 'overview.png'
     # Detection is left out: after so few steps it finds next to nothing.
     draw_overview([images[0], images[2]], overview)
-    console.print(
-        f'\n{conclusion(board, states.seconds(states.stages["pretrain"]))}', highlight=False
-    )
+    seconds = notes.seconds(notes.stages['pretrain']) or 0.0
+    console.print(f'\n{conclusion(board, seconds)}', highlight=False)
     console.print('\nImages:', style='bold')
     for path in (overview, *images, plan.folder / 'leaderboard.png'):
         console.print(f'  {path}', highlight=False)
@@ -75,6 +71,25 @@ def _prepare(folder: Path, fresh: bool) -> None:
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
     mark.mkdir(parents=True, exist_ok=True)
+
+
+def _draw_data(plan: Plan, console: Console, say: Say) -> None:
+    """Draw the images unless they are there; what was run on other images is forgotten."""
+    data = plan.folder / 'data'
+    if is_current(data, plan.data):
+        say(f'already done: {plan.data.total} images in {data}', style='dim')
+        return
+    for note in (plan.folder / 'stages').iterdir():
+        note.unlink()
+    say(f'drawing {plan.data.total} images into {data}')
+    with progress_bars(console) as bars:
+        bar = bars.add_task('drawing images', total=1.0, note='')
+
+        def advance(done: int, total: int) -> None:
+            bars.update(bar, completed=done / total)
+
+        write_data(data, plan.data, advance)
+    say('done: drawing images', style='green')
 
 
 def _leaderboard(folder: Path, console: Console) -> Leaderboard:

@@ -110,9 +110,7 @@ def _pretraining(plan: Plan) -> Stage:
         ),
         output=plan.checkpoint,
         seconds=plan.pretrain_seconds,
-        config=plan.pretrain,
         folder=folder,
-        resumable=True,
     )
 
 
@@ -125,12 +123,11 @@ def _transfer(
     data = 'things' if protocol == 'mask-rcnn' else 'streets'
     weights = ('--checkpoint', str(plan.checkpoint), '--branch', 'teacher', '--name', MOCA_ROW)
     folder = plan.folder / protocol / f'{start}-{seed}'
-    config = CONFIGS / f'{protocol}.py'
     return Stage(
         name=name,
         title=f'{title} from {"MOCA" if pretrained else "random init"}, seed {seed}',
         command=(
-            *('tools/train.py', str(config)),
+            *('tools/train.py', str(CONFIGS / f'{protocol}.py')),
             *('--data-root', str(plan.folder / 'data' / data)),
             *(weights if pretrained else ()),
             *('--seed', str(seed), '--work-dir', str(folder)),
@@ -139,9 +136,7 @@ def _transfer(
         output=folder / 'run.json',
         seconds=seconds,
         needs=('pretrain',) if pretrained else (),
-        config=config,
         folder=folder,
-        resumable=True,
     )
 
 
@@ -175,5 +170,4 @@ def _features(plan: Plan) -> Stage:
         output=output,
         seconds=12.0,
         needs=('pretrain',),
-        config=config,
     )
