@@ -40,7 +40,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_run(commands)
     command = commands.add_parser('show', help='one row per checkpoint, one column per protocol')
     command.add_argument(
-        'work_dirs', nargs='+', type=Path, metavar='WORK_DIRS', help='searched recursively'
+        'work_dirs',
+        nargs='+',
+        type=Path,
+        metavar='WORK_DIRS',
+        help='folders, searched recursively for run.json',
     )
     command.add_argument(
         '--markdown', type=Path, metavar='FILE', help='write the table as Markdown'
@@ -56,31 +60,53 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     """Add the command ``run``."""
     command = commands.add_parser(
         'run',
-        help='run the missing protocols of each checkpoint, one after the other, then the table',
-        description='Runs that are finished are skipped, interrupted ones go on, and one that '
+        help='run the missing protocols of each checkpoint, then show the table',
+        description='Runs that are finished are skipped, interrupted ones resume, and one that '
         'fails does not stop the rest. Results: work_dirs/PROTOCOL/CHECKPOINT_ARCH_seedN.',
     )
     command.add_argument(
-        '--checkpoint', nargs='+', required=True, metavar='CKPT', help='files, or random'
+        '--checkpoint',
+        nargs='+',
+        required=True,
+        metavar='CKPT',
+        help='checkpoint files to measure; random for random weights',
     )
     command.add_argument(
-        '--tasks', nargs='+', required=True, metavar='TASK', help='such as cityscapes/linear'
+        '--tasks',
+        nargs='+',
+        required=True,
+        metavar='TASK',
+        help='protocols to run, such as cityscapes/linear',
     )
     command.add_argument(
-        '--seeds', nargs='+', type=seed_number, default=[0], metavar='N', help='[0]'
+        '--seeds',
+        nargs='+',
+        type=seed_number,
+        default=[0],
+        metavar='N',
+        help='seeds to run each task with [0]',
     )
     command.add_argument(
-        '--subset', nargs='+', type=int, default=[None], metavar='N', help='training images [all]'
+        '--subset',
+        nargs='+',
+        type=int,
+        default=[None],
+        metavar='N',
+        help='numbers of training images [all]',
     )
     command.add_argument(
         '--arch',
         nargs='+',
         default=[],
         metavar='NAME',
-        help='timm name; one, or one for each CKPT [as in the configs]',
+        help='timm name of the backbone: one, or one for each CKPT [as in the configs]',
     )
     command.add_argument(
-        '--data-root', nargs='+', default=[], metavar='NAME=DIR', help='e.g. cityscapes=DIR'
+        '--data-root',
+        nargs='+',
+        default=[],
+        metavar='NAME=DIR',
+        help='folder of each data set, such as cityscapes=DIR',
     )
     add_queue_arguments(command, 'tools/train.py')
     command.set_defaults(act=run)
@@ -90,20 +116,28 @@ def add_race(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     """Add the command ``race``."""
     command = commands.add_parser(
         'race',
-        help='pre-train the same encoder by several methods, equally long on the same images',
-        description='Runs that are finished are skipped, interrupted ones go on. A method that '
+        help='pre-train one encoder by several methods on the same images, equally long',
+        description='Runs that are finished are skipped, interrupted ones resume. A method that '
         "distils from another's work dir comes after it. Results: WORK_DIR/CONFIG, whose "
         'checkpoints `run` takes.',
     )
-    command.add_argument('configs', nargs='+', type=Path, help='of pre-training')
-    command.add_argument('--data-root', metavar='DIR', help='the images [as in the configs]')
+    command.add_argument('configs', nargs='+', type=Path, help='pre-training configs to compare')
+    command.add_argument(
+        '--data-root', metavar='DIR', help='folder of training images [as in the configs]'
+    )
     command.add_argument('--knn', metavar='DIR', help='as in tools/pretrain.py')
     command.add_argument('--knn-val', metavar='DIR', help='as in tools/pretrain.py')
     command.add_argument('--arch', metavar='NAME', help='timm name [as in the configs]')
-    command.add_argument('--epochs', type=int, metavar='N', help='how long [as in the configs]')
-    command.add_argument('--seed', type=seed_number, metavar='N', help='[0]')
     command.add_argument(
-        '--work-dir', type=Path, default=Path('work_dirs/race'), metavar='DIR', help='[%(default)s]'
+        '--epochs', type=int, metavar='N', help='epochs of each run [as in the configs]'
+    )
+    command.add_argument('--seed', type=seed_number, metavar='N', help='seed of every run [0]')
+    command.add_argument(
+        '--work-dir',
+        type=Path,
+        default=Path('work_dirs/race'),
+        metavar='DIR',
+        help='folder of all runs [%(default)s]',
     )
     command.add_argument('--markdown', type=Path, metavar='FILE', help='write the table')
     command.add_argument('--plot', type=Path, metavar='FILE', help='draw curves (.png, .svg, ...)')
@@ -115,7 +149,7 @@ def add_queue_arguments(command: argparse.ArgumentParser, tool: str, options: st
     """Add what all runs of a queue are given alike."""
     command.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
     command.add_argument(
-        '--gpus', type=whole_number(1), default=8, help='processes of a run, launched [8]'
+        '--gpus', type=whole_number(1), default=8, help='processes per run with a launcher [8]'
     )
     command.add_argument('--accumulate', metavar='N', help=f'as in {tool}')
     command.add_argument('--amp', action='store_true', help=f'as in {tool}')

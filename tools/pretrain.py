@@ -34,38 +34,40 @@ from moca.pretrain.training.schedule import check_options
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='such as configs/pretrain/moca_v1p0.py')
-    parser.add_argument('--data-root', help='folder of images, searched recursively')
+    parser.add_argument('config', help='pre-training config, such as configs/pretrain/moca_v1p0.py')
+    parser.add_argument('--data-root', help='folder of training images, searched recursively')
     parser.add_argument('--arch', help='timm name of the ViT, such as vit_small_patch16')
     parser.add_argument(
         '--checkpoint', metavar='CKPT', help='start the encoder from a file of any family [random]'
     )
-    parser.add_argument('--branch', choices=('teacher', 'student'), help='of CKPT [teacher]')
-    parser.add_argument('--trust', action='store_true', help='read CKPT with plain pickle')
-    parser.add_argument('--epochs', type=int, help='how long; warm-up keeps its share of it')
     parser.add_argument(
-        '--knn', metavar='DIR', help='watch the k-NN accuracy on DIR/CLASS/IMAGE while training'
+        '--branch', choices=('teacher', 'student'), help='encoder of CKPT to take [teacher]'
+    )
+    parser.add_argument('--trust', action='store_true', help='read CKPT with plain pickle')
+    parser.add_argument('--epochs', type=int, help='train for EPOCHS; warm-up keeps its share')
+    parser.add_argument(
+        '--knn', metavar='DIR', help='measure k-NN accuracy on DIR/CLASS/IMAGE during training'
     )
     parser.add_argument(
-        '--knn-val', metavar='DIR', help='the images to classify [a share of --knn, held out]'
+        '--knn-val', metavar='DIR', help='images to classify [a held-out share of --knn]'
     )
     parser.add_argument(
         '--features',
         nargs='?',
         const='',
         metavar='DIR',
-        help='draw patch features of a few images of DIR [the training images] as it trains',
+        help='draw patch features of a few images of DIR [training images] during training',
     )
     parser.add_argument(
         '--log-to',
         nargs='+',
         choices=tuple(BACKENDS),
         default=(),
-        help='where else scalars and images go, beside the JSON files',
+        help='log scalars and images here too, beside the JSON files',
     )
-    parser.add_argument('--seed', type=seed_number, help='of all random numbers [0]')
+    parser.add_argument('--seed', type=seed_number, help='seed of all random numbers [0]')
     parser.add_argument(
-        '--compile', action='store_true', help="torch.compile the transformers' blocks"
+        '--compile', action='store_true', help='compile the transformer blocks with torch.compile'
     )
     add_common_arguments(parser)
     return parser.parse_args(arguments)

@@ -24,9 +24,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_protocol_arguments(parser)
-    parser.add_argument('checkpoint', metavar='RUN_CHECKPOINT', help='a file of tools/train.py')
     parser.add_argument(
-        '--tta', action='store_true', help='also on other scales and flipped, by tta of CONFIG'
+        'checkpoint', metavar='RUN_CHECKPOINT', help='checkpoint that tools/train.py wrote'
+    )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='test-time augmentation: scales and flips as in `tta` of CONFIG',
     )
     add_common_arguments(parser, resume=False)
     return parser.parse_args(argv)

@@ -23,16 +23,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_protocol_arguments(parser)
-    parser.add_argument('--checkpoint', metavar='CKPT', help='weights of the backbone [random]')
-    parser.add_argument('--branch', choices=['teacher', 'student'], help='where CKPT has both')
-    parser.add_argument('--name', metavar='LABEL', help="CKPT's name in the leaderboard")
+    parser.add_argument(
+        '--checkpoint', metavar='CKPT', help='load backbone weights from CKPT [random]'
+    )
+    parser.add_argument(
+        '--branch', choices=['teacher', 'student'], help='encoder of CKPT to take where it has both'
+    )
+    parser.add_argument('--name', metavar='LABEL', help='name of CKPT in the leaderboard')
     parser.add_argument('--trust', action='store_true', help='read CKPT with plain pickle')
     parser.add_argument(
         '--grid',
         nargs=2,
         type=int,
         metavar=('ROWS', 'COLUMNS'),
-        help="of CKPT's position embedding, where it is not square",
+        help="grid of CKPT's position embedding, where it is not square",
     )
     parser.add_argument(
         '--subset',
@@ -44,9 +48,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--epochs',
         type=int,
         choices=[12, 25, 50, 100],
-        help="a shorter run of ViTDet's recipes [100]; others have train_cfg.max_iters",
+        help="length of ViTDet's recipes [100]; others have train_cfg.max_iters",
     )
-    parser.add_argument('--seed', type=seed_number, help='of all random numbers [0]')
+    parser.add_argument('--seed', type=seed_number, help='seed of all random numbers [0]')
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help="scale lr by batch over the recipe's batch"
     )

@@ -1,6 +1,6 @@
 """What every run has in common: logging, checkpoints, environment.
 
-A run keeps its newest checkpoint only, so that `--resume` goes on from it; ask for more with
+A run keeps its newest checkpoint only, so that `--resume` can continue from it; ask for more with
 `--cfg-options default_hooks.checkpoint.max_keep_ckpts=3`.
 """
 

@@ -30,7 +30,7 @@ _TRUNK_SYNONYMS = ('register_tokens', 'fc_norm')
 
 @dataclass(frozen=True)
 class Family:
-    """Where a family of checkpoints keeps its encoders.
+    """Names where a family of checkpoints keeps its encoders.
 
     Attributes:
         name: What to call it in logs.

@@ -21,7 +21,7 @@ from moca.errors import UserError
 
 
 def accumulation_of(runner: Any) -> int:
-    """In how many parts a run takes its batch.
+    """Return the number of micro-batches that a run splits its batch into.
 
     Raises:
         UserError: ``optim_wrapper.accumulative_counts`` is no positive whole number.
@@ -61,7 +61,7 @@ def set_accumulation(cfg: Config, accumulate: str) -> None:
 
 
 def number_of_parts(cfg: Config, accumulate: str, processes: int) -> int:
-    """In how many parts a run of some processes takes its batch; see :func:`set_accumulation`."""
+    """Return the number of micro-batches for a number of processes; see `set_accumulation`."""
     if accumulate == 'auto':
         return _parts_of_recipe(cfg, processes)
     if accumulate.isdecimal() and int(accumulate) > 0:

@@ -20,7 +20,7 @@ from mmengine.runner import Runner
 from moca.engine.accumulate import set_accumulation
 from moca.engine.amp import enable_amp
 from moca.engine.checkpoints import latest_checkpoint
-from moca.engine.config_check import check_config, nearest
+from moca.engine.config_check import building_error, check_config, nearest
 from moca.engine.distributed import LAUNCHERS, prepare_launcher
 from moca.engine.memory import keep_freed_memory
 from moca.errors import UserError
@@ -57,9 +57,7 @@ def add_common_arguments(parser: argparse.ArgumentParser, resume: bool = True) -
         parser: the tool's parser.
         resume: whether the tool trains, and so has something to resume and to accumulate.
     """
-    parser.add_argument(
-        '--work-dir', help='folder of logs and checkpoints [below work_dirs, after the config]'
-    )
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints [work_dirs/<config>]')
     parser.set_defaults(resume=None, accumulate=None)
     if resume:
         parser.add_argument(
@@ -67,17 +65,18 @@ def add_common_arguments(parser: argparse.ArgumentParser, resume: bool = True) -
             nargs='?',
             const='auto',
             metavar='CKPT',
-            help='go on from CKPT, or from the newest checkpoint of the work dir if none is named',
+            help='resume from CKPT, or without a value from the newest checkpoint of the work dir',
         )
         parser.add_argument(
             '--accumulate',
             metavar='N',
-            help="take a step's batch in N parts, or auto: as many as reach the recipe's batch",
+            help='gradient accumulation: split a batch into N micro-batches, or (auto) as many as '
+            "the recipe's batch size needs",
         )
     parser.add_argument(
         '--amp',
         action=argparse.BooleanOptionalAction,
-        help='mixed precision: bfloat16, or float16 with loss scaling on GPUs without bfloat16',
+        help='train in mixed precision: bfloat16, or float16 with loss scaling on older GPUs',
     )
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none')
     add_cfg_options(parser)
@@ -186,8 +185,9 @@ def apply_common(cfg: Config, args: argparse.Namespace) -> Config:
 
 
 def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
-    """Decorate a tool's ``main``: a `UserError` becomes one red line on stderr and exit code 2,
-    an interrupt (Ctrl-C) one line and exit code 130.
+    """Decorate a tool's ``main``: a `UserError`, or a library's refusal to build what the config
+    asks for, becomes one red line on stderr and exit code 2; an interrupt (Ctrl-C) one line and
+    exit code 130.
 
     Example:
         >>> @main_guard
@@ -211,10 +211,14 @@ def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
         try:
             fn(*args, **kwargs)
         except UserError as error:
-            red, plain = ('\033[31m', '\033[0m') if sys.stderr.isatty() else ('', '')
             # from a loader's worker it arrives with the worker's traceback in front
-            message = str(error).rsplit('UserError: ', 1)[-1].strip()
-            print(f'{red}error: {message}{plain}', file=sys.stderr)
+            _print_error(str(error).rsplit('UserError: ', 1)[-1].strip())
+            return 2
+        except (TypeError, KeyError) as error:
+            message = building_error(error)
+            if message is None:
+                raise
+            _print_error(f'the config cannot be built: {message}')
             return 2
         except KeyboardInterrupt:
             print(
@@ -230,6 +234,11 @@ def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
         return 0
 
     return launched
+
+
+def _print_error(message: str) -> None:
+    red, plain = ('\033[31m', '\033[0m') if sys.stderr.isatty() else ('', '')
+    print(f'{red}error: {message}{plain}', file=sys.stderr)
 
 
 def merge_options(cfg: Config, options: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Find misspelt arguments in a config before anything is built."""
+"""Find misspelt arguments of this package's classes in a config before anything is built."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import ast
 import difflib
 import functools
 import inspect
-import re
-from collections.abc import Iterable, Iterator, Mapping, Set
+import traceback
+from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
 import mmengine.registry
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import Registry
-from mmengine.runner import Runner
-from torch.utils.data import DataLoader
 
 from moca.engine.renamed import new_name
 from moca.errors import UserError
@@ -27,21 +25,6 @@ CONSUMED = {
     'PARAM_SCHEDULERS': {'convert_to_iter_based', 'build_iter_from_epoch'},
     'MODELS': {'init_cfg'},
 }
-# What `Runner.build_dataloader` takes beside the arguments of torch's loader.
-_OF_LOADERS = {'dataset', 'sampler', 'batch_sampler', 'collate_fn', 'num_batch_per_epoch'}
-_LOADERS = tuple(f'{split}_dataloader' for split in ('train', 'val', 'test'))
-# Classes which mmengine's runner takes where a field names none.
-_DEFAULTS = {
-    'val_cfg': 'ValLoop',
-    'test_cfg': 'TestLoop',
-    'optim_wrapper': 'OptimWrapper',
-    'log_processor': 'LogProcessor',
-    'visualizer': 'Visualizer',
-}
-# What the runner reads; other fields at the top are variables of the file.
-_READ = set(inspect.signature(Runner.__init__).parameters)
-# Parts of a model from which heads, or mmcv's functions that build layers, take what is theirs.
-_READ_BY_OTHERS = r'_cfg$|^loss|^dcn$'
 # Their **kwargs lead nowhere.
 _NO_OTHERS = (CheckpointHook,)
 
@@ -77,62 +60,28 @@ def is_known(name: str) -> bool:
     return any(True for root in root_registries().values() for _ in _registered(root, name))
 
 
-def candidates(
-    field: str, node: dict[str, Any], scope: str
-) -> Iterator[tuple[str, frozenset[str] | None]]:
-    """Yield every class that a dict may be for, and its arguments, None for any.
-
-    Of a model's parts only those classes count that take no ``**kwargs``: some use theirs up
-    themselves. Norms, convolutions, initializers and losses have arguments that others read, so
-    nothing is known of them.
-
-    A name may be registered by several libraries and for several purposes; which one is meant is
-    up to the code that builds it.
-
-    Args:
-        field: where the dict stands, with dots.
-        node: the dict.
-        scope: library of classes whose name has none in front.
-    """
-    path = field.split('.')
-    in_model = path[0] == 'model'
-    if path[0] not in _READ:
-        return
-    if in_model and re.search(_READ_BY_OTHERS, path[-1]):
-        return
-    if field in _LOADERS:
-        yield 'a data loader', (arguments_of(DataLoader) or frozenset()) | _OF_LOADERS
-        return
-    name = node.get('type', _DEFAULTS.get(field))
-    others: set[str] = set()
-    if name is None and field == 'train_cfg':
-        name = 'EpochBasedTrainLoop' if node.get('by_epoch', True) else 'IterBasedTrainLoop'
-        others = {'by_epoch'}
-    if isinstance(name, str):
-        prefix, _, name = name.rpartition('.')
-        for label, registry in root_registries().items():
-            for library in {scope, prefix, node.get('_scope_')} & registry.children.keys():
-                registry.children[library].import_from_location()
-            for cls in _registered(registry, name):
-                known = None if in_model and _takes_any(cls) else arguments_of(cls)
-                more = others | CONSUMED.get(label, set())
-                yield name, None if known is None else known | more
-    elif name is not None:
-        known = arguments_of(name)
-        more = others.union(*CONSUMED.values())
-        yield getattr(name, '__name__', str(name)), None if known is None else known | more
-
-
-def _takes_any(cls: Any) -> bool:
-    parameters = inspect.signature(cls).parameters.values()
-    return any(p.kind is p.VAR_KEYWORD for p in parameters)
-
-
 def _registered(registry: Registry, name: str) -> Iterator[Any]:
     if name in registry.module_dict:
         yield registry.module_dict[name]
     for child in registry.children.values():
         yield from _registered(child, name)
+
+
+def building_error(error: BaseException) -> str | None:
+    """The message of an error by which a library refuses what a config holds for its class.
+
+    Returns:
+        The message, which names the class and the word; None of any other error.
+    """
+    frames = list(traceback.walk_tb(error.__traceback__))
+    # who called the class: with a dict of the config if it is a library
+    caller = frames[-1][0].f_globals.get('__name__', '') if frames else ''
+    if caller.split('.')[0] not in ('mmengine', 'mmcv', 'mmseg', 'mmdet'):
+        return None
+    message = str(error.args[0]) if error.args else ''
+    unknown_class = isinstance(error, KeyError) and ' registry. ' in message
+    unknown_argument = isinstance(error, TypeError) and '__init__() got an unexpected' in message
+    return message if unknown_class or unknown_argument else None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -162,10 +111,10 @@ def check_arguments(
 
 
 def check_config(cfg: Config, source: str = 'config') -> None:
-    """Check every dict of a config whose class is known, and of which it is known what it takes.
+    """Check the dicts of a config that are for classes of this package.
 
-    That is of this package's classes, and of mmengine's, mmseg's and mmdet's and torch's loaders as
-    far as `moca.engine.config_check.candidates` knows.
+    Of other libraries' classes mmengine names the class and the word as it builds them; see
+    `building_error`.
 
     Args:
         cfg: the whole config.
@@ -175,9 +124,8 @@ def check_config(cfg: Config, source: str = 'config') -> None:
         UserError: naming the field, the class, the unknown argument and the nearest known one;
             or a class that exists nowhere but under a similar name here.
     """
-    ours, scope = _our_classes(), cfg.get('default_scope') or 'mmengine'
+    ours = _our_classes()
     for field, node in _walk(cfg.to_dict(), ''):
-        _check_foreign(field, node, ours, scope, source)
         for key in ('type', 'constructor'):
             name = node.get(key)
             name = getattr(name, '__name__', name)
@@ -198,27 +146,6 @@ def check_config(cfg: Config, source: str = 'config') -> None:
                         f'{source}: {field}: {name} has no argument {argument!r}.'
                         f'{nearest(argument, known)} It has: {", ".join(sorted(known))}.'
                     )
-
-
-def _check_foreign(
-    field: str, node: dict[str, Any], ours: Mapping[str, Any], scope: str, source: str
-) -> None:
-    """Raise if none of the classes of other libraries that a dict may be for takes it."""
-    name = node.get('type')
-    if getattr(name, '__name__', name) in ours:
-        return
-    given = [key for key in node if key not in ('type', '_scope_')]
-    found = list(candidates(field, node, scope))
-    if not found or any(known is None or known.issuperset(given) for _, known in found):
-        return
-    # of several classes of one name, the one that fits best was meant
-    name, known = min(found, key=lambda entry: len(set(given) - (entry[1] or set())))
-    known = known or frozenset()
-    unknown = next(key for key in given if key not in known)
-    raise UserError(
-        f'{source}: {field}: {name} has no argument {unknown!r}.{nearest(unknown, known)} '
-        f'It has: {", ".join(sorted(known))}.'
-    )
 
 
 def _check_spelling(name: Any, ours: Iterable[str], where: str) -> None:

@@ -151,7 +151,7 @@ class ShardedStrategy(FSDPStrategy):
             os.replace(partial, path)
 
     def optim_state_dict(self) -> dict[str, Any]:
-        """Of the whole parameters, under their numbers, as without sharding; on the first."""
+        """Return the state of the whole parameters by number, as without sharding; on rank 0."""
         state = MMFullyShardedDataParallel.optim_state_dict(
             self.model, self.optim_wrapper.optimizer
         )
@@ -197,7 +197,7 @@ def _plain(name: str) -> str:
 
 
 def _average_gradient(parameter: Tensor) -> None:
-    """Of what FSDP leaves alone; right for a sum over several backward passes as well."""
+    """Average the gradient of what FSDP leaves alone; several backward passes may add up in it."""
     assert parameter.grad is not None
     dist.all_reduce(parameter.grad)
     parameter.grad /= get_world_size()

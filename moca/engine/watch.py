@@ -188,7 +188,7 @@ def _check(
 
 
 def _check_weights(runner: Any, state: dict[str, Any]) -> None:
-    """By their norms, which cost little beside writing them; an infinite one makes its norm so."""
+    """Check the weights by their norms: cheap beside writing them, and any infinite one shows."""
     values = {
         name: value.detach()
         for name, value in state.items()

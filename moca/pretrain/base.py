@@ -133,7 +133,7 @@ class PretrainMethod(BaseModel):
         return own_generator(self.seed, self.step, device, stream)
 
     def random_mask(self, images: Tensor, visible: int, stream: int = 0) -> MaskRound:
-        """Which patches of each image are seen, at random; all others are hidden.
+        """Draw which patches of each image are seen; all others are hidden.
 
         Where gradients are accumulated, a part's masks are those that the whole batch would have.
 

@@ -119,7 +119,7 @@ class CANPretrain(PixelMethod):
         init_linears([self.projector, self.sigma_mlp])
 
     def check_batch(self, images: int, size: int | None) -> None:
-        """As in the base class; there must be two images, all at once."""
+        """Check as the base class does, and that the batch has two images, not split."""
         check_contrastive(images, self.part)
         super().check_batch(images, size)
 

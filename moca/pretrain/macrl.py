@@ -96,7 +96,7 @@ class MACRLPretrain(PixelMethod):
         self.bank.reset_parameters()
 
     def check_batch(self, images: int, size: int | None) -> None:
-        """As in the base class; there must be two images, all at once, and a bank to go with them.
+        """Check as the base class does, that two images come at once, and a bank for them.
 
         See :meth:`moca.pretrain.parts.contrastive.KeyBank.check_batch`.
         """

@@ -164,7 +164,7 @@ class MOMAPretrain(PretrainMethod):
         init_linears([self.projectors])
 
     def check_batch(self, images: int, size: int | None) -> None:
-        """As in the base class; every teacher must come from a file."""
+        """Check as the base class does, and that every teacher comes from a file."""
         super().check_batch(images, size)
         for teacher in self.teachers.values():
             if teacher.checkpoint is None:

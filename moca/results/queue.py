@@ -76,7 +76,7 @@ def run_jobs(
 ) -> dict[str, list[AnyRun]]:
     """Run what has no result yet, one after the other; a failure does not stop the rest.
 
-    A run that was interrupted goes on from its newest checkpoint. Its output is ``queue.log`` in
+    A run that was interrupted resumes from its newest checkpoint. Its output is ``queue.log`` in
     its work dir.
 
     Returns:

@@ -63,7 +63,7 @@ class Racer(Run):
 
     @property
     def steps(self) -> int:
-        """Of the optimizer, as its checkpoint counts them.
+        """Return the number of optimizer steps that its checkpoint names.
 
         Raises:
             UserError: That is no checkpoint of a run.

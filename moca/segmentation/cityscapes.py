@@ -28,7 +28,7 @@ _RULE = LabelRule(
 
 
 def train_ids_path(raw: Path) -> Path:
-    """Where the train ids of a labelIds file belong."""
+    """Return the path of the train ids that belong to a labelIds file."""
     return raw.with_name(raw.name.removesuffix(RAW) + TRAIN)
 
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from moca.engine.checkpoints import write_atomically
 
@@ -84,7 +85,7 @@ class Notes:
     def _path(self, stage: Stage) -> Path:
         return self._folder / f'{stage.name}.json'
 
-    def _read(self, stage: Stage) -> dict[str, object]:
+    def _read(self, stage: Stage) -> dict[str, Any]:
         """The note of a stage; empty if there is none, or one of another command."""
         try:
             note = json.loads(self._path(stage).read_text())

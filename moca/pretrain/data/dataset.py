@@ -115,7 +115,7 @@ class UnlabeledImages(Dataset[dict[str, Any]]):
         )
 
     def path(self, index: int) -> Path:
-        """Where the image is."""
+        """Return the path of an image."""
         return self.data_root / self.paths[index]
 
     def open(self, index: int) -> EncodedImage:

@@ -129,7 +129,7 @@ class MOCAPretrain(PretrainMethod):
         return self.loss(images, draws.part(number, count))
 
     def check_batch(self, images: int, size: int | None) -> None:
-        """As in the base class; there must be an image for each new word."""
+        """Check as the base class does, and that there is an image for each new word."""
         check_words(images, self.codebook.words_per_step)
         super().check_batch(images, size)
 

@@ -1,4 +1,4 @@
-"""What a pre-training cannot be, found before its log begins and a work dir is made."""
+"""Validate a pre-training config before anything is written."""
 
 from __future__ import annotations
 
