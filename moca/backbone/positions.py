@@ -1,11 +1,54 @@
-"""Fixed two-dimensional sine-cosine positions, as in MAE and MOCA."""
+"""Position embeddings: sine-cosine tables, and how learned ones are resampled to another grid."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from moca.errors import UserError
+
+INTERPOLATIONS = ('bicubic', 'bilinear', 'bicubic-antialias', 'bicubic-offset')
+"""How position embeddings are resampled, each as the code of some family does it:
+
+- ``bicubic``: torch's, a = -.75, to the size of the grid: MAE, MOCA, BEiT, iBOT, CAE, detectron2;
+- ``bilinear``: likewise; Segmenter;
+- ``bicubic-antialias``: with antialiasing, a = -.5: timm, DINOv2 with registers;
+- ``bicubic-offset``: by the factors ``(rows + .1) / old rows`` and ``(columns + .1) / old columns``
+  instead of to a size, which moves every sample a little: DINOv2 without registers.
+"""
+
+
+def check_interpolation(interpolation: str | None) -> None:
+    """Raise a `UserError` unless the interpolation is one of `INTERPOLATIONS`, or None."""
+    if interpolation is not None and interpolation not in INTERPOLATIONS:
+        raise UserError(f'interpolation={interpolation!r}: choose {", ".join(INTERPOLATIONS)}.')
+
+
+def resample_positions(
+    positions: Tensor, old: tuple[int, int], new: tuple[int, int], interpolation: str
+) -> Tensor:
+    """Resample a position embedding to another grid, in fp32.
+
+    Args:
+        positions: ``[1, rows * columns, C]``, without those of prefix tokens.
+        old: Its rows and columns.
+        new: The rows and columns wanted.
+        interpolation: One of `INTERPOLATIONS`.
+
+    Returns:
+        ``[1, new rows * new columns, C]``, of the given type.
+    """
+    if old == new:
+        return positions
+    grid = positions.float().unflatten(1, old).permute(0, 3, 1, 2)
+    mode, _, variant = interpolation.partition('-')
+    if variant == 'offset':
+        factors = tuple((n + 0.1) / o for n, o in zip(new, old, strict=True))
+        grid = F.interpolate(grid, scale_factor=factors, mode=mode)
+    else:
+        grid = F.interpolate(grid, new, mode=mode, antialias=variant == 'antialias')
+    return grid.flatten(2).transpose(1, 2).to(positions.dtype)
 
 
 def sincos_positions(grid: tuple[int, int], dim: int, num_prefix: int = 1) -> Tensor:

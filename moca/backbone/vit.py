@@ -10,12 +10,15 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule, initialize
 from mmengine.registry import MODELS
-from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from moca.backbone.arch import ArchSpec, build_vit, vit_dimensions
 from moca.backbone.blocks import run_blocks
-from moca.backbone.positions import sincos_positions
+from moca.backbone.positions import (
+    check_interpolation,
+    resample_positions,
+    sincos_positions,
+)
 from moca.backbone.windows import REL_POS, set_windows
 from moca.errors import UserError
 
@@ -50,7 +53,9 @@ class PlainViT(BaseModule):
         drop_path_rate: Stochastic depth rate of the last block, growing linearly from 0.
         grad_checkpoint: Recompute each block's activations in the backward pass.
         train_pos_embed: Train the position embedding; MOCA and MAE keep it fixed.
-        interpolation: Resampling of the position embedding, ``bicubic`` or ``bilinear``.
+        interpolation: How positions are resampled, one of
+            :data:`moca.backbone.positions.INTERPOLATIONS`; None as the checkpoint's family does it,
+            ``bicubic`` without a checkpoint.
         window_size: Side of attention windows in patches, as in ViTDet; class and register tokens
             then take no part. None attends over the whole image in every block.
         global_blocks: Blocks without windows; negative counts from the end.
@@ -69,15 +74,14 @@ class PlainViT(BaseModule):
         drop_path_rate: float = 0.0,
         grad_checkpoint: bool = False,
         train_pos_embed: bool = True,
-        interpolation: str = 'bicubic',
+        interpolation: str | None = None,
         window_size: int | None = None,
         global_blocks: Sequence[int] = (),
         rel_pos: bool = False,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if interpolation not in ('bicubic', 'bilinear'):
-            raise UserError(f'interpolation={interpolation!r}: choose bicubic or bilinear.')
+        check_interpolation(interpolation)
         size: dict[str, Any] = {}
         if img_size is not None:
             # rounded up to whole patches: the positions must cover the padded image
@@ -287,12 +291,8 @@ class PlainViT(BaseModule):
         x = self.patch_embed.norm(x)
         if self.pos_embed is not None:
             skip = 0 if self.no_embed_class else self.num_prefix_tokens
-            positions = self.pos_embed[:, skip:]
-            if grid != self.grid:
-                positions = resample_abs_pos_embed(
-                    positions, list(grid), list(self.grid), 0, self.interpolation
-                )
-            x = x + positions
+            how = self.interpolation or 'bicubic'
+            x = x + resample_positions(self.pos_embed[:, skip:], self.grid, grid, how)
         return x, grid
 
     def _with_prefix(self, patches: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class Family:
 
 # A bare trunk does not tell whose it is: timm's own files, but also MAE's published encoders and
 # DINO's or iBOT's backbones alone.
-_PLAIN = 'plain ViT (timm names)'
+PLAIN = 'plain ViT (timm names)'
 
 # Order matters: the first family whose keys are found wins. Prefixes are read after wrappers
 # such as DDP's `module.` have been stripped.
@@ -69,10 +69,10 @@ FAMILIES = (
     Family('MAE', {'encoder': ('model', '')}, marker='decoder_embed.weight'),
     Family('iBOT', {'encoder': ('state_dict', '')}, marker='masked_embed'),
     Family('DINOv2', {'encoder': ('', '')}, marker='mask_token'),
-    Family(_PLAIN, {'encoder': ('', '')}),
-    Family(_PLAIN, {'encoder': ('model', '')}),
-    Family(_PLAIN, {'encoder': ('state_dict', '')}),
-    Family(_PLAIN, {'encoder': ('teacher', '')}),
+    Family(PLAIN, {'encoder': ('', '')}),
+    Family(PLAIN, {'encoder': ('model', '')}),
+    Family(PLAIN, {'encoder': ('state_dict', '')}),
+    Family(PLAIN, {'encoder': ('teacher', '')}),
 )
 
 
@@ -204,6 +204,23 @@ def known_heads(encoder: Encoder) -> int | None:
         said = vit_dimensions(encoder.arch)
         return said.num_heads if said.embed_dim == width else None
     return _OTHER_HEADS.get((encoder.notes.get('family', encoder.family), width))
+
+
+def interpolation_of(encoder: Encoder, path: str | Path) -> str:
+    """How the code of an encoder's family resamples its position embedding.
+
+    See `moca.backbone.positions.INTERPOLATIONS`. Nothing in a file says so: DINOv2's two ways are
+    told by the registers, and a bare trunk is taken for timm's own if it is a safetensors file or
+    has a classifier, else for one of MAE, DINO or iBOT.
+    """
+    family = encoder.notes.get('family', encoder.family)
+    if family == 'DINOv2':
+        with_registers = {'register_tokens', 'reg_token'} & encoder.state.keys()
+        return 'bicubic-antialias' if with_registers else 'bicubic-offset'
+    classifier = any(key.startswith('head.') for key in encoder.ignored)
+    if family == PLAIN and (classifier or Path(path).suffix == '.safetensors'):
+        return 'bicubic-antialias'
+    return 'bicubic'
 
 
 def fitting_archs(encoder: Encoder) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moca.backbone.arch import ArchSpec
-from moca.checkpoints.families import Encoder
+from moca.checkpoints.families import Encoder, interpolation_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class CheckpointInfo:
         layer_scale: Whether the blocks have LayerScale.
         num_parameters: Scalars of the trunk.
         ignored: Keys beside the trunk that loading leaves out.
+        interpolation: How the family resamples its positions; see
+            :func:`moca.checkpoints.families.interpolation_of`.
         notes: Where an exported file came from; see :func:`moca.checkpoints.export.export_notes`.
         arch: The architecture that the run which wrote the file had, if the file says so.
         fitting: Names of architectures that the tensors fit; see
@@ -46,6 +48,7 @@ class CheckpointInfo:
     layer_scale: bool
     num_parameters: int
     ignored: tuple[str, ...]
+    interpolation: str = 'bicubic'
     notes: Mapping[str, str] = field(default_factory=dict)
     arch: ArchSpec | None = None
     fitting: tuple[str, ...] = ()
@@ -81,6 +84,7 @@ def describe(path: str | Path, encoder: Encoder) -> CheckpointInfo:
         layer_scale='blocks.0.ls1.gamma' in state,
         num_parameters=sum(value.numel() for value in state.values()),
         ignored=encoder.ignored,
+        interpolation=interpolation_of(encoder, path),
         notes=encoder.notes,
         arch=encoder.arch,
     )

@@ -11,10 +11,10 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import WEIGHT_INITIALIZERS
-from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
 from moca.backbone.arch import ArchSpec
+from moca.backbone.positions import resample_positions
 from moca.backbone.vit import PlainViT
 from moca.backbone.windows import REL_POS
 from moca.checkpoints.families import (
@@ -113,12 +113,11 @@ def _resample(
         )
     if grid == model.grid:
         return positions, f'positions {grid[0]} x {grid[1]} as they are'
-    resampled = resample_abs_pos_embed(
-        positions.float(), list(model.grid), list(grid), prefix, model.interpolation
-    )
-    return resampled, (
+    how = model.interpolation or info.interpolation
+    patches = resample_positions(positions[:, prefix:].float(), grid, model.grid, how)
+    return torch.cat([positions[:, :prefix].float(), patches], dim=1), (
         f'positions resampled from {grid[0]} x {grid[1]} to {model.grid[0]} x {model.grid[1]} '
-        f'({model.interpolation})'
+        f'({how})'
     )
 
 
@@ -147,8 +146,9 @@ def load_checkpoint(
 ) -> CheckpointInfo:
     """Load the encoder of a checkpoint file into a backbone, every parameter or none.
 
-    The position embedding is resampled to the backbone's grid (in fp32, by the backbone's
-    ``interpolation``). What was loaded is logged.
+    The position embedding is resampled to the backbone's grid, in fp32. A backbone whose
+    ``interpolation`` is None takes that of the file's family, for images of other sizes as well.
+    What was loaded is logged.
 
     Args:
         model: The backbone.
@@ -165,6 +165,7 @@ def load_checkpoint(
     encoder = find_encoder(read_file(path, trust), path, branch)
     info = describe(path, encoder)
     state, resampled = fit_state(encoder, info, model, grid)
+    model.interpolation = model.interpolation or info.interpolation
     absent = model.load_state_dict(state, strict=False).missing_keys
     count = sum(value.numel() for value in state.values())
     total = sum(value.numel() for value in model.state_dict().values())

@@ -155,6 +155,8 @@ def _prepare_checkpoint(cfg: Config, args: argparse.Namespace) -> dict[str, Any]
     path = weights['checkpoint']
     size = backbone.get('img_size')
     info = check_checkpoint(path, backbone.arch, img_size=size, **options)
+    if backbone.get('interpolation') is None:
+        backbone.interpolation = info.interpolation  # what tests of the run have to know
     return {
         'name': args.name or checkpoint_label(path),
         'path': str(path),

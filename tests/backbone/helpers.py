@@ -61,7 +61,8 @@ def make_pair(
     if isinstance(arch, dict):
         arch = {**arch, 'img_size': size}
     reference = timm_vit(theirs, img_size=size, **overrides)
-    model = PlainViT(arch, img_size=size, **options)
+    # timm's way with positions of other grids
+    model = PlainViT(arch, img_size=size, **{'interpolation': 'bicubic-antialias', **options})
     model.load_state_dict(reference.state_dict())  # the same key names, all of them
     return model.eval(), reference
 

@@ -52,7 +52,7 @@ def test_another_number_of_heads() -> None:
         (dict(arch=TINY, out_indices=(3,)), 'block 3 .* ViT of 3'),
         (dict(arch=TINY, out_indices=(-4,)), 'block -4'),
         (dict(arch=TINY, out_indices=()), 'out_indices is empty'),
-        (dict(arch=TINY, interpolation='cubic'), "'cubic'.*bicubic or bilinear"),
+        (dict(arch=TINY, interpolation='cubic'), "'cubic'.*bicubic, bilinear"),
     ],
 )
 def test_refused(arguments: dict[str, Any], message: str) -> None:

@@ -121,7 +121,7 @@ class TestFamilies:
 
 
 class TestPositions:
-    @pytest.mark.parametrize('interpolation', ['bicubic', 'bilinear'])
+    @pytest.mark.parametrize('interpolation', ['bicubic', 'bilinear', 'bicubic-antialias'])
     @pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
     def test_resampled_once_in_fp32(
         self, interpolation: str, dtype: torch.dtype, tmp_path: Path
@@ -132,10 +132,57 @@ class TestPositions:
         load_checkpoint(model, path)
         stored = state['pos_embed'].float()
         grid = stored[:, 1:].unflatten(1, (4, 4)).permute(0, 3, 1, 2)
-        grid = F.interpolate(grid, (3, 7), mode=interpolation, antialias=True)
+        mode, _, antialias = interpolation.partition('-')
+        grid = F.interpolate(grid, (3, 7), mode=mode, antialias=bool(antialias))
         expected = torch.cat((stored[:, :1], grid.flatten(2).transpose(1, 2)), 1)
         assert model.pos_embed.dtype == torch.float32
         torch.testing.assert_close(model.pos_embed.detach(), expected, rtol=1e-6, atol=1e-6)
+
+    def test_resampled_as_the_code_of_its_family(self, tmp_path: Path) -> None:
+        """Each way written out as in the family's own code; Segmenter's protocols name theirs."""
+        state = families.trunk(timm_vit(TINY, seed=1))
+        registers = {**state, 'register_tokens': torch.zeros(1, 4, 32)}
+        mask = {'mask_token': torch.zeros(1, 32)}
+        grid = state['pos_embed'][:, 1:].unflatten(1, (4, 4)).permute(0, 3, 1, 2)
+        plain = F.interpolate(grid, (3, 7), mode='bicubic', align_corners=False)
+        smooth = F.interpolate(grid, (3, 7), mode='bicubic', antialias=True)
+        moved = F.interpolate(grid, scale_factor=(3.1 / 4, 7.1 / 4), mode='bicubic')
+        decoder = {'decoder_embed.weight': torch.zeros(8, 32)}
+        for content, name, arch, expected in (
+            ({'model': {**state, **decoder}}, 'mae.pth', {}, plain),
+            ({'state_dict': {**state, 'masked_embed': torch.zeros(1, 32)}}, 'ibot.pth', {}, plain),
+            ({'model': state}, 'mae_encoder.pth', {}, plain),
+            ({**state, 'head.weight': torch.zeros(2, 32)}, 'timm.pth', {}, smooth),
+            ({**state, **mask}, 'dinov2.pth', {}, moved),
+            (
+                {**registers, **mask, 'pos_embed': state['pos_embed']},
+                'dinov2_registers.pth',
+                dict(reg_tokens=4, no_embed_class=False),
+                smooth,
+            ),
+        ):
+            model = PlainViT({**TINY, **arch}, img_size=(24, 56))
+            if arch:
+                model = PlainViT({**TINY, **arch, 'no_embed_class': True}, img_size=(24, 56))
+            load_checkpoint(model, save(content, tmp_path / name))
+            skip = model.pos_embed.shape[1] - 21
+            ours = model.pos_embed[:, skip:].detach()
+            torch.testing.assert_close(ours, expected.flatten(2).transpose(1, 2))
+            # an image of another size is resampled in the same way, from there
+            images = random_images(1, 3, 32, 32)
+            with torch.no_grad():
+                patches = model.embed(images) - model.patch_embed(images).flatten(1, 2)
+            again = ours.unflatten(1, (3, 7)).permute(0, 3, 1, 2)
+            if expected is moved:
+                again = F.interpolate(again, scale_factor=(4.1 / 3, 4.1 / 7), mode='bicubic')
+            else:
+                again = F.interpolate(again, (4, 4), mode='bicubic', antialias=expected is smooth)
+            torch.testing.assert_close(
+                patches, again.flatten(2).transpose(1, 2), rtol=1e-5, atol=1e-5
+            )
+        named = PlainViT(TINY, img_size=(24, 56), interpolation='bilinear')
+        load_checkpoint(named, tmp_path / 'dinov2.pth')
+        assert named.interpolation == 'bilinear'
 
     def test_file_with_a_grid_that_is_not_square(self, tmp_path: Path) -> None:
         arch = dict(TINY, img_size=(16, 48))

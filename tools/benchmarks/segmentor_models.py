@@ -91,7 +91,7 @@ def _backbone_config(vit: PlainViT, drop_path_rate: float) -> dict[str, Any]:
         final_norm=vit.final_norm,
         drop_path_rate=drop_path_rate,
         norm_cfg=dict(type='LN', eps=block.norm1.eps),
-        interpolate_mode=vit.interpolation,
+        interpolate_mode=vit.interpolation or 'bicubic',
     )
 
 
