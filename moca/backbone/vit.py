@@ -154,7 +154,8 @@ class PlainViT(BaseModule):
         """Random initialization of MAE and MOCA.
 
         Linear layers Xavier-uniform with zero bias, LayerNorm 1/0, the patch embedding
-        Xavier-uniform on its flattened kernel, prefix tokens N(0, .02), positions sine-cosine.
+        Xavier-uniform on its flattened kernel with the bias of torch's convolutions, prefix tokens
+        N(0, .02), positions sine-cosine.
         LayerScale keeps timm's value.
         """
         for module in self.modules():
@@ -167,8 +168,9 @@ class PlainViT(BaseModule):
                 nn.init.zeros_(module.bias)
         kernel = self.patch_embed.proj.weight
         nn.init.xavier_uniform_(kernel.view(kernel.shape[0], -1))
-        if self.patch_embed.proj.bias is not None:
-            nn.init.zeros_(self.patch_embed.proj.bias)
+        if self.patch_embed.proj.bias is not None:  # uniform, which neither source changes
+            bound = kernel[0].numel() ** -0.5
+            nn.init.uniform_(self.patch_embed.proj.bias, -bound, bound)
         for token in (self.cls_token, self.reg_token):
             if token is not None:
                 nn.init.normal_(token, std=0.02)

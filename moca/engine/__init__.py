@@ -2,10 +2,12 @@
 
 from moca.engine.accumulate import AccumulatingIterLoop
 from moca.engine.amp import AutocastDtypeHook, AutocastOptimWrapper
+from moca.engine.batch_norm import RecomputeBatchNorm
 from moca.engine.checkpoints import AtomicCheckpointHook
 from moca.engine.ema import AveragedWeights, TrainedWeightsEMA
 from moca.engine.fsdp import ShardedStrategy
 from moca.engine.layer_decay import LayerDepthOptimWrapperConstructor
+from moca.engine.schedules import WarmupCosineLR
 from moca.engine.watch import WatchTraining
 
 __all__ = [
@@ -15,7 +17,9 @@ __all__ = [
     'AutocastOptimWrapper',
     'AveragedWeights',
     'LayerDepthOptimWrapperConstructor',
+    'RecomputeBatchNorm',
     'ShardedStrategy',
     'TrainedWeightsEMA',
+    'WarmupCosineLR',
     'WatchTraining',
 ]

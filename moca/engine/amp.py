@@ -139,7 +139,7 @@ def enable_amp(cfg: Config) -> None:
     loops = [cfg[name] for name in ('val_cfg', 'test_cfg') if cfg.get(name) is not None]
     for loop in loops:
         if loop.get('type') in (None, 'ValLoop', 'TestLoop'):
-            loop.fp16 = True
+            loop.setdefault('fp16', True)  # a recipe may say False, as its source validates
     if loops:
         set_hook(cfg, 'autocast', type='AutocastDtypeHook', dtype=dtype)
 

@@ -177,8 +177,9 @@ def apply_common(cfg: Config, args: argparse.Namespace) -> Config:
                 f'or give --resume alone to go on from the newest one in {cfg.work_dir}.'
             )
         cfg.resume, cfg.load_from = True, str(args.resume)
-    if args.accumulate:
-        set_accumulation(cfg, args.accumulate)
+    count = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    if args.accumulate or count != 1:  # by --cfg-options: of steps of the optimizer as well
+        set_accumulation(cfg, args.accumulate or str(count))
     if args.amp:
         enable_amp(cfg)
     return cfg

@@ -37,6 +37,9 @@ class LayerDepthOptimWrapperConstructor:
               get weight decay. Default False, as in all of the above;
             - ``bias_decay`` (bool): whether biases get weight decay, those of norms left out.
               Default False; True in detectron2, and so in ViTDet;
+            - ``decayed_norms`` (sequence of str): classes of norms whose weights and biases get
+              weight decay all the same. Default none; ``['LayerNorm2d']`` in ViTDet, since
+              detectron2 does not count its own class, of pyramid and heads, among the norms;
             - ``no_decay_names`` (sequence of str): last parts of parameter names without weight
               decay, e.g. ``['pos_embed', 'cls_token']``. Default none, because the code of BEiT,
               MAE and iBOT *means* to exclude them but compares unprefixed names, and so the
@@ -46,7 +49,14 @@ class LayerDepthOptimWrapperConstructor:
         UserError: if an option is unknown or out of range.
     """
 
-    paramwise_keys = ('layer_decay', 'head_lr_mult', 'flat_decay', 'bias_decay', 'no_decay_names')
+    paramwise_keys = (
+        'layer_decay',
+        'head_lr_mult',
+        'flat_decay',
+        'bias_decay',
+        'decayed_norms',
+        'no_decay_names',
+    )
 
     def __init__(
         self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None
@@ -71,6 +81,7 @@ class LayerDepthOptimWrapperConstructor:
             )
         self.flat_decay = bool(options.get('flat_decay', False))
         self.bias_decay = bool(options.get('bias_decay', False))
+        self.decayed_norms: Sequence[str] = tuple(options.get('decayed_norms', ()))
         self.no_decay_names: Sequence[str] = tuple(options.get('no_decay_names', ()))
         self.optim_wrapper_cfg = dict(optim_wrapper_cfg)
         self.optimizer_cfg = dict(self.optim_wrapper_cfg.pop('optimizer'))
@@ -115,6 +126,8 @@ class LayerDepthOptimWrapperConstructor:
             if last == 'bias' and self.bias_decay:
                 weight = getattr(model.get_submodule(owner), 'weight', None)
                 decays = weight is not None and weight.ndim > 1  # one of norms has one dimension
+            if type(model.get_submodule(owner)).__name__ in self.decayed_norms:
+                decays = True
             decays = decays and last not in self.no_decay_names
             multiple = 1.0 if name.startswith(tuple(backbones)) else self.head_lr_mult
             key = (layer, multiple, weight_decay if decays else 0.0)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from mmengine.dist import all_gather_object, all_reduce, get_world_size
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from mmengine.registry import HOOKS
 from torch import Tensor
@@ -25,7 +26,7 @@ class WatchTraining(RuntimeInfoHook):
     the device several times a step. Here they stay tensors until the next log line or checkpoint,
     when all of them are fetched together: the log shows the same averages. The norm of the
     gradients is treated likewise, and ``images_per_second`` is added: over all processes, with
-    loading in it and without validation.
+    loading in it and without validation. Values are means over the processes.
 
     A loss, a gradient or a weight that is no longer a number stops the run, at the next log line
     and before any checkpoint of the broken weights. (float16 steps over gradients that overflow.)
@@ -38,6 +39,7 @@ class WatchTraining(RuntimeInfoHook):
         # of the steps not yet looked at: number, values, learning rate, first files
         self._steps: list[tuple[int, dict[str, Tensor], float, list[str]]] = []
         self._norms: list[Tensor] = []
+        self._names: list[str] | None = None
 
     def before_train(self, runner: Any) -> None:
         """Begin a log, and keep the gradients' norm from being read."""
@@ -96,12 +98,35 @@ class WatchTraining(RuntimeInfoHook):
         }
         if self._norms:
             values['grad_norm'] = self._norms.pop()
+        values = self._averaged(values)
         rate = max(group['lr'] for group in runner.optim_wrapper.param_groups)
         self._steps.append((runner.iter, values, rate, _first_images(runner, data_batch or {})))
         last = runner.iter + 1 == runner.max_iters
         last |= self.end_of_epoch(runner.train_dataloader, batch_idx)
         if self.every_n_inner_iters(batch_idx, self._interval) or last:
             self._report(runner)
+
+    def _averaged(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Average what a step reported over the processes: one small collective, no wait for it.
+
+        The names are agreed on at the first step, since collectives must have the same size
+        everywhere; a value that some process lacks is the mean of the others.
+        """
+        if get_world_size() == 1:
+            return values
+        if self._names is None:
+            self._names = sorted({name for each in all_gather_object([*values]) for name in each})
+        device = next((v.device for v in values.values() if v.device.type != 'cpu'), 'cpu')
+        zero = torch.zeros((), dtype=torch.float64, device=device)
+        known = [values.get(name) for name in self._names]
+        table = torch.stack(
+            [zero if value is None else value.to(zero).reshape(()) for value in known]
+            + [zero if value is None else zero + 1 for value in known]
+        )
+        all_reduce(table)
+        sums, counts = table.chunk(2)
+        means = dict(zip(self._names, (sums / counts).unbind(), strict=True))
+        return {name: means.get(name, value) for name, value in values.items()}
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Let no broken weights be saved, and save the log with all of its values."""

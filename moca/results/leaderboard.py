@@ -189,7 +189,10 @@ def _published_cells(
                 and _close(column.val_images, size['val_images'])
             ]
             own = Column(protocol, size['train_images'], size['val_images'], None, metric, title)
-            row = Row(result['method'], None, result['arch'], result['source'])
+            name = result['method']
+            if result.get('other_network'):  # than the plain ViT that runs here are of
+                name += ' (other network)'
+            row = Row(name, None, result['arch'], result['source'])
             for column in alike or [own]:
                 cells[row, column] = Cell((result['value'],), error=result.get('error'))
             sources[result['source']] = library['sources'][result['source']]

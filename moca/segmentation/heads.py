@@ -8,8 +8,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
+from mmengine.model.weight_init import trunc_normal_
 from mmengine.registry import MODELS
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.decode_heads.segmenter_mask_head import SegmenterMaskTransformerHead
 from mmseg.models.decode_heads.uper_head import UPerHead
 from mmseg.models.utils import resize
 from torch import Tensor, nn
@@ -29,6 +31,8 @@ class LinearSegHead(BaseDecodeHead):
             ``input_transform='resize_concat'``.
         norm_cfg: None for a plain linear layer (Segmenter's linear decoder), or
             ``dict(type='SyncBN')`` to standardize the features first (the BN head of DINOv2).
+        dropout_first: drop channels of the features before they are standardized, as DINOv3's
+            head does; else after it, as mmseg's heads do.
         kwargs: arguments of mmseg's ``BaseDecodeHead``; ``channels`` follows from `in_channels`.
     """
 
@@ -36,18 +40,42 @@ class LinearSegHead(BaseDecodeHead):
         self,
         in_channels: int | Sequence[int],
         norm_cfg: dict[str, Any] | None = None,
+        dropout_first: bool = False,
         **kwargs: Any,
     ) -> None:
         width = in_channels if isinstance(in_channels, int) else sum(in_channels)
         kwargs.setdefault('dropout_ratio', 0.0)
         super().__init__(in_channels=in_channels, channels=width, norm_cfg=norm_cfg, **kwargs)
         self.norm = build_norm_layer(norm_cfg, width)[1] if norm_cfg else nn.Identity()
+        self.dropout_first = dropout_first
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Map features [B, C, h, w] of the chosen levels to logits [B, classes, h, w]."""
         features = self._transform_inputs(inputs)
         with torch.autocast(features.device.type, enabled=False):
+            if self.dropout_first and self.dropout is not None:
+                return self.conv_seg(self.norm(self.dropout(features.float())))
             return self.cls_seg(self.norm(features.float()))
+
+
+@MODELS.register_module()
+class MaskTransformerHead(SegmenterMaskTransformerHead):
+    """mmseg's mask transformer with the initial weights of Segmenter's own.
+
+    Source: rstrudel/segmenter, segm/model/decoder.py: the projections of patches and classes start
+    from N(0, width ** -1/2), every linear layer, those of the attention too, from N(0, .02) with
+    zero bias. In mmseg's the former start from N(0, .02), the attention's from Xavier.
+    """
+
+    def init_weights(self) -> None:
+        """Draw the weights anew."""
+        super().init_weights()
+        for module in self.modules():
+            if isinstance(module, nn.MultiheadAttention):
+                trunc_normal_(module.in_proj_weight, std=self.init_std)
+                nn.init.zeros_(module.in_proj_bias)
+        for projection in (self.patch_proj, self.classes_proj):
+            nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
 
 
 @MODELS.register_module()

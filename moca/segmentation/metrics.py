@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.registry import METRICS
 from mmseg.evaluation.metrics import IoUMetric
 
@@ -17,6 +18,8 @@ class PresentIoUMetric(IoUMetric):
     mmseg's mIoU counts a class that no label contains as 0 as soon as one pixel is predicted as
     it, and leaves it out otherwise. On a small validation set that is a matter of luck; on the
     whole of Cityscapes or ADE20K both means are the same number.
+
+    A model that is worse than the most frequent class everywhere is warned of.
     """
 
     def compute_metrics(self, results: Sequence[Any]) -> dict[str, float]:
@@ -29,4 +32,14 @@ class PresentIoUMetric(IoUMetric):
         present = label > 0
         iou = intersect[present] / union[present]
         metrics['mIoU_present'] = round(100 * iou.mean().item(), 2)
+        constant = (label.max() / label.sum() / present.sum()).item()
+        if iou.mean().item() < constant:
+            print_log(
+                f'mIoU_present {100 * iou.mean().item():.2f} is below the {100 * constant:.2f} of '
+                'the most frequent class everywhere. If the training accuracy is high, the running '
+                'statistics of batch norm lag behind: default_hooks.batch_norm.type='
+                'RecomputeBatchNorm measures them anew.',
+                'current',
+                level=30,
+            )
         return metrics

@@ -9,18 +9,24 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from moca.backbone.arch import vit_dimensions
 from moca.data.config_datasets import leaf_datasets
 from moca.data.pairs import find_pairs
+from moca.engine.accumulate import world_size_of
 from moca.engine.hooks import find_hook, set_hook
 from moca.errors import UserError
 
 
-def check_scaling(cfg: Config) -> None:
-    """Refuse a scaling of the learning rate that would come out wrong.
+def scale_learning_rate(cfg: Config) -> None:
+    """Apply ``--auto-scale-lr``: the learning rate in proportion to the batch of a step.
+
+    mmengine's own scaling does not know of accumulated gradients, and counts a single forward pass.
+
+    Args:
+        cfg: the run's, with ``launcher`` and accumulation set; the rate then belongs to its batch.
 
     Raises:
-        UserError: if it is scaled while gradients are accumulated, which mmengine's ``scale_lr``
-            does not see, or the config does not say which batch the rate is meant for.
+        UserError: if the config does not say which batch its rate is meant for.
     """
     scaling = cfg.get('auto_scale_lr') or {}
     if not scaling.get('enable'):
@@ -31,12 +37,58 @@ def check_scaling(cfg: Config) -> None:
             'meant for. Give --cfg-options auto_scale_lr.base_batch_size=N.'
         )
     count = cfg.optim_wrapper.get('accumulative_counts', 1)
-    if count > 1:
-        raise UserError(
-            f'--auto-scale-lr with optim_wrapper.accumulative_counts={count}: the rate would be '
-            'scaled by the batch of a single forward pass. Leave --auto-scale-lr out and set '
-            'optim_wrapper.optimizer.lr.'
+    batch = world_size_of(cfg) * cfg.train_dataloader.batch_size * count
+    optimizer = cfg.optim_wrapper.optimizer
+    rate = optimizer.lr * batch / scaling['base_batch_size']
+    print_log(
+        f'--auto-scale-lr: lr {optimizer.lr:g} of a batch of {scaling["base_batch_size"]} becomes '
+        f'{rate:g} for {batch}.',
+        'current',
+    )
+    optimizer.lr = rate
+    cfg.auto_scale_lr = dict(enable=False, base_batch_size=batch)
+
+
+# What models of a width are called in `protocol.sizes`.
+_SIZES = {192: 'tiny', 384: 'small', 768: 'base', 1024: 'large', 1280: 'huge'}
+
+
+def warn_of_size(cfg: Config) -> None:
+    """Recipes belong to a size of model: say so where ``--arch`` leaves what was published for it.
+
+    ``protocol.sizes`` names the published sizes, each with the fields in which its recipe differs
+    from the config's own.
+    """
+    sizes = cfg.protocol.get('sizes')
+    if sizes is None:
+        return
+    width = vit_dimensions(cfg.model.backbone.arch).embed_dim
+    size = _SIZES.get(width, f'of width {width}')
+    if size not in sizes:
+        print_log(
+            f'The recipe is published for {", ".join(sizes)}, not for a ViT {size}: learning rate, '
+            'layer decay, drop-path and batch may not fit.',
+            'current',
+            level=30,
         )
+        return
+    published = sizes[size].items()
+    other = {field: value for field, value in published if _value_at(cfg, field) != value}
+    if other:
+        options = ' '.join(f'{field}={value}' for field, value in other.items())
+        print_log(
+            f"The published recipe of a ViT {size} differs from this run's. Give --cfg-options "
+            f'{options}',
+            'current',
+            level=30,
+        )
+
+
+def _value_at(cfg: Config, field: str) -> Any:
+    value: Any = cfg
+    for key in field.split('.'):
+        value = (value or {}).get(key)
+    return value
 
 
 def shorten(cfg: Config, share: float) -> None:

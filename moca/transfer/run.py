@@ -22,13 +22,14 @@ from moca.errors import UserError
 from moca.transfer.overrides import set_arch, set_data_root
 from moca.transfer.protocol import check_protocol
 from moca.transfer.recipe import (
-    check_scaling,
     ema_of,
+    scale_learning_rate,
     set_ema,
     set_epochs,
     set_subset,
     warn_of_batch,
     warn_of_schedule,
+    warn_of_size,
 )
 from moca.transfer.run_names import (
     arch_label,
@@ -93,7 +94,6 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
         cfg.merge_from_dict({'randomness.seed': args.seed})
     if args.auto_scale_lr:
         cfg.merge_from_dict({'auto_scale_lr.enable': True})
-    check_scaling(cfg)
     epochs = getattr(args, 'epochs', None)
     if epochs is not None:
         set_epochs(cfg, epochs)
@@ -107,6 +107,8 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
     if not args.work_dir and not cfg.get('work_dir'):
         cfg.work_dir = str(run_folder(cfg.protocol.name, checkpoint, arch, seed, count))
     apply_common(cfg, args)
+    scale_learning_rate(cfg)
+    warn_of_size(cfg)
     if cfg.get('load_from') and not cfg.get('resume'):
         raise UserError(
             f'load_from={cfg.load_from}: weights of a whole model would pass for those of '

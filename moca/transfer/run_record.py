@@ -35,7 +35,8 @@ TEST_FOLDER = 'test'
 class RunRecordHook(Hook):
     """Keeps the last validation's metrics and the time spent, and writes ``run.json``.
 
-    The time is that of the whole run, interruptions left out: it travels in the checkpoints.
+    The time is that of the whole run, interruptions left out: it travels in the checkpoints. Of
+    the metrics in ``protocol.best`` the best of all validations is kept as ``METRIC_best``.
 
     Args:
         record: the fields that are known before the run (protocol, task, checkpoint, arch, config).
@@ -48,6 +49,7 @@ class RunRecordHook(Hook):
         self.record = dict(record)
         # None before the first validation; empty after one in which nothing was detected
         self.metrics: dict[str, Any] | None = None
+        self.best: dict[str, float] = {}
         self._seconds_before = 0.0
         self._start: float | None = None
 
@@ -62,7 +64,14 @@ class RunRecordHook(Hook):
         A result that is there already stays, as ``run_TIME.json`` beside the new one.
         """
         _keep_result(runner)
-        _write(runner, {'status': 'running', **self.record, 'seed': runner.seed})
+        if runner._resume:
+            self.best = dict(_read(Path(runner.work_dir) / RECORD).get('best') or {})
+        self._note(runner)
+
+    def _note(self, runner: Runner) -> None:
+        """Write what is known while the run goes on."""
+        best = {'best': self.best} if self.best else {}
+        _write(runner, {'status': 'running', **self.record, 'seed': runner.seed, **best})
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Note the time spent so far in the checkpoint."""
@@ -76,6 +85,12 @@ class RunRecordHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Keep the newest metrics."""
         self.metrics = dict(metrics or {})
+        for name in (runner.cfg.get('protocol') or {}).get('best', ()):
+            value = self.metrics.get(name, math.nan)
+            self.best[name] = max(value, self.best.get(name, value))
+            self.metrics[f'{name}_best'] = self.best[name]
+        if self.best and runner.iter < runner.max_iters:
+            self._note(runner)
 
     @property
     def seconds(self) -> float:

@@ -140,6 +140,9 @@ def test_enable_amp(wrapper: str) -> None:
     if wrapper == 'AmpOptimWrapper':
         assert cfg.optim_wrapper.dtype == 'float16'
     assert cfg.val_cfg.fp16 is True
+    cfg.val_cfg.fp16 = False  # a recipe whose source validates in fp32
+    enable_amp(cfg)
+    assert cfg.val_cfg.fp16 is False
     assert cfg.default_hooks.autocast.dtype == cfg.optim_wrapper.dtype
 
 

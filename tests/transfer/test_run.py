@@ -14,7 +14,8 @@ from mmengine.config import Config
 from mmseg.models.decode_heads import UPerHead
 
 from moca.errors import CheckpointMismatch, UserError
-from moca.transfer.recipe import warn_of_batch, warn_of_schedule
+from moca.transfer.overrides import set_arch
+from moca.transfer.recipe import warn_of_batch, warn_of_schedule, warn_of_size
 from moca.transfer.run import _warn_of_random_weights, enough_for_batch_norm, prepare_training
 from tests.backbone.helpers import TINY, save, timm_vit
 from tests.checkpoints import families
@@ -145,14 +146,47 @@ def test_a_config_that_averages_weights_itself(driving: Path, tmp_path: Path) ->
         prepare(config, driving, '--ema')
 
 
-def test_rate_is_not_scaled_while_gradients_accumulate(driving: Path, tiny_probe: Path) -> None:
-    options = ('--cfg-options', 'optim_wrapper.accumulative_counts=4')
-    prepare(tiny_probe, driving, *options)
-    with pytest.raises(UserError, match=r'--auto-scale-lr with .*accumulative_counts=4'):
-        prepare(tiny_probe, driving, '--auto-scale-lr', *options)
-    assert prepare(tiny_probe, driving, '--auto-scale-lr')[0].auto_scale_lr == dict(
-        enable=True, base_batch_size=8
-    )
+def test_rate_is_scaled_by_the_batch_of_a_step(driving: Path, tiny_probe: Path) -> None:
+    rate = prepare(tiny_probe, driving)[0].optim_wrapper.optimizer.lr
+    batch = ('--cfg-options', 'train_dataloader.batch_size=6')
+    counted = (*batch, 'optim_wrapper.accumulative_counts=4')
+    for options, share in (
+        (batch, 6 / 8),
+        ((*batch, '--accumulate', '4'), 4 * 6 / 8),
+        (counted, 4 * 6 / 8),
+    ):
+        cfg, _ = prepare(tiny_probe, driving, '--auto-scale-lr', *options)
+        assert cfg.optim_wrapper.optimizer.lr == pytest.approx(rate * share)
+        assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=round(8 * share))
+        assert cfg.train_cfg.type == ('AccumulatingIterLoop' if share > 1 else 'IterBasedTrainLoop')
+        assert prepare(tiny_probe, driving, *options)[0].optim_wrapper.optimizer.lr == rate
+
+
+def test_sizes_without_their_published_recipe_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr('moca.transfer.recipe.print_log', lambda text, *_, **__: said.append(text))
+
+    def warned(arch: str, name: str = 'ade20k/upernet_ibot', **options: Any) -> str:
+        said.clear()
+        cfg = Config.fromfile(REPOSITORY / f'configs/segmentation/{name}.py')
+        set_arch(cfg, arch)
+        cfg.merge_from_dict(options)
+        warn_of_size(cfg)
+        return ' '.join(said)
+
+    assert not warned('vit_base_patch16')
+    assert not warned('vit_small_patch16', 'cityscapes/linear')  # a probe has no such numbers
+    small = warned('vit_small_patch16')
+    assert 'optim_wrapper.optimizer.lr=3e-05' in small
+    assert 'optim_wrapper.paramwise_cfg.layer_decay=0.9' in small
+    assert 'drop_path' not in small  # as it is
+    rate = {'optim_wrapper.optimizer.lr': 3e-5, 'optim_wrapper.paramwise_cfg.layer_decay': 0.9}
+    assert not warned('vit_small_patch16', **rate)
+    assert 'model.backbone.drop_path_rate=0.2' in warned('vit_large_patch16')
+    assert 'not for a ViT tiny' in warned('vit_tiny_patch16')
+    assert 'not for a ViT large' in warned('vit_large_patch16', 'ade20k/upernet')
 
 
 def test_rate_is_not_scaled_from_an_unknown_batch(driving: Path, tmp_path: Path) -> None:

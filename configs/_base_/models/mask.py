@@ -2,9 +2,8 @@
 
 Source: rstrudel/segmenter, segm/model/decoder.py (MaskTransformer): heads of 64 channels, d_ff 4 x
 width, no drop-path and dropout .1 in the decoder, LayerNorm eps 1e-5. Segmenter publishes two
-layers; one, as here, is what MOCA's fine-tuning is believed to use. mmseg's head differs in the
-scale of two initializations: the projections of patches and classes start from N(0, .02) instead of
-N(0, width ** -.5), the attention's from Xavier instead of N(0, .02).
+layers; one, as here, is what MOCA's fine-tuning is believed to use. Initial
+weights are the source's too (`MaskTransformerHead`).
 """
 
 model = dict(
@@ -27,7 +26,7 @@ model = dict(
         interpolation='bilinear',
     ),
     decode_head=dict(
-        type='SegmenterMaskTransformerHead',
+        type='MaskTransformerHead',
         in_channels=768,
         channels=768,
         embed_dims=768,

@@ -5,8 +5,9 @@ Source: facebookresearch/dinov2, dinov2_vitb14_ade20k_linear_config.py.
 
 max_iters = 40_000
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=10_000)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
+# in fp32 with --amp too, as the source
+val_cfg = dict(type='ValLoop', fp16=False)
+test_cfg = dict(type='TestLoop', fp16=False)
 
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -6,8 +6,9 @@ no layer decay, no warm-up. 216 epochs * 2975 images / 8 = 80,325 steps.
 
 max_iters = 80_000
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=20_000)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
+# in fp32 with --amp too, as the source
+val_cfg = dict(type='ValLoop', fp16=False)
+test_cfg = dict(type='TestLoop', fp16=False)
 
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -12,7 +12,7 @@ positions from weight decay as well, but compares names without their prefix; as
 made, they decay here. A choice of ours: predictors in fp32.
 Command: tools/train.py configs/detection/coco/cascade-mask-rcnn_1x.py --checkpoint CKPT --amp \
     --launcher pytorch (8 GPUs; --accumulate auto on fewer)
-Published (box / mask AP, iBOT's README): iBOT ViT-B/16 51.2 / 44.2.
+Published (box / mask AP, iBOT's evaluation README): iBOT ViT-B/16 51.4 / 44.2.
 Cost: 88k steps of 16 images of up to 1333 x 800, 4200 tokens each.
 """
 
@@ -23,6 +23,15 @@ protocol = dict(
     title='COCO Cascade Mask R-CNN 1x',
     published='coco_cascade_1x',
     source='bytedance/ibot, evaluation/object_detection',
+    sizes=dict(
+        small={
+            'optim_wrapper.optimizer.lr': 1e-4,
+            'optim_wrapper.paramwise_cfg.layer_decay': 0.8,
+            'model.backbone.drop_path_rate': 0.1,
+            'auto_scale_lr.base_batch_size': 32,
+        },
+        base={},
+    ),
 )
 
 # Scales of each stage's box coder

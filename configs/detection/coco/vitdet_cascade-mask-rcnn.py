@@ -18,6 +18,18 @@ protocol = dict(
     title='COCO ViTDet Cascade',
     published='coco_vitdet_cascade',
     epochs=100,
+    # cascade_mask_rcnn_vitdet_l_100ep.py and _h_
+    sizes=dict(
+        base={},
+        large={
+            'optim_wrapper.paramwise_cfg.layer_decay': 0.8,
+            'model.backbone.drop_path_rate': 0.4,
+        },
+        huge={
+            'optim_wrapper.paramwise_cfg.layer_decay': 0.9,
+            'model.backbone.drop_path_rate': 0.5,
+        },
+    ),
 )
 
 # Scales of each stage's box coder: one over detectron2's weights (10, 5), (20, 10), (30, 15)

@@ -4,8 +4,9 @@ Source: detectron2 projects/ViTDet (mask_rcnn_vitdet_b_100ep.py on common/models
 mask_rcnn_vitdet.py). From there what mask-rcnn_sfp.py has from there, and: windows of 14 patches,
 global attention in blocks 2, 5, 8 and 11, relative positions in all of them, no class token; no
 low-quality matches of boxes; gradients shared in fp16 where --amp means float16. As there,
-predictors are in fp32, by our choice. For --arch vit_large_patch16 detectron2 has other values:
---cfg-options model.backbone.drop_path_rate=0.4 optim_wrapper.paramwise_cfg.layer_decay=0.8
+predictors are in fp32, by our choice. What else differs: the source trains a table of 14 x 14
+positions and interpolates it at every step, where here the 64 x 64 grid itself is trained; it draws
+one number for both axes of a crop; images are resized by PIL; masks are polygons to the end.
 Command: tools/train.py configs/detection/coco/vitdet_mask-rcnn.py --checkpoint CKPT --amp \
     --launcher pytorch (8 GPUs; --accumulate auto on fewer; --epochs 12, 25 or 50 for less)
 Published (box / mask AP, ViTDet's README): MAE ViT-B/16 51.6 / 45.9.
@@ -19,6 +20,18 @@ protocol = dict(
     title='COCO ViTDet Mask R-CNN',
     published='coco_vitdet_maskrcnn',
     epochs=100,
+    # mask_rcnn_vitdet_l_100ep.py and _h_
+    sizes=dict(
+        base={},
+        large={
+            'optim_wrapper.paramwise_cfg.layer_decay': 0.8,
+            'model.backbone.drop_path_rate': 0.4,
+        },
+        huge={
+            'optim_wrapper.paramwise_cfg.layer_decay': 0.9,
+            'model.backbone.drop_path_rate': 0.5,
+        },
+    ),
 )
 
 model = dict(

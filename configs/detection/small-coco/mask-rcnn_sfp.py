@@ -17,6 +17,8 @@ _base_ = [
     '../../_base_/schedules/adamw_vitdet.py',
 ]
 default_scope = 'mmdet'
+# sizes vary from step to step, and measuring kernels for each costs more than it gains
+env_cfg = dict(cudnn_benchmark=False)
 
 protocol = dict(
     name='small_coco_maskrcnn_sfp',

@@ -1,7 +1,7 @@
 """ADE20K fine-tuning of the whole ViT under a linear head (Segmenter's linear decoder).
 
 Source: rstrudel/segmenter, linear decoder, segm/config.yml: end to end, drop-path .1, SGD.
-Command: tools/train.py configs/segmentation/ade20k/linear-finetune.py --checkpoint CKPT --amp
+Command: tools/train.py configs/segmentation/ade20k/linear-finetune.py --checkpoint CKPT
 Published, mIoU: DeiT-B/16 47.1, multi-scale 48.1, of its own checkpoint. Segmenter runs LayerNorm
 with eps 1e-5; here the backbone keeps the 1e-6 that it was pre-trained with.
 Cost: 160k steps of 8 crops of 512 x 512, forward and backward: 1.3 G tokens of ViT-B/16.

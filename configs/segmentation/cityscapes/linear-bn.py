@@ -3,7 +3,7 @@
 Source: the head, optimizer and schedule of DINOv2's published linear segmentation configs (ADE20K
 and VOC: BNHead on the last layer, AdamW, 40k steps of 16); crops, augmentation and sliding window
 are those of Segmenter on Cityscapes, because DINOv2 published no config for Cityscapes [choice].
-Command: tools/train.py configs/segmentation/cityscapes/linear-bn.py --checkpoint CKPT --amp
+Command: tools/train.py configs/segmentation/cityscapes/linear-bn.py --checkpoint CKPT
 Published: nothing to compare with for MAE, DINO, iBOT and MOCA.
 Cost: 40k steps of 16 crops of 768 x 768, forward only for the backbone, as many crops as linear.py.
 """

@@ -2,7 +2,7 @@
 
 Source: MOCA, figure 1 (arXiv 2307.09361), reports this probe without its settings; they are
 believed to be Segmenter's, which are used here (rstrudel/segmenter, linear decoder, config.yml).
-Command: tools/train.py configs/segmentation/cityscapes/linear.py --checkpoint CKPT --amp
+Command: tools/train.py configs/segmentation/cityscapes/linear.py --checkpoint CKPT
     With --subset 100 or 372 --seed K, K from 0 to 4: few-shot, on the K-th published subset.
 Published, ViT-B/16, mIoU (read off the figure, +-0.1), on 100 / 372 / 2975 images: MAE 33.2 / 39.6
 / 40.6, DINO 45.8 / 51.0 / 55.5, iBOT 47.8 / 54.0 / 59.3, MOCA 49.9 / 55.2 / 60.1. Run the public

@@ -2,7 +2,7 @@
 
 Source: MOCA, figure 1 (arXiv 2307.09361), reports fine-tuning without its settings; they are
 believed to be Segmenter's (rstrudel/segmenter, config.yml, on Cityscapes) with one decoder layer.
-Command: tools/train.py configs/segmentation/cityscapes/mask-finetune.py --checkpoint CKPT --amp
+Command: tools/train.py configs/segmentation/cityscapes/mask-finetune.py --checkpoint CKPT
     With --subset 100 or 372 --seed K, K from 0 to 4: few-shot, on the K-th published subset.
 Published, ViT-B/16, mIoU (read off the figure, +-0.1), on 100 / 372 / 2975 images: MAE 41.4 / 62.6
 / 77.7, DINO 47.7 / 65.7 / 75.5, iBOT 48.6 / 66.8 / 77.8, MOCA 51.5 / 71.1 / 78.2.

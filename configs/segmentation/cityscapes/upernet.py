@@ -41,3 +41,4 @@ optim_wrapper = dict(
     paramwise_cfg=dict(layer_decay=0.65),
     optimizer=dict(lr=1e-4, weight_decay=0.05),
 )
+default_hooks = dict(batch_norm=dict(type='RecomputeBatchNorm'))

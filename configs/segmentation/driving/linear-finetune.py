@@ -26,4 +26,8 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, begin=0, end=20, by_epoch=False),
     dict(type='PolyLR', power=1.0, eta_min=0.0, begin=0, end=max_iters, by_epoch=False),
 ]
-default_hooks = dict(checkpoint=dict(interval=50))
+default_hooks = dict(
+    checkpoint=dict(interval=50),
+    # over so few steps the head's batch norm lags behind the backbone
+    batch_norm=dict(type='RecomputeBatchNorm'),
+)
