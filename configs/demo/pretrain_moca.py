@@ -1,7 +1,8 @@
 """MOCA on the demo's generated scenes at 64 px: minutes of two CPU cores.
 
 Source: pretrain/moca_tiny-imagenet.py with choices of ours, marked below.
-Command: tools/pretrain.py configs/demo/pretrain_moca.py --data-root DATA/images/train --amp
+Command: tools/pretrain.py configs/demo/pretrain_moca.py --data-root DATA/images/train
+    (and --amp on a CPU with AVX-512, as `make demo` does)
 Published: nothing; python -m tools.demo lays it beside random init.
 Cost: 592 steps of 32 images, about 3.5 minutes of a CPU core.
 """

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from moca.engine.amp import fast_bfloat16
 from moca.results.leaderboard import RANDOM_INIT
 from tools.demo.stages import Stage
 from tools.demo.write import DataSettings
@@ -103,7 +104,8 @@ def _pretraining(plan: Plan) -> Stage:
         name='pretrain',
         title='MOCA pre-training',
         command=(
-            *('tools/pretrain.py', str(plan.pretrain), '--amp'),
+            *('tools/pretrain.py', str(plan.pretrain)),
+            *(('--amp',) if fast_bfloat16() else ()),
             *('--data-root', str(plan.folder / 'data' / 'images' / 'train')),
             *('--work-dir', str(folder)),
             *_options(plan.pretrain_options),
