@@ -67,7 +67,8 @@ def write_record(folder: Path, status: str) -> None:
 
 def test_a_run_that_has_started_is_recorded_as_unfinished(tmp_path: Path) -> None:
     write_record(tmp_path, 'finished')  # an earlier run of the same: its results are void now
-    RunRecordHook(RECORD).before_train(SimpleNamespace(work_dir=str(tmp_path), seed=3, iter=0, _resume=False))
+    runner = SimpleNamespace(work_dir=str(tmp_path), seed=3, iter=0, _resume=False)
+    RunRecordHook(RECORD).before_train(runner)
     content = json.loads((tmp_path / 'run.json').read_text())
     assert content == dict(RECORD, status='running', seed=3)
     runs, (omission,) = read_runs([tmp_path])
