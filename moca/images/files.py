@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
-from torchvision.datasets.folder import IMG_EXTENSIONS
+from mmengine.logging import print_log
 
 from moca.errors import UserError
-from moca.images.image_io import JPEG_END, PNG_END
-
-# A file that was cut off lacks the end marker of its format. Some intact files have a few bytes
-# behind it, so that its absence from the tail only means: look closer.
-_END_MARKERS = {'.png': PNG_END, '.jpg': JPEG_END, '.jpeg': JPEG_END}
-_TAIL = 4096  # bytes
+from moca.images.inspection import quick_fault
+from moca.images.listing import USUAL_ENDINGS, Listing, ending_of, list_folder
 
 
 def broken_images(paths: Iterable[Path]) -> list[tuple[Path, str]]:
-    """Return the (path, reason) of images that are truncated or no images, in order.
+    """Return the (path, reason) of images that are damaged or no images, in order.
 
-    Reads the last bytes of each JPEG and PNG, about 20,000 files a second from a local disk, and
-    decodes only those that look cut off. Other formats are not looked at.
+    As far as `image_fault` sees it.
     """
     with ThreadPoolExecutor(max_workers=8) as pool:
         paths = list(paths)
@@ -33,24 +27,7 @@ def broken_images(paths: Iterable[Path]) -> list[tuple[Path, str]]:
         return [(path, reason) for path, reason in zip(paths, reasons, strict=True) if reason]
 
 
-def image_fault(path: Path) -> str | None:
-    """Why an image file is truncated or no image, None if it looks whole."""
-    marker = _END_MARKERS.get(path.suffix.lower())
-    if marker is None:
-        return None
-    with open(path, 'rb') as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - _TAIL, 0))
-        if marker in file.read():
-            return None
-    if size == 0:
-        return 'the file is empty'
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except (OSError, SyntaxError, ValueError) as error:
-        return str(error)
-    return None
+image_fault = quick_fault
 
 
 SHOWN = 3  # files named in an error
@@ -98,7 +75,7 @@ def require_whole(paths: Sequence[Path]) -> None:
 
 
 def list_images(folder: Path, field: str) -> list[Path]:
-    """All images in a folder and in those below it, sorted.
+    """All images in a folder and in those below it, sorted; their number goes to the log.
 
     Args:
         folder: Where to look.
@@ -109,17 +86,60 @@ def list_images(folder: Path, field: str) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f'{field} {folder}: no such folder. Give a folder of images.')
-    paths = sorted(
-        path
-        for path in folder.rglob('*')
-        if path.suffix.lower() in IMG_EXTENSIONS and not path.name.startswith('.')
-    )
-    if not paths:
+    listing = list_folder(folder)
+    if not listing.paths:
         raise UserError(
-            f'{field} {folder}: no image in there (looked for {folder.absolute()}). Give a '
-            'folder of images.'
+            f'{field} {folder}: no image in there ({sought(listing)}). Give a folder of images.'
         )
-    return paths
+    print_log(f'{field} {listing.describe()}', 'current')
+    return [folder / path for path in listing.paths]
+
+
+def sought(listing: Listing) -> str:
+    """A clause for messages: what was looked for where, and what was there instead."""
+    passed = listing.passed_over()
+    where = f'{USUAL_ENDINGS}; looked for in {Path(listing.root).absolute()} and below'
+    return f'{where}; {passed}' if passed else where
+
+
+def unused_images(folder: Path, used: Iterable[Path], suffix: str) -> str:
+    """Images of a folder that a data set does not take since their names end otherwise.
+
+    Args:
+        folder: In which and below which to look.
+        used: The images that the data set takes.
+        suffix: What their names end in.
+
+    Returns:
+        A line for the log, or nothing where all are used.
+
+    Raises:
+        UserError: Some have the data set's ending in another spelling (``.JPG``, ``.jpeg``).
+    """
+    taken = {str(path) for path in used}
+    rest = [path for path in list_folder(folder).paths if str(folder / path) not in taken]
+    if not rest:
+        return ''
+    counts = Counter('.' + path.rpartition('.')[2] for path in rest if ending_of(path))
+    wanted = ending_of(suffix)
+    same = {end: n for end, n in counts.items() if _spelled(end) == _spelled(wanted)}
+    same.pop(suffix, None)  # of another name in front, such as Cityscapes' _leftImg8bit
+    if same:
+        raise UserError(
+            f'{folder}: {_counted(same)} beside {len(taken):,} {suffix}, which alone are read '
+            '(img_suffix). Give all files the same ending.'
+        )
+    return f'{folder}: {len(taken):,} images; left out: {_counted(counts)} (img_suffix {suffix!r})'
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ', '.join(f'{count:,} {ending}' for ending, count in sorted(counts.items()))
+
+
+def _spelled(ending: str) -> str:
+    """One spelling for an ending: .JPEG, .jpeg and .JPG are .jpg."""
+    spellings = {'.jpeg': '.jpg', '.jpe': '.jpg', '.jfif': '.jpg', '.tiff': '.tif'}
+    return spellings.get(ending.lower(), ending.lower())
 
 
 def evenly_spread(count: int, chosen: int) -> list[int]:
