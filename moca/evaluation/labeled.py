@@ -66,10 +66,11 @@ def read_folder(root: str | Path, field: str) -> Labeled:
         )
     listing = list_folder_once(root)
     classes = _class_names(Path(root))
-    beside = sum('/' not in path for path in listing.paths)
-    paths = [path for path in listing.paths if path.partition('/')[0] in classes and '/' in path]
     label = {name: number for number, name in enumerate(classes)}
-    labels = np.array([label[path.partition('/')[0]] for path in paths], np.int64)
+    split = [(path, path.partition('/')[0]) for path in listing.paths]
+    paths = [path for path, name in split if name in label and name != path]
+    labels = np.array([label[name] for path, name in split if name in label and name != path])
+    beside = len(split) - len(paths)
     filled = set(labels.tolist())
     empty = [name for name, number in label.items() if number not in filled]
     if empty or not classes:
@@ -89,7 +90,8 @@ def read_folder(root: str | Path, field: str) -> Labeled:
         f'{field} {listing.describe()}' + (f'; {beside:,} beside the classes' if beside else ''),
         'current',
     )
-    encoded = np.array([os.fsencode(os.path.join(root, path)) for path in paths])
+    prefix = os.path.join(root, '')
+    encoded = np.array([os.fsencode(prefix + path) for path in paths])
     return Labeled(encoded, labels, classes)
 
 

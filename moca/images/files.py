@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmengine.logging import print_log
+from PIL import Image
 
 from moca.errors import UserError
-from moca.images.inspection import quick_fault
-from moca.images.listing import USUAL_ENDINGS, Listing, ending_of, list_folder
+from moca.images.inspection import TURNED_REMEDY, inspect, quick_fault
+from moca.images.listing import NO_ENDING, USUAL_ENDINGS, Listing, ending_of, list_folder
 
 
 def broken_images(paths: Iterable[Path]) -> list[tuple[Path, str]]:
@@ -74,6 +76,38 @@ def require_whole(paths: Sequence[Path]) -> None:
         )
 
 
+def require_sizes(paths: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> None:
+    """Compare the headers of images with the sizes (height, width) that their annotations name.
+
+    How many images EXIF says to turn goes to the log.
+
+    Raises:
+        UserError: One is of another size; says how many are.
+    """
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        found = list(pool.map(lambda path: inspect(path, decode=False), paths, chunksize=64))
+    wrong = [
+        f'{path}: {about.width} x {about.height} pixels, but its annotations are of {width} x '
+        f'{height}{about.size_note(height, width) or ". Give the image that was annotated"}.'
+        for path, about, (height, width) in zip(paths, found, sizes, strict=True)
+        if about.width and (about.height, about.width) != (height, width)
+    ]
+    if wrong:
+        raise UserError(f'{wrong[0]} So {len(wrong)} of {len(paths)} images.')
+    log_turned([path for path, about in zip(paths, found, strict=True) if about.turned], len(paths))
+
+
+def log_turned(turned: Sequence[Path], total: int) -> None:
+    """Say how many images EXIF says to turn, since that is ignored."""
+    if turned:
+        print_log(
+            f'{len(turned):,} of {total:,} images, such as {turned[0]}, have EXIF data that say to '
+            f'turn them. {TURNED_REMEDY}.',
+            'current',
+            level=logging.WARNING,
+        )
+
+
 def list_images(folder: Path, field: str) -> list[Path]:
     """All images in a folder and in those below it, sorted; their number goes to the log.
 
@@ -102,44 +136,51 @@ def sought(listing: Listing) -> str:
     return f'{where}; {passed}' if passed else where
 
 
-def unused_images(folder: Path, used: Iterable[Path], suffix: str) -> str:
-    """Images of a folder that a data set does not take since their names end otherwise.
+def unused_images(folder: Path, used: Iterable[Path], suffix: str | None = None) -> str:
+    """What lies in a data set's folder and is not used, for the log.
 
     Args:
         folder: In which and below which to look.
         used: The images that the data set takes.
-        suffix: What their names end in.
+        suffix: What their names have to end in (mmseg's ``img_suffix``); None where a file lists
+            them.
 
     Returns:
-        A line for the log, or nothing where all are used.
+        A line, or nothing where all is used.
 
     Raises:
-        UserError: Some have the data set's ending in another spelling (``.JPG``, ``.jpeg``).
+        UserError: Some images have the data set's ending in another spelling (``.JPG``, ``.jpeg``)
+            and would not be found.
     """
-    taken = {str(path) for path in used}
-    rest = [path for path in list_folder(folder).paths if str(folder / path) not in taken]
-    if not rest:
-        return ''
+    listing = list_folder(folder)
+    above = f'{folder}/'
+    taken = {str(path).removeprefix(above) for path in used}
+    rest = [path for path in listing.paths if path not in taken]
     counts = Counter('.' + path.rpartition('.')[2] for path in rest if ending_of(path))
-    wanted = ending_of(suffix)
-    same = {end: n for end, n in counts.items() if _spelled(end) == _spelled(wanted)}
-    same.pop(suffix, None)  # of another name in front, such as Cityscapes' _leftImg8bit
-    if same:
-        raise UserError(
-            f'{folder}: {_counted(same)} beside {len(taken):,} {suffix}, which alone are read '
-            '(img_suffix). Give all files the same ending.'
-        )
-    return f'{folder}: {len(taken):,} images; left out: {_counted(counts)} (img_suffix {suffix!r})'
+    if suffix is not None:
+        wanted = '.' + suffix.rpartition('.')[2]
+        same = {end: n for end, n in counts.items() if end != wanted and _same_kind(end, wanted)}
+        if same:
+            raise UserError(
+                f'{folder}: {_counted(same)} beside {len(taken):,} {suffix}, which alone are read '
+                '(img_suffix). Give all files the same ending.'
+            )
+    counts[NO_ENDING] = len(rest) - counts.total()
+    counts.update(listing.left_out)
+    if not counts.total():
+        return ''
+    why = 'not listed' if suffix is None else f'img_suffix is {suffix!r}'
+    return f'{folder}: {len(taken):,} images; left out ({why}): {_counted(counts)}'
 
 
-def _counted(counts: dict[str, int]) -> str:
-    return ', '.join(f'{count:,} {ending}' for ending, count in sorted(counts.items()))
+def _counted(counts: Mapping[str, int]) -> str:
+    return ', '.join(f'{count:,} {ending}' for ending, count in sorted(counts.items()) if count)
 
 
-def _spelled(ending: str) -> str:
-    """One spelling for an ending: .JPEG, .jpeg and .JPG are .jpg."""
-    spellings = {'.jpeg': '.jpg', '.jpe': '.jpg', '.jfif': '.jpg', '.tiff': '.tif'}
-    return spellings.get(ending.lower(), ending.lower())
+def _same_kind(one: str, other: str) -> bool:
+    """Whether two endings are spellings of one: .JPG and .jpeg of .jpg."""
+    kinds = Image.registered_extensions()
+    return kinds.get(one.lower(), one.lower()) == kinds.get(other.lower(), other.lower())
 
 
 def evenly_spread(count: int, chosen: int) -> list[int]:

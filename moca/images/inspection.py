@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,13 @@ class Inspection:
     def turned(self) -> bool:
         """Whether EXIF says to show it otherwise than stored."""
         return self.orientation != _UPRIGHT
+
+    def oddities(self) -> Iterator[str]:
+        """Yield what is no fault, but what the owner should know, in the plural."""
+        if self.turned:
+            yield 'images that EXIF says to turn; it is ignored, and labels are of stored pixels'
+        if self.constant:
+            yield 'images of a single color'
 
     def size_note(self, height: int, width: int) -> str:
         """A clause on EXIF where another size (of annotations) is that of the turned image."""

@@ -6,8 +6,8 @@ stored values            level of 0 to 255
 whole, up to 255         the value itself
 whole, up to 4095        the eight highest of 12 bits: detectors and cameras write 12 bits into 16
 whole, up to 65535       the eight highest of 16 bits, as libpng, OpenCV and Pillow have it
-floats of 0 to 1         255 times the value, rounded
-floats of 0 to 255       the value, rounded
+floats of 0 to 1         255 times the value, rounded; 5 % beyond are cut off
+floats of 0 to 255       the value, rounded; 5 % beyond are cut off
 others                   none: the image is refused, since no one knows what its white is
 =======================  ==========================================================================
 
@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 _BITS = (8, 12, 16)
+_OVERSHOOT = 0.05  # of bicubic resizing, at edges [our choice]
 
 
 class UnknownRange(ValueError):
@@ -43,10 +44,10 @@ def eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         return values.astype(np.uint8) * np.uint8(255)
     low, high = values.min(), values.max()
     if values.dtype.kind == 'f':
-        if not (low >= 0 and high <= 255):  # false of NaN as well
-            raise _unknown(low, high, 'bring floats to 0 .. 1 or 0 .. 255')
-        scale = 255 if high <= 1 else 1
-        return np.rint(values * scale).astype(np.uint8)
+        for white in (1, 255):  # NaN is in neither range
+            if low >= -_OVERSHOOT * white and high <= (1 + _OVERSHOOT) * white:
+                return np.rint(np.clip(values, 0, white) * (255 / white)).astype(np.uint8)
+        raise _unknown(low, high, 'bring floats to 0 .. 1 or 0 .. 255')
     if low < 0 or high >= 2**16:
         raise _unknown(low, high, 'bring them to 8 or 16 bits')
     bits = next(bits for bits in _BITS if high < 2**bits)

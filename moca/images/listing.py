@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
@@ -42,12 +42,17 @@ class PathList(Sequence[str]):
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
-        encoded = [path.encode('utf-8', 'surrogateescape') for path in paths]
-        self._block = b''.join(encoded)
-        self._ends = np.cumsum([0, *map(len, encoded)])
+        # no path has a zero byte in it; one in front of each
+        text = ''.join(f'\0{path}' for path in paths)
+        self._block = text.encode('utf-8', 'surrogateescape')
+        zeros = np.flatnonzero(np.frombuffer(self._block, np.uint8) == 0)
+        self._ends = np.append(zeros, len(self._block))
 
     def __len__(self) -> int:
         return len(self._ends) - 1
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._block.decode('utf-8', 'surrogateescape').split('\0')[1:])
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -58,7 +63,7 @@ class PathList(Sequence[str]):
             return [self[i] for i in range(*index.indices(len(self)))]
         if not 0 <= index < len(self):
             raise IndexError(f'{index} of {len(self)} paths')
-        part = self._block[self._ends[index] : self._ends[index + 1]]
+        part = self._block[self._ends[index] + 1 : self._ends[index + 1]]
         return part.decode('utf-8', 'surrogateescape')
 
 
@@ -163,25 +168,22 @@ def _search(root: str) -> Listing:
         with entries:
             for entry in entries:
                 name = entry.name
-                if name.startswith('.'):
+                if name[0] == '.':
                     left_out['hidden'] += 1
-                elif _is_folder(entry):
+                    continue
+                try:
+                    is_folder = entry.is_dir()
+                except OSError:  # a link to itself
+                    is_folder = False
+                ending = '' if is_folder else ending_of(name)
+                if is_folder:
                     todo.append((entry.path, f'{prefix}{name}/', above))
+                elif ending in ENDINGS or (not ending and _is_image(entry.path)):
+                    paths.append(prefix + name)
                 else:
-                    ending = ending_of(name)
-                    if ending in ENDINGS or (not ending and _is_image(entry.path)):
-                        paths.append(prefix + name)
-                    else:
-                        left_out[ending or NO_ENDING] += 1
+                    left_out[ending or NO_ENDING] += 1
     paths.sort()
     return Listing(root, PathList(paths), left_out, folders)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
 
 
 def ending_of(name: str) -> str:
