@@ -9,15 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.datasets import ImageFolder
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
 from moca.errors import UserError
+from moca.images.image_io import read_pixels
+from moca.images.listing import list_folder_once
 
 # What ImageNet's protocol keeps of the shorter side: 224 of 256 pixels.
 CENTER_SHARE = 0.875
@@ -47,7 +49,7 @@ class Labeled:
 
 
 def read_folder(root: str | Path, field: str) -> Labeled:
-    """List a folder that has one subfolder a class, as torchvision's ``ImageFolder`` does.
+    """List a folder that has one subfolder a class, with labels as torchvision's ``ImageFolder``.
 
     Args:
         root: The folder.
@@ -62,29 +64,50 @@ def read_folder(root: str | Path, field: str) -> Labeled:
             f'{where}: no such folder (looked for {Path(root).absolute()}). Give a folder with one '
             'subfolder of images for each class.'
         )
-    try:
-        folder = ImageFolder(str(root))
-    except (FileNotFoundError, OSError) as error:
+    listing = list_folder_once(root)
+    classes = _class_names(Path(root))
+    label = {name: number for number, name in enumerate(classes)}
+    split = [(path, path.partition('/')[0]) for path in listing.paths]
+    paths = [path for path, name in split if name in label and name != path]
+    labels = np.array([label[name] for path, name in split if name in label and name != path])
+    beside = len(split) - len(paths)
+    filled = set(labels.tolist())
+    empty = [name for name, number in label.items() if number not in filled]
+    if empty or not classes:
+        what = (
+            f'found no valid file for the classes {", ".join(empty)}'
+            if classes
+            else 'no class folder'
+        )
+        passed = listing.passed_over()
         raise UserError(
-            f'{where}: {error} A labeled folder has one subfolder for each class, and images in '
-            'each of them. (ImageNet and Tiny-ImageNet come with a validation set in one flat '
-            'folder: sort it first.)'
-        ) from error
-    paths, labels = zip(*folder.samples, strict=True)
-    _check_depth(folder, where)
-    encoded = np.array([os.fsencode(path) for path in paths])
-    return Labeled(encoded, np.array(labels), tuple(folder.classes))
+            f'{where}: {what}{f" ({passed})" if passed else ""}. A labeled folder has one '
+            'subfolder for each class, and images in each of them. (ImageNet and Tiny-ImageNet '
+            'come with a validation set in one flat folder: sort it first.)'
+        )
+    _check_depth(paths, Path(root), where)
+    print_log(
+        f'{field} {listing.describe()}' + (f'; {beside:,} beside the classes' if beside else ''),
+        'current',
+    )
+    prefix = os.path.join(root, '')
+    encoded = np.array([os.fsencode(prefix + path) for path in paths])
+    return Labeled(encoded, labels, classes)
 
 
-def _check_depth(folder: ImageFolder, where: str) -> None:
-    """Refuse a folder above the classes: torchvision would take train and val for two of them.
+def _class_names(root: Path) -> tuple[str, ...]:
+    with os.scandir(root) as entries:
+        return tuple(sorted(e.name for e in entries if e.is_dir() and not e.name.startswith('.')))
+
+
+def _check_depth(paths: Sequence[str], root: Path, where: str) -> None:
+    """Refuse a folder above the classes: train and val would be taken for two of them.
 
     One folder in between, as the ``images`` of Tiny-ImageNet's classes, is none of these.
     """
     inner: dict[str, set[str]] = {}
-    for path, label in folder.samples:
-        name = folder.classes[label]
-        parts = Path(path).relative_to(Path(folder.root, name)).parts
+    for path in paths:
+        name, *parts = path.split('/')
         inner.setdefault(name, set()).add(parts[0] if len(parts) > 1 else '')
     for name, folders in inner.items():
         if '' not in folders and len(folders) > 1:
@@ -92,7 +115,7 @@ def _check_depth(folder: ImageFolder, where: str) -> None:
             raise UserError(
                 f'{where}: its folder {name} holds no images but {len(folders)} folders of them '
                 f'({shown} ...), so it is no class. Give a folder whose subfolders are the '
-                f'classes, such as {Path(folder.root, name)}.'
+                f'classes, such as {root / name}.'
             )
 
 
@@ -178,17 +201,12 @@ def normalize(image: Image.Image, mean: Sequence[float], std: Sequence[float]) -
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """An image as RGB.
+    """An image as RGB, with the pixels of :mod:`moca.images.image_io`.
 
     Raises:
         UserError: It cannot be decoded.
     """
-    try:
-        with Image.open(path) as image:
-            return image.convert('RGB')
-    # any exception: Pillow's plug-ins raise whatever broken bytes lead them to
-    except Exception as error:
-        raise UserError(f'{path}: cannot be decoded ({error}). Repair or remove it.') from error
+    return Image.fromarray(read_pixels(path))
 
 
 def batches(images: Dataset[Tensor], batch_size: int, num_workers: int = 0) -> Iterable[Tensor]:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
 from PIL import Image
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from moca.errors import UserError
-from moca.images.image_io import JPEG_END, PNG_END
-
-# A file that was cut off lacks the end marker of its format. Some intact files have a few bytes
-# behind it, so that its absence from the tail only means: look closer.
-_END_MARKERS = {'.png': PNG_END, '.jpg': JPEG_END, '.jpeg': JPEG_END}
-_TAIL = 4096  # bytes
+from moca.images.inspection import TURNED_REMEDY, inspect, quick_fault
+from moca.images.listing import NO_ENDING, USUAL_ENDINGS, Listing, ending_of, list_folder
 
 
 def broken_images(paths: Iterable[Path]) -> list[tuple[Path, str]]:
-    """Return the (path, reason) of images that are truncated or no images, in order.
+    """Return the (path, reason) of images that are damaged or no images, in order.
 
-    Reads the last bytes of each JPEG and PNG, about 20,000 files a second from a local disk, and
-    decodes only those that look cut off. Other formats are not looked at.
+    As far as `image_fault` sees it.
     """
     with ThreadPoolExecutor(max_workers=8) as pool:
         paths = list(paths)
@@ -33,24 +29,7 @@ def broken_images(paths: Iterable[Path]) -> list[tuple[Path, str]]:
         return [(path, reason) for path, reason in zip(paths, reasons, strict=True) if reason]
 
 
-def image_fault(path: Path) -> str | None:
-    """Why an image file is truncated or no image, None if it looks whole."""
-    marker = _END_MARKERS.get(path.suffix.lower())
-    if marker is None:
-        return None
-    with open(path, 'rb') as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - _TAIL, 0))
-        if marker in file.read():
-            return None
-    if size == 0:
-        return 'the file is empty'
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except (OSError, SyntaxError, ValueError) as error:
-        return str(error)
-    return None
+image_fault = quick_fault
 
 
 SHOWN = 3  # files named in an error
@@ -97,8 +76,40 @@ def require_whole(paths: Sequence[Path]) -> None:
         )
 
 
+def require_sizes(paths: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> None:
+    """Compare the headers of images with the sizes (height, width) that their annotations name.
+
+    How many images EXIF says to turn goes to the log.
+
+    Raises:
+        UserError: One is of another size; says how many are.
+    """
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        found = list(pool.map(lambda path: inspect(path, decode=False), paths, chunksize=64))
+    wrong = [
+        f'{path}: {about.width} x {about.height} pixels, but its annotations are of {width} x '
+        f'{height}{about.size_note(height, width) or ". Give the image that was annotated"}.'
+        for path, about, (height, width) in zip(paths, found, sizes, strict=True)
+        if about.width and (about.height, about.width) != (height, width)
+    ]
+    if wrong:
+        raise UserError(f'{wrong[0]} So {len(wrong)} of {len(paths)} images.')
+    log_turned([path for path, about in zip(paths, found, strict=True) if about.turned], len(paths))
+
+
+def log_turned(turned: Sequence[Path], total: int) -> None:
+    """Say how many images EXIF says to turn, since that is ignored."""
+    if turned:
+        print_log(
+            f'{len(turned):,} of {total:,} images, such as {turned[0]}, have EXIF data that say to '
+            f'turn them. {TURNED_REMEDY}.',
+            'current',
+            level=logging.WARNING,
+        )
+
+
 def list_images(folder: Path, field: str) -> list[Path]:
-    """All images in a folder and in those below it, sorted.
+    """All images in a folder and in those below it, sorted; their number goes to the log.
 
     Args:
         folder: Where to look.
@@ -109,17 +120,67 @@ def list_images(folder: Path, field: str) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f'{field} {folder}: no such folder. Give a folder of images.')
-    paths = sorted(
-        path
-        for path in folder.rglob('*')
-        if path.suffix.lower() in IMG_EXTENSIONS and not path.name.startswith('.')
-    )
-    if not paths:
+    listing = list_folder(folder)
+    if not listing.paths:
         raise UserError(
-            f'{field} {folder}: no image in there (looked for {folder.absolute()}). Give a '
-            'folder of images.'
+            f'{field} {folder}: no image in there ({sought(listing)}). Give a folder of images.'
         )
-    return paths
+    print_log(f'{field} {listing.describe()}', 'current')
+    return [folder / path for path in listing.paths]
+
+
+def sought(listing: Listing) -> str:
+    """A clause for messages: what was looked for where, and what was there instead."""
+    passed = listing.passed_over()
+    where = f'{USUAL_ENDINGS}; looked for in {Path(listing.root).absolute()} and below'
+    return f'{where}; {passed}' if passed else where
+
+
+def unused_images(folder: Path, used: Iterable[Path], suffix: str | None = None) -> str:
+    """What lies in a data set's folder and is not used, for the log.
+
+    Args:
+        folder: In which and below which to look.
+        used: The images that the data set takes.
+        suffix: What their names have to end in (mmseg's ``img_suffix``); None where a file lists
+            them.
+
+    Returns:
+        A line, or nothing where all is used.
+
+    Raises:
+        UserError: Some images have the data set's ending in another spelling (``.JPG``, ``.jpeg``)
+            and would not be found.
+    """
+    listing = list_folder(folder)
+    above = f'{folder}/'
+    taken = {str(path).removeprefix(above) for path in used}
+    rest = [path for path in listing.paths if path not in taken]
+    counts = Counter('.' + path.rpartition('.')[2] for path in rest if ending_of(path))
+    if suffix is not None:
+        wanted = '.' + suffix.rpartition('.')[2]
+        same = {end: n for end, n in counts.items() if end != wanted and _same_kind(end, wanted)}
+        if same:
+            raise UserError(
+                f'{folder}: {_counted(same)} beside {len(taken):,} {suffix}, which alone are read '
+                '(img_suffix). Give all files the same ending.'
+            )
+    counts[NO_ENDING] = len(rest) - counts.total()
+    counts.update(listing.left_out)
+    if not counts.total():
+        return ''
+    why = 'not listed' if suffix is None else f'img_suffix is {suffix!r}'
+    return f'{folder}: {len(taken):,} images; left out ({why}): {_counted(counts)}'
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ', '.join(f'{count:,} {ending}' for ending, count in sorted(counts.items()) if count)
+
+
+def _same_kind(one: str, other: str) -> bool:
+    """Whether two endings are spellings of one: .JPG and .jpeg of .jpg."""
+    kinds = Image.registered_extensions()
+    return kinds.get(one.lower(), one.lower()) == kinds.get(other.lower(), other.lower())
 
 
 def evenly_spread(count: int, chosen: int) -> list[int]:

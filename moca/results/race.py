@@ -237,7 +237,7 @@ def _folder_of(cfg: Config) -> tuple[str, int | None] | None:
 def _count_images(configs: Iterable[Config]) -> dict[tuple[str, int | None] | None, int]:
     """How many images each folder has that is named; none is searched twice."""
     folders = {_folder_of(cfg) for cfg in configs}
-    return {each: len(find_images(Path(each[0]), each[1])) for each in folders if each}
+    return {each: len(find_images(Path(each[0]), each[1])[0]) for each in folders if each}
 
 
 def _set_teachers(cfg: Config, configs: dict[str, Config], plan: RacePlan) -> list[str]:

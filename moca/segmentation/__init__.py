@@ -1,5 +1,6 @@
 """What mmseg lacks: checked labels, a linear head, mIoU over what occurs, less work and memory."""
 
+from moca.images.loading import LoadReadableImage
 from moca.segmentation.encoder_decoder import LeanEncoderDecoder
 from moca.segmentation.heads import LeanUPerHead, LinearSegHead
 from moca.segmentation.loading import LoadCheckedAnnotations
@@ -10,5 +11,6 @@ __all__ = [
     'LeanUPerHead',
     'LinearSegHead',
     'LoadCheckedAnnotations',
+    'LoadReadableImage',
     'PresentIoUMetric',
 ]

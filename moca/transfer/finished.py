@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -21,7 +20,9 @@ from moca.data.config_datasets import leaf_datasets
 from moca.engine.checkpoints import latest_checkpoint
 from moca.errors import UserError
 from moca.figures import distinct_colors
+from moca.images.image_io import read_pixels
 from moca.transfer.evaluate import load_run
+from moca.transfer.protocol import read_by_one_reader
 from moca.transfer.run_reading import Run, read_runs
 
 
@@ -99,6 +100,7 @@ def load_finished(folder: Path, task: str) -> FinishedRun:
     if cfg.protocol.task != task:
         raise UserError(f'{folder}: a run of {cfg.protocol.task}, not of {task}.')
     init_default_scope(cfg.get('default_scope', 'mmengine'))
+    read_by_one_reader(cfg)  # the config may be of an earlier version
     cfg.model.backbone.init_cfg = None  # all weights come from the run
     model = MODELS.build(cfg.model)
     load_run(model, checkpoint)
@@ -119,16 +121,8 @@ def predict(
         UserError: a file cannot be read as an image.
     """
     for source in sources:
-        image = None if isinstance(source, int) else read_array(source)
+        image = None if isinstance(source, int) else read_pixels(source)
         sample = finished.sample(source)
         if image is None:
-            image = read_array(sample['data_samples'].metainfo['img_path'])
+            image = read_pixels(sample['data_samples'].metainfo['img_path'])
         yield image, finished.model.test_step(pseudo_collate([sample]))[0]
-
-
-def read_array(path: str | Path) -> NDArray[np.uint8]:
-    """An image as it lies on disk, uint8 RGB `[H, W, 3]`."""
-    image = cv2.imread(str(path))
-    if image is None:
-        raise UserError(f'{path}: cannot be read as an image.')
-    return np.ascontiguousarray(image[..., ::-1])

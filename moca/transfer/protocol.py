@@ -38,7 +38,8 @@ _DEAD_FIELDS = {
 def check_protocol(cfg: Config) -> None:
     """Check a downstream config, and have its label maps checked as they are loaded.
 
-    Changes the config in one way: mmseg's `LoadAnnotations` becomes `LoadCheckedAnnotations`.
+    Changes the config in two ways: mmseg's `LoadAnnotations` becomes `LoadCheckedAnnotations`, and
+    mmcv's `LoadImageFromFile` becomes `LoadReadableImage`.
 
     Raises:
         UserError: naming the field that is wrong, and what to write instead.
@@ -58,8 +59,17 @@ def check_protocol(cfg: Config) -> None:
             "constructor='LayerDepthOptimWrapperConstructor' with "
             'paramwise_cfg=dict(layer_decay=0.65).'
         )
+    read_by_one_reader(cfg)
     if cfg.protocol.task == 'segmentation':
         check_segmentation(cfg)
+
+
+def read_by_one_reader(cfg: Config) -> None:
+    """Have all images of a config's data sets read by `moca.images`, as in pre-training."""
+    for step in nested_dicts(list(cfg.values())):
+        name = getattr(step.get('type'), '__name__', step.get('type'))
+        if name in ('LoadImageFromFile', 'mmcv.LoadImageFromFile', 'mmdet.LoadImageFromFile'):
+            step['type'] = 'LoadReadableImage'
 
 
 def check_segmentation(cfg: Config) -> None:

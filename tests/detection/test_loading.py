@@ -22,7 +22,7 @@ TRAIN = 'annotations/instances_train2017.json'
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
     monkeypatch.setattr(
-        'moca.detection.loading.print_log', lambda text, *_, **__: lines.append(text)
+        'moca.images.loading.print_log', lambda text, *_, **__: lines.append(text)
     )
     return lines
 

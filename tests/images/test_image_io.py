@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from moca.images.image_io import CorruptImage, PathList, list_images, open_image
+from moca.images.image_io import CorruptImage, open_image
+from moca.images.listing import PathList, list_folder
 from tests.images.photographs import photograph
 
 PHOTOGRAPH = Image.fromarray(photograph(75, 101, seed=0))
@@ -29,11 +30,6 @@ def turned() -> bytes:
     exif = Image.Exif()
     exif[ORIENTATION_TAG] = QUARTER_TURN
     return encode(PHOTOGRAPH, 'JPEG', exif=exif)
-
-
-def sixteen_bits() -> bytes:
-    levels = np.linspace(0, 65535, 75 * 101).reshape(75, 101).astype(np.uint16)
-    return encode(Image.fromarray(levels), 'PNG')
 
 
 def with_alpha(mode: str) -> Image.Image:
@@ -58,7 +54,6 @@ FILES = {
     'png alpha': encode(with_alpha('RGBA'), 'PNG'),
     'png gray alpha': encode(with_alpha('LA'), 'PNG'),
     'png 1 bit': encode(PHOTOGRAPH.convert('1'), 'PNG'),
-    'png 16 bits': sixteen_bits(),
     'webp': encode(PHOTOGRAPH, 'WEBP'),
     'webp alpha': encode(with_alpha('RGBA'), 'WEBP'),
     'bmp': encode(PHOTOGRAPH, 'BMP'),
@@ -148,7 +143,7 @@ def test_list_images(tmp_path: Path) -> None:
     elsewhere.mkdir()
     (elsewhere / 'g.png').touch()
     (tmp_path / 'root' / 'link').symlink_to(elsewhere)
-    assert list_images(tmp_path / 'root') == [
+    assert list(list_folder(tmp_path / "root").paths) == [
         'a/d.webp', 'a/deep/er/c.png', 'a/z.Jpeg', 'b.JPG', 'e.BMP', 'link/g.png',
     ]  # fmt: skip
 

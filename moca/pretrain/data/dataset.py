@@ -7,6 +7,7 @@ views. Nothing has to be replayed to go on from the middle of an epoch.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,18 +15,15 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
+from mmengine.logging import print_log
 from mmengine.registry import DATA_SAMPLERS, DATASETS, TRANSFORMS
 from torch.utils.data import Dataset, Sampler
 
 from moca.errors import UserError
-from moca.images.image_io import (
-    EXTENSIONS,
-    CorruptImage,
-    EncodedImage,
-    PathList,
-    list_images,
-    open_image,
-)
+from moca.images.files import sought
+from moca.images.image_io import CorruptImage, EncodedImage, open_image
+from moca.images.listing import Listing, PathList, list_folder_once
+from moca.pretrain.data.first_look import look_at_some
 from moca.pretrain.data.views import AugmentedViews
 
 # Last word of the generators' seeds, so that the order and the views share no random numbers.
@@ -58,7 +56,7 @@ class UnlabeledImages(Dataset[dict[str, Any]]):
       another one, drawn from the same generator, stands in; -1 if all is well.
 
     Args:
-        data_root: A folder. Any depth; jpg, jpeg, png, webp and bmp in any case.
+        data_root: A folder. Any depth; the kinds of :mod:`moca.images.listing`.
         views: An `AugmentedViews`, or the config of one.
         limit: Use at most this many images, evenly spaced through the sorted list.
 
@@ -81,7 +79,9 @@ class UnlabeledImages(Dataset[dict[str, Any]]):
         # not its threads, and hangs as soon as it uses the pool or changes its size. Views are
         # too small to gain from more threads, and the workers take all cores.
         cv2.setNumThreads(1)
-        self.paths = PathList(find_images(self.data_root, limit))
+        self.paths, listing = find_images(self.data_root, limit)
+        used = '' if len(self) == len(listing.paths) else f', of which {len(self):,} are used'
+        print_log(f'Training on {listing.describe()}{used}', 'current')
         self._check_readable()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -145,15 +145,16 @@ class UnlabeledImages(Dataset[dict[str, Any]]):
         return self.views.render(encoded.decode(reduction), params, reduction)
 
     def _check_readable(self) -> None:
-        """Fail at once where no image at all is one (say, pointers of Git LFS)."""
-        tried = np.linspace(0, len(self) - 1, num=min(_REPLACEMENTS, len(self)), dtype=int)
-        faults = {int(index): self.fault(int(index)) for index in tried}
-        if all(faults.values()):
-            index, fault = next(iter(faults.items()))
+        """Fail at once where no image at all is one (say, pointers of Git LFS); warn of others."""
+        found = look_at_some(self.data_root, self.paths)
+        if all(found.faults.values()):
+            path, fault = next(iter(found.faults.items()))
             raise UserError(
-                f'{self.data_root}: none of {len(faults)} images tried can be decoded, for '
-                f'example {self.paths[index]}: {fault}. Check how the files were copied.'
+                f'{self.data_root}: none of {len(found.faults)} images tried can be decoded, for '
+                f'example {path}: {fault}. Check how the files were copied.'
             )
+        for note in found.notes:
+            print_log(note, 'current', level=logging.WARNING)
 
 
 def check_data_root(root: str | Path) -> None:
@@ -171,8 +172,13 @@ def check_data_root(root: str | Path) -> None:
         )
 
 
-def find_images(root: Path, limit: int | None = None) -> list[str]:
+def find_images(root: Path, limit: int | None = None) -> tuple[PathList, Listing]:
     """Images in a folder and all below it, or `limit` of them; paths from the folder, sorted.
+
+    Of several processes one looks, for all of them.
+
+    Returns:
+        The paths, and all that lies in the folder.
 
     Raises:
         UserError: The folder is missing or holds fewer than two, or `limit` is below two.
@@ -180,16 +186,17 @@ def find_images(root: Path, limit: int | None = None) -> list[str]:
     check_data_root(root)
     if limit is not None and (not isinstance(limit, int) or limit < 2):
         raise UserError(f'limit is {limit!r}; pre-training needs at least 2 images.')
-    paths = list_images(root)
+    listing = list_folder_once(root)
+    paths = listing.paths
     if len(paths) < 2:
         raise UserError(
             f'data_root {root} holds {"one image" if paths else "no image"} '
-            f'({", ".join(EXTENSIONS)}, in it or in any folder below). Pre-training needs at '
-            'least 2; give the folder that holds the images.'
+            f'({sought(listing)}). Pre-training needs at least 2; give the folder that holds the '
+            'images.'
         )
     if limit is None or limit >= len(paths):
-        return paths
-    return [paths[i * len(paths) // limit] for i in range(limit)]
+        return paths, listing
+    return PathList(paths[i * len(paths) // limit] for i in range(limit)), listing
 
 
 @DATA_SAMPLERS.register_module()

@@ -37,6 +37,9 @@ HELD_OUT = 0.1
 # Similarities that exist at a time: 2^24 in fp32 are 64 MB.
 SIMILARITIES = 2**24
 
+SAY_EVERY = 20.0
+"""Seconds between lines of progress [our choice]."""
+
 
 class Neighbors:
     """The nearest neighbors of some queries in a bank that comes in parts and is not kept.
@@ -186,8 +189,13 @@ class KNNMonitor(EncoderMonitor):
 
     def _features(self, runner: Any, encoder: PlainViT, labeled: Labeled) -> Iterator[Tensor]:
         centered = Centered(labeled.paths, image_size(encoder), *normalization_of(runner))
+        done, said = 0, time.perf_counter()
         for images in batches(centered, self.batch_size, self.num_workers):
             yield image_features(encoder, images, precision_of(runner))
+            done += len(images)
+            if time.perf_counter() - said > SAY_EVERY:
+                said = time.perf_counter()
+                runner.logger.info(f'k-NN: {done:,} of {len(labeled):,} images of this process')
 
 
 def _require(fine: bool, field: str, value: Any, expected: str) -> None:

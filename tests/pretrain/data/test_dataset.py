@@ -155,7 +155,7 @@ def test_bad_folders_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_folder_of_nothing_but_broken_images_is_refused(tmp_path: Path) -> None:
     for number in range(12):
         (tmp_path / f'{number}.jpg').write_text('version https://git-lfs.github.com/spec/v1\n')
-    with pytest.raises(UserError, match=r'none of 8 images.*0\.jpg: not an image'):
+    with pytest.raises(UserError, match=r'none of 12 images.*0\.jpg: not an image'):
         UnlabeledImages(tmp_path, VIEWS)
 
 
