@@ -7,14 +7,20 @@ import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import timm
 import torch
-from timm.layers import PatchEmbed
+from timm.layers import LayerNorm, PatchEmbed, RmsNorm, SwiGLU
 from timm.models.vision_transformer import VisionTransformer
+from torch import nn
 
 from moca.errors import UserError
+
+# Arguments of a dict beside those of timm's `VisionTransformer`; see `build_vit`.
+_OWN = ('norm', 'norm_eps', 'mlp', 'mlp_hidden', 'mlp_bias', 'patch_bias', 'rope')
+_NORMS = {'layer': LayerNorm, 'rms': RmsNorm}
 
 ArchSpec = str | Mapping[str, Any]
 
@@ -52,7 +58,10 @@ def build_vit(arch: ArchSpec, **overrides: Any) -> VisionTransformer:
             that timm does not list (``vit_tiny_patch8``); ``_headsN`` behind it changes the number
             of heads (``vit_small_patch16_heads12`` is MoCo-v3's ViT-S); or a dict of
             ``timm.models.VisionTransformer`` arguments, such as
-            ``dict(patch_size=8, embed_dim=192, depth=12, num_heads=3)``.
+            ``dict(patch_size=8, embed_dim=192, depth=12, num_heads=3)``, and of ours: ``norm``
+            ('layer' or 'rms') and ``norm_eps``; ``mlp`` ('mlp' or 'swiglu') with ``mlp_hidden`` and
+            ``mlp_bias``; ``patch_bias``; ``rope``, the arguments of
+            :class:`moca.backbone.rope.RotaryPositions`.
         overrides: Further arguments of ``VisionTransformer``.
 
     Raises:
@@ -75,13 +84,59 @@ def build_vit(arch: ArchSpec, **overrides: Any) -> VisionTransformer:
         if not hasattr(model.blocks[0], 'attn'):
             raise _not_plain(arch, f'its blocks are {type(model.blocks[0]).__name__}')
         return model
-    known = inspect.signature(VisionTransformer).parameters
+    known = [*inspect.signature(VisionTransformer).parameters, *_OWN]
     for key in arch:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f' Did you mean {near[0]!r}?' if near else ''
             raise UserError(f'arch: {key!r} is no argument of timm VisionTransformer.{hint}')
-    return VisionTransformer(**{**arch, **_TOKENS_ONLY, **overrides})
+    return VisionTransformer(**{**_with_layers(arch), **_TOKENS_ONLY, **overrides})
+
+
+def _with_layers(arch: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of timm's class: what plain data cannot say becomes a layer."""
+    settings = {key: value for key, value in arch.items() if key not in _OWN}
+    kind, eps = arch.get('norm', 'layer'), arch.get('norm_eps', 1e-6)
+    if kind not in _NORMS:
+        raise UserError(f'arch.norm={kind!r}: choose {" or ".join(_NORMS)}.')
+    if 'norm' in arch or 'norm_eps' in arch:
+        settings['norm_layer'] = partial(_NORMS[kind], eps=eps)
+    if arch.get('mlp') == 'swiglu':
+        hidden = arch.get('mlp_hidden') or round(arch['embed_dim'] * arch.get('mlp_ratio', 4.0))
+        bias = bool(arch.get('mlp_bias', True))
+        settings.update(
+            mlp_layer=partial(_SwiGLU, bias=bias),
+            mlp_ratio=hidden / arch['embed_dim'],
+            act_layer=nn.SiLU,
+        )
+    elif arch.get('mlp', 'mlp') != 'mlp':
+        raise UserError(f'arch.mlp={arch["mlp"]!r}: choose mlp or swiglu.')
+    if 'patch_bias' in arch:
+        settings['embed_layer'] = partial(_Patches, with_bias=bool(arch['patch_bias']))
+    if arch.get('rope') is not None:
+        settings.setdefault('pos_embed', 'none')
+        settings.setdefault('no_embed_class', True)
+    return settings
+
+
+class _SwiGLU(SwiGLU):
+    """timm's, without the norm that its blocks would give to it."""
+
+    def __init__(self, *args: Any, norm_layer: Any = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+
+
+class _Patches(PatchEmbed):
+    """timm's, with a bias or without, whatever else the model has."""
+
+    def __init__(self, *args: Any, with_bias: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, 'bias': with_bias})
+
+
+def rope_of(arch: ArchSpec) -> dict[str, Any] | None:
+    """The arguments of rotary positions that an architecture has, None without them."""
+    given = None if isinstance(arch, str) else arch.get('rope')
+    return None if given is None else dict(given)
 
 
 def vit_dimensions(arch: ArchSpec) -> ViTDimensions:

@@ -10,21 +10,25 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 
-def run_blocks(blocks: Iterable[Any], x: Tensor, grad_checkpoint: bool = False) -> Iterator[Tensor]:
+def run_blocks(
+    blocks: Iterable[Any], x: Tensor, grad_checkpoint: bool = False, table: Tensor | None = None
+) -> Iterator[Tensor]:
     """Run timm blocks one after the other and yield what each returns, ``[B, N, C]``.
 
     Args:
         blocks: Blocks with an ``attn`` of timm.
         x: Tokens, ``[B, N, C]``.
         grad_checkpoint: Recompute activations in the backward pass.
+        table: Of rotary positions, see :mod:`moca.backbone.rope`; timm's blocks hand it on to
+            their attention, in the place of a mask.
     """
     fused = prefer_fused_attention(x)
     for block in blocks:
         block.attn.fused_attn = fused
         if grad_checkpoint and torch.is_grad_enabled():
-            x = checkpoint(block, x, use_reentrant=False)
+            x = checkpoint(block, x, table, use_reentrant=False)
         else:
-            x = block(x)
+            x = block(x, table)
         yield x
 
 

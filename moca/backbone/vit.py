@@ -12,13 +12,14 @@ from mmengine.model import BaseModule, initialize
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from moca.backbone.arch import ArchSpec, build_vit, vit_dimensions
+from moca.backbone.arch import ArchSpec, build_vit, rope_of, vit_dimensions
 from moca.backbone.blocks import run_blocks
 from moca.backbone.positions import (
     check_interpolation,
     resample_positions,
     sincos_positions,
 )
+from moca.backbone.rope import RopeAttention, RotaryPositions, with_unrotated
 from moca.backbone.windows import REL_POS, set_windows
 from moca.errors import UserError
 
@@ -89,6 +90,7 @@ class PlainViT(BaseModule):
             sides = (img_size, img_size) if isinstance(img_size, int) else img_size
             size['img_size'] = tuple(math.ceil(side / patch) * patch for side in sides)
         vit = build_vit(arch, drop_path_rate=drop_path_rate, **size)
+        rope = rope_of(arch)
         self.patch_embed = vit.patch_embed
         self.cls_token = vit.cls_token
         self.reg_token = vit.reg_token
@@ -99,6 +101,11 @@ class PlainViT(BaseModule):
 
         self.embed_dims: int = vit.embed_dim
         self.patch_size: int = vit.patch_embed.patch_size[0]
+        self.rope: RotaryPositions | None = None
+        if rope is not None:
+            self.rope = RotaryPositions(vit.blocks[0].attn.head_dim, **rope)
+            for block in vit.blocks:
+                block.attn = RopeAttention.of(block.attn)
         self.num_layers: int = len(vit.blocks)
         self.num_heads: int = vit.blocks[0].attn.num_heads
         self.num_prefix_tokens: int = vit.num_prefix_tokens
@@ -177,6 +184,8 @@ class PlainViT(BaseModule):
         for name, parameter in self.named_parameters():
             if name.endswith(REL_POS):
                 nn.init.zeros_(parameter)
+        if self.rope is not None:
+            self.rope.reset()
         if self.pos_embed is not None:
             prefix = 0 if self.no_embed_class else self.num_prefix_tokens
             self.pos_embed.copy_(sincos_positions(self.grid, self.embed_dims, prefix))
@@ -221,8 +230,11 @@ class PlainViT(BaseModule):
                 x, skip = self._with_prefix(patches), self.num_prefix_tokens
             else:
                 x, skip = self.norm_pre(patches).unflatten(1, grid), 0
+            table = self._table(grid, skip)
+            if table is not None and self.window_size is not None:
+                table = table.unflatten(0, grid)
             maps: dict[int, Tensor] = {}
-            for index, out in enumerate(self._run(x, max(self.out_indices) + 1)):
+            for index, out in enumerate(self._run(x, max(self.out_indices) + 1, table)):
                 if index in self.out_indices:
                     out = (self.norm(out) if self.final_norm else out)[:, skip:]
                     out = out.flatten(1, -2).transpose(1, 2)
@@ -234,7 +246,11 @@ class PlainViT(BaseModule):
         return self._patches(images)[0]
 
     def encode(
-        self, patches: Tensor, ids_keep: Tensor | None = None, layers: Sequence[int] = ()
+        self,
+        patches: Tensor,
+        ids_keep: Tensor | None = None,
+        layers: Sequence[int] = (),
+        grid: tuple[int, int] | None = None,
     ) -> Tokens:
         """Run all blocks on (some of) the tokens that :meth:`embed` made.
 
@@ -242,19 +258,23 @@ class PlainViT(BaseModule):
             patches: ``[B, L, C]``.
             ids_keep: Visible tokens, ``[B, N]`` indices into L; all when None.
             layers: Blocks whose patch tokens to return as well, without the final norm.
+            grid: Rows and columns of the L patches, for rotary positions; the backbone's own if
+                it has as many, else a square.
 
         Raises:
-            UserError: The blocks have windows.
+            UserError: The blocks have windows, or the grid is not known.
         """
         if self.window_size is not None:
             raise UserError('window_size: tokens without a grid have no windows; leave it out.')
+        count = patches.shape[1]
         if ids_keep is not None:
             patches = patches.gather(1, ids_keep[..., None].expand(-1, -1, patches.shape[-1]))
         indices = self._resolve(layers) if layers else ()
         skip = self.num_prefix_tokens
         x = self._with_prefix(patches)
+        table = self._table(self._grid_of(count, grid), skip, ids_keep)
         intermediate: dict[int, Tensor] = {}
-        for index, out in enumerate(self._run(x, self.num_layers)):
+        for index, out in enumerate(self._run(x, self.num_layers, table)):
             x = out
             if index in indices:
                 intermediate[index] = out[:, skip:]
@@ -265,12 +285,34 @@ class PlainViT(BaseModule):
         self, images: Tensor, ids_keep: Tensor | None = None, layers: Sequence[int] = ()
     ) -> Tokens:
         """Tokens of (the visible patches of) images; see :meth:`encode`."""
-        return self.encode(self.embed(images), ids_keep, layers)
+        patches, grid = self._patches(images)
+        return self.encode(patches, ids_keep, layers, grid)
 
     # ------------------------------------------------------------------ parts
 
-    def _run(self, x: Tensor, number: int) -> Iterator[Tensor]:
-        return run_blocks(self.blocks[:number], x, self.grad_checkpoint)
+    def _run(self, x: Tensor, number: int, table: Tensor | None = None) -> Iterator[Tensor]:
+        return run_blocks(self.blocks[:number], x, self.grad_checkpoint, table)
+
+    def _grid_of(self, count: int, grid: tuple[int, int] | None) -> tuple[int, int]:
+        if self.rope is None or grid is not None:
+            return grid or self.grid
+        side = math.isqrt(count)
+        if self.grid[0] * self.grid[1] == count:
+            return self.grid
+        if side * side != count:
+            raise UserError(f'{count} patches: rotary positions need their rows and columns.')
+        return (side, side)
+
+    def _table(
+        self, grid: tuple[int, int], skip: int, ids_keep: Tensor | None = None
+    ) -> Tensor | None:
+        """Of rotary positions: ``[skip + N, 2 * head_dim]``, with a batch for its own patches."""
+        if self.rope is None:
+            return None
+        table = self.rope(grid)
+        if ids_keep is not None:
+            table = table[ids_keep]
+        return with_unrotated(table, skip)
 
     def _resolve(self, indices: Sequence[int], field: str = 'out_indices') -> tuple[int, ...]:
         resolved = tuple(i + self.num_layers if i < 0 else i for i in indices)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from timm.layers import Attention
 from torch import Tensor, nn
 
+from moca.backbone.rope import RopeAttention, rotated_attention
 from moca.errors import UserError
 
 REL_POS = ('attn.rel_pos_h', 'attn.rel_pos_w')
@@ -59,22 +60,29 @@ class WindowAttention(Attention):
 
         Args:
             x: ``[B, H, W, C]``.
-            attn_mask: None; timm's blocks pass it on.
+            attn_mask: A table of rotary positions, ``[H, W, 2 * head_dim]``, or None; timm's
+                blocks pass it on.
             is_causal: False; the same.
 
         Returns:
             ``[B, H, W, C]``.
         """
-        if attn_mask is not None or is_causal:
+        if is_causal or (attn_mask is not None and attn_mask.shape[:-1] != x.shape[1:-1]):
             raise ValueError('WindowAttention makes its own masks and takes none.')
         grid = (x.shape[1], x.shape[2])
+        table = None if attn_mask is None else attn_mask[None]
         if self.window_size is None:
-            return self._attend(x)
-        return merge_windows(self._attend(split_windows(x, self.window_size)), grid)
+            return self._attend(x, table)
+        if table is not None:  # a window's tokens keep the angles of their places in the image
+            table = split_windows(table, self.window_size)
+        return merge_windows(self._attend(split_windows(x, self.window_size), table), grid)
 
-    def _attend(self, x: Tensor) -> Tensor:
-        """Attention over each whole grid of ``[B, h, w, C]``."""
+    def _attend(self, x: Tensor, table: Tensor | None = None) -> Tensor:
+        """Attention over each whole grid of ``[B, h, w, C]``, with angles ``[n, h, w, 2 * d]``."""
         of_rows, of_columns = self.rel_pos_h, self.rel_pos_w
+        if table is not None:
+            table = table.flatten(1, 2).repeat(len(x) // len(table), 1, 1)
+            return rotated_attention(self, x.flatten(1, 2), table).view(*x.shape[:3], -1)
         if of_rows is None or of_columns is None:
             return super().forward(x.flatten(1, 2)).view(*x.shape[:3], -1)
         grid = (x.shape[1], x.shape[2])
@@ -118,9 +126,11 @@ def set_windows(
     if not isinstance(window_size, int) or window_size < 1:
         raise UserError(f'window_size={window_size!r}: give a number of patches, 1 up, or None.')
     for index, block in enumerate(blocks):
-        if type(block.attn) is not Attention:
+        if type(block.attn) not in (Attention, RopeAttention):
             kind = type(block.attn).__name__
             raise UserError(f'window_size: a ViT with {kind} has no windows; leave it out.')
+        if rel_pos and type(block.attn) is RopeAttention:
+            raise UserError('rel_pos: a ViT with rotary positions has them already; leave it out.')
         size = None if index in global_blocks else window_size
         block.attn = WindowAttention.of(block.attn, size)
         if rel_pos:

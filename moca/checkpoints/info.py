@@ -9,6 +9,7 @@ from pathlib import Path
 
 from moca.backbone.arch import ArchSpec
 from moca.checkpoints.families import Encoder, interpolation_of
+from moca.images.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class CheckpointInfo:
         ignored: Keys beside the trunk that loading leaves out.
         interpolation: How the family resamples its positions; see
             :func:`moca.checkpoints.families.interpolation_of`.
+        mean, std: What the encoder's inputs are normalized with, RGB, of pixels from 0 to 1.
+        normalized_by: Who says so: the file, its family, or nobody (ImageNet's are taken then).
         notes: Where an exported file came from; see :func:`moca.checkpoints.export.export_notes`.
         arch: The architecture that the run which wrote the file had, if the file says so.
         fitting: Names of architectures that the tensors fit; see
@@ -49,6 +52,9 @@ class CheckpointInfo:
     num_parameters: int
     ignored: tuple[str, ...]
     interpolation: str = 'bicubic'
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    normalized_by: str | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
     arch: ArchSpec | None = None
     fitting: tuple[str, ...] = ()

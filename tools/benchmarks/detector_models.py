@@ -15,10 +15,10 @@ from moca.backbone import PlainViT, vit_dimensions
 class StraightforwardViT(PlainViT):
     """A `PlainViT` whose attention is ``softmax(q k^T) v`` in full, and which keeps all of it."""
 
-    def _run(self, x: Tensor, number: int) -> Iterator[Tensor]:
+    def _run(self, x: Tensor, number: int, table: Tensor | None = None) -> Iterator[Tensor]:
         for block in self.blocks[:number]:
             block.attn.fused_attn = False
-            x = block(x)
+            x = block(x, table)
             yield x
 
 
