@@ -12,14 +12,14 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import LayerNorm, PatchEmbed, RmsNorm, SwiGLU
+from timm.layers import LayerNorm, PatchEmbed, RmsNorm, SwiGLU, SwiGLUPacked
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from moca.errors import UserError
 
 # Arguments of a dict beside those of timm's `VisionTransformer`; see `build_vit`.
-_OWN = ('norm', 'norm_eps', 'mlp', 'mlp_hidden', 'mlp_bias', 'patch_bias', 'rope')
+_OWN = ('norm', 'norm_eps', 'mlp', 'mlp_hidden', 'mlp_bias', 'patch_bias', 'patch_norm', 'rope')
 _NORMS = {'layer': LayerNorm, 'rms': RmsNorm}
 
 ArchSpec = str | Mapping[str, Any]
@@ -105,25 +105,27 @@ def _with_layers(arch: Mapping[str, Any]) -> dict[str, Any]:
         hidden = arch.get('mlp_hidden') or round(arch['embed_dim'] * arch.get('mlp_ratio', 4.0))
         bias = bool(arch.get('mlp_bias', True))
         settings.update(
-            mlp_layer=partial(_SwiGLU, bias=bias),
+            mlp_layer=partial(SwiGLU, bias=bias),
             mlp_ratio=hidden / arch['embed_dim'],
             act_layer=nn.SiLU,
         )
+    elif arch.get('mlp') == 'swiglu-packed':  # DINOv2's giant: both halves in one layer
+        settings.update(
+            mlp_layer=SwiGLUPacked,
+            mlp_ratio=arch['mlp_hidden'] / arch['embed_dim'],
+            act_layer=nn.SiLU,
+        )
     elif arch.get('mlp', 'mlp') != 'mlp':
-        raise UserError(f'arch.mlp={arch["mlp"]!r}: choose mlp or swiglu.')
+        raise UserError(f'arch.mlp={arch["mlp"]!r}: choose mlp, swiglu or swiglu-packed.')
     if 'patch_bias' in arch:
         settings['embed_layer'] = partial(_Patches, with_bias=bool(arch['patch_bias']))
-    if arch.get('rope') is not None:
+    if arch.get('patch_norm'):
+        settings['embed_norm_layer'] = settings['norm_layer']
+    rope = arch.get('rope')
+    if rope is not None and rope.get('kind', 'dinov3') == 'dinov3':
         settings.setdefault('pos_embed', 'none')
         settings.setdefault('no_embed_class', True)
     return settings
-
-
-class _SwiGLU(SwiGLU):
-    """timm's, without the norm that its blocks would give to it."""
-
-    def __init__(self, *args: Any, norm_layer: Any = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
 
 
 class _Patches(PatchEmbed):

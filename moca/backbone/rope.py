@@ -1,66 +1,117 @@
-"""Rotary positions: DINOv3's, for a grid of any size, in whole attention and in windows."""
+"""Rotary positions, for a grid of any size, in whole attention and in windows."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Attention, RotaryEmbeddingDinoV3, apply_rot_embed_cat
+from timm.layers import (
+    Attention,
+    RotaryEmbeddingDinoV3,
+    apply_rot_embed_cat,
+    build_rotary_pos_embed,
+)
 from torch import Tensor, nn
 
 from moca.errors import UserError
 
 
 class RotaryPositions(nn.Module):
-    """Angles of DINOv3's rotary positions, computed once a size.
+    """Angles of rotary positions, computed once a size.
 
-    A patch lies at ((row + .5) / rows, (column + .5) / columns), scaled to -1 to 1; each coordinate
-    turns a quarter of a head's channels by ``2 pi coordinate / period`` and is used twice. Source:
-    facebookresearch/dinov3, layers/rope_position_encoding.py; timm's `RotaryEmbeddingDinoV3`.
+    Two kinds. ``dinov3``: a patch lies at ((row + .5) / rows, (column + .5) / columns), scaled to
+    -1 to 1; each coordinate turns a quarter of a head's channels by ``2 pi coordinate / period``
+    and is used twice, for both halves of the channels. Source: facebookresearch/dinov3,
+    layers/rope_position_encoding.py. The periods are a buffer that checkpoints hold: published
+    files have them rounded to bfloat16, and those count.
 
-    The periods are a buffer that checkpoints hold: published files have them rounded to bfloat16,
-    and those count.
+    ``interleaved``: patches lie at whole numbers, which are scaled to a reference grid; neighboring
+    channels are turned together. Source: EVA-02 and Perception Encoder, as timm builds them.
+
+    Both are computed by timm.
 
     Args:
         head_dim: channels of a head.
+        kind: ``dinov3`` or ``interleaved``.
         base: of the periods ``base ** (2 k / (head_dim / 2))``.
-        rescale: the training-time augmentation of the source: coordinates times a number drawn
-            log-uniformly from 1 / rescale to rescale, the same for all images of a batch. None, as
-            here by default, leaves it out; DINOv3's pre-training and fine-tuning had 2.
+        rescale: of ``dinov3``, the training-time augmentation of the source: coordinates times a
+            number drawn log-uniformly from 1 / rescale to rescale, the same for all images of a
+            batch. None, as here by default, leaves it out; DINOv3's pre-training, and fine-tuning
+            with its own code or transformers, had 2.
+        reference: rows and columns that the positions of ``interleaved`` are scaled to.
+        offset: added to them.
+        order: ``ij``, or ``xy`` for columns first.
+
+    Raises:
+        UserError: an argument is unknown or does not fit.
     """
 
-    periods: Tensor
+    periods: Tensor | None
 
-    def __init__(self, head_dim: int, base: float = 100.0, rescale: float | None = None) -> None:
+    def __init__(
+        self,
+        head_dim: int,
+        kind: str = 'dinov3',
+        base: float | None = None,
+        rescale: float | None = None,
+        reference: Sequence[int] | None = None,
+        offset: float = 0.0,
+        order: str = 'ij',
+    ) -> None:
         super().__init__()
         if head_dim % 4:
             raise UserError(f'rope: heads have {head_dim} channels, which is no multiple of 4.')
-        self.rotary = RotaryEmbeddingDinoV3(head_dim, temperature=base, rescale_coords=rescale)
-        periods = base ** (2 * torch.arange(head_dim // 4) / (head_dim // 2))
-        self.register_buffer('periods', periods.float())
-        self.base = base
+        if kind not in ('dinov3', 'interleaved'):
+            raise UserError(f'rope.kind={kind!r}: choose dinov3 or interleaved.')
+        self.kind, self.head_dim = kind, head_dim
+        self.halves = kind == 'dinov3'
+        self.base = base or (100.0 if self.halves else 10_000.0)
+        self.options: dict[str, Any] = dict(
+            ref_feat_shape=None if reference is None else list(reference),
+            grid_offset=offset,
+            grid_indexing=order,
+        )
+        self.rotary = RotaryEmbeddingDinoV3(head_dim, self.base, rescale_coords=rescale)
+        self.register_buffer('periods', self._computed() if self.halves else None)
         self._tables: dict[tuple[Any, ...], Tensor] = {}
+
+    def _computed(self) -> Tensor:
+        count = self.head_dim // 4
+        return self.base ** (2 * torch.arange(count, dtype=torch.float32) / (2 * count))
 
     def reset(self) -> None:
         """Compute the periods anew, in fp32."""
-        count = len(self.periods)
-        exponents = 2 * torch.arange(count, device=self.periods.device) / (2 * count)
-        self.periods.copy_(self.base**exponents)
+        if self.periods is not None:
+            self.periods.copy_(self._computed())
 
-    def forward(self, grid: tuple[int, int]) -> Tensor:
+    def forward(self, grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
         """Sines, then cosines, of a grid: ``[rows * columns, 2 * head_dim]``, row by row, fp32."""
         augmented = self.training and self.rotary.aug_active
-        key = (*grid, self.periods.device, self.periods._version)
+        version = None if self.periods is None else self.periods._version
+        key = (*grid, device, version)
         if not augmented and key in self._tables:
             return self._tables[key]
-        self.rotary.periods = self.periods.float()
         with torch.no_grad():
-            table = self.rotary._create_embed(list(grid), no_aug=not augmented)
+            table = self._table(grid, augmented).to(device)
         if not augmented:
             self._tables = {key: table}  # of one size at a time
         return table
+
+    def _table(self, grid: tuple[int, int], augmented: bool) -> Tensor:
+        if self.periods is not None:
+            self.rotary.periods = self.periods.float()
+            return self.rotary._create_embed(list(grid), no_aug=not augmented)
+        parts = build_rotary_pos_embed(
+            list(grid),
+            dim=self.head_dim,
+            temperature=self.base,
+            in_pixels=False,
+            **self.options,
+        )
+        return torch.cat(parts, dim=-1)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RotaryPositions:
         """Copy without the tables, which are computed again where they are needed."""
@@ -86,11 +137,19 @@ class RopeAttention(Attention):
     is left behind in the module, so that recomputing a block in the backward pass sees the same.
     """
 
+    rotate_halves: bool
+
     @classmethod
-    def of(cls, attention: Attention) -> RopeAttention:
-        """Turn timm's attention into this one, with the very same weights."""
+    def of(cls, attention: Attention, halves: bool = True) -> RopeAttention:
+        """Turn timm's attention into this one, with the very same weights.
+
+        Args:
+            attention: timm's.
+            halves: Whether both halves of a head's channels are turned together, else neighbors.
+        """
         self = cls.__new__(cls)
         self.__dict__.update(attention.__dict__)
+        self.rotate_halves = halves
         return self
 
     def forward(
@@ -118,7 +177,8 @@ def rotated_attention(attention: Any, x: Tensor, table: Tensor | None) -> Tensor
     q, k, v = (part.transpose(1, 2) for part in (attention.q_norm(q), attention.k_norm(k), v))
     if table is not None:
         table = table if table.ndim == 2 else table[:, None]
-        q, k = (apply_rot_embed_cat(part, table, half=True).to(v.dtype) for part in (q, k))
+        halves = attention.rotate_halves
+        q, k = (apply_rot_embed_cat(part, table, half=halves).to(v.dtype) for part in (q, k))
     dropout = attention.attn_drop.p if attention.training else 0.0
     if attention.fused_attn:
         out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)

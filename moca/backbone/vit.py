@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule, initialize
 from mmengine.registry import MODELS
+from timm.layers import RmsNorm
 from torch import Tensor, nn
 
 from moca.backbone.arch import ArchSpec, build_vit, rope_of, vit_dimensions
@@ -57,6 +58,7 @@ class PlainViT(BaseModule):
         interpolation: How positions are resampled, one of
             :data:`moca.backbone.positions.INTERPOLATIONS`; None as the checkpoint's family does it,
             ``bicubic`` without a checkpoint.
+        norm_eps: Of every norm, where it is not the architecture's; checkpoints set it.
         window_size: Side of attention windows in patches, as in ViTDet; class and register tokens
             then take no part. None attends over the whole image in every block.
         global_blocks: Blocks without windows; negative counts from the end.
@@ -76,6 +78,7 @@ class PlainViT(BaseModule):
         grad_checkpoint: bool = False,
         train_pos_embed: bool = True,
         interpolation: str | None = None,
+        norm_eps: float | None = None,
         window_size: int | None = None,
         global_blocks: Sequence[int] = (),
         rel_pos: bool = False,
@@ -102,10 +105,12 @@ class PlainViT(BaseModule):
         self.embed_dims: int = vit.embed_dim
         self.patch_size: int = vit.patch_embed.patch_size[0]
         self.rope: RotaryPositions | None = None
+        if norm_eps is not None:
+            self.norm_eps = norm_eps
         if rope is not None:
             self.rope = RotaryPositions(vit.blocks[0].attn.head_dim, **rope)
             for block in vit.blocks:
-                block.attn = RopeAttention.of(block.attn)
+                block.attn = RopeAttention.of(block.attn, self.rope.halves)
         self.num_layers: int = len(vit.blocks)
         self.num_heads: int = vit.blocks[0].attn.num_heads
         self.num_prefix_tokens: int = vit.num_prefix_tokens
@@ -135,6 +140,17 @@ class PlainViT(BaseModule):
         if frozen:
             self.requires_grad_(False)
             self.eval()
+
+    @property
+    def norm_eps(self) -> float:
+        """The eps of the norms of all blocks; setting it changes every norm."""
+        return float(self.blocks[0].norm1.eps)
+
+    @norm_eps.setter
+    def norm_eps(self, eps: float) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.LayerNorm | RmsNorm):
+                module.eps = eps
 
     # ------------------------------------------------------------------ weights
 
@@ -230,7 +246,7 @@ class PlainViT(BaseModule):
                 x, skip = self._with_prefix(patches), self.num_prefix_tokens
             else:
                 x, skip = self.norm_pre(patches).unflatten(1, grid), 0
-            table = self._table(grid, skip)
+            table = self._table(grid, skip, device=x.device)
             if table is not None and self.window_size is not None:
                 table = table.unflatten(0, grid)
             maps: dict[int, Tensor] = {}
@@ -272,7 +288,7 @@ class PlainViT(BaseModule):
         indices = self._resolve(layers) if layers else ()
         skip = self.num_prefix_tokens
         x = self._with_prefix(patches)
-        table = self._table(self._grid_of(count, grid), skip, ids_keep)
+        table = self._table(self._grid_of(count, grid), skip, ids_keep, x.device)
         intermediate: dict[int, Tensor] = {}
         for index, out in enumerate(self._run(x, self.num_layers, table)):
             x = out
@@ -304,12 +320,16 @@ class PlainViT(BaseModule):
         return (side, side)
 
     def _table(
-        self, grid: tuple[int, int], skip: int, ids_keep: Tensor | None = None
+        self,
+        grid: tuple[int, int],
+        skip: int,
+        ids_keep: Tensor | None = None,
+        device: torch.device | None = None,
     ) -> Tensor | None:
         """Of rotary positions: ``[skip + N, 2 * head_dim]``, with a batch for its own patches."""
         if self.rope is None:
             return None
-        table = self.rope(grid)
+        table = self.rope(grid, device)
         if ids_keep is not None:
             table = table[ids_keep]
         return with_unrotated(table, skip)

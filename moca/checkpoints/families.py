@@ -1,31 +1,36 @@
-"""Where each published family of checkpoints keeps its ViT."""
+"""Where a checkpoint keeps its ViTs: found by their tensors, under any prefix and wrapper."""
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from moca.backbone.arch import ArchSpec, build_vit, vit_dimensions
 from moca.backbone.windows import REL_POS
+from moca.checkpoints.architecture import complete
+from moca.checkpoints.containers import CONFIG
+from moca.checkpoints.names import NAMINGS, Naming
+from moca.checkpoints.names.trunk import IMAGENET, StateDict, Statistics
 from moca.checkpoints.reading import exported_notes, noted_arch
+from moca.checkpoints.refusals import acting_strangers, other_network
 from moca.errors import UserError
 
-StateDict = dict[str, Tensor]
-
-# Wrappers that prefix every key.
-_WRAPPERS = ('module.', '_orig_mod.')
-
+# Wrappers that may stand anywhere in a key: DDP, compile, FSDP, activation checkpointing.
+_WRAPPERS = re.compile(
+    r'(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|'
+    r'_forward_module)\.'
+)
 # The first component of the keys that belong to a ViT trunk.
-TRUNK = ('cls_token', 'pos_embed', 'reg_token', 'patch_embed', 'norm_pre', 'blocks', 'norm')
-_TRUNK_SYNONYMS = ('register_tokens', 'fc_norm')
+TRUNK = (
+    *('cls_token', 'pos_embed', 'reg_token', 'patch_embed', 'norm_pre', 'blocks', 'norm', 'rope'),
+)
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,16 @@ class Family:
     Attributes:
         name: What to call it in logs.
         branches: Branch to (entry of the file, key prefix); the first one present is the default.
-        marker: A key that only this family has beside a bare trunk, or ''.
+        marker: A key of the entry that only this family has, or ''.
+        needs: How many of the branches must be there.
+        statistics: Whether its inputs are normalized with ImageNet's mean and deviation.
     """
 
     name: str
     branches: Mapping[str, tuple[str, str]]
     marker: str = ''
+    needs: int = 1
+    statistics: Statistics | None = IMAGENET
 
 
 # A bare trunk does not tell whose it is: timm's own files, but also MAE's published encoders and
@@ -50,7 +59,11 @@ PLAIN = 'plain ViT (timm names)'
 # Order matters: the first family whose keys are found wins. Prefixes are read after wrappers
 # such as DDP's `module.` have been stripped.
 FAMILIES = (
-    Family('MOCA', {'teacher': ('model', 'encoder_teacher.'), 'student': ('model', 'encoder.')}),
+    Family(
+        'MOCA',
+        {'teacher': ('model', 'encoder_teacher.'), 'student': ('model', 'encoder.')},
+        needs=2,
+    ),
     Family(
         'pre-training run',
         {'teacher': ('state_dict', 'teacher.'), 'student': ('state_dict', 'student.')},
@@ -65,15 +78,27 @@ FAMILIES = (
     Family(
         'DINO or iBOT', {'teacher': ('teacher', 'backbone.'), 'student': ('student', 'backbone.')}
     ),
+    Family(
+        'DINOv2 or DINOv3, in training',
+        {'teacher': ('model', 'teacher.backbone.'), 'student': ('model', 'student.backbone.')},
+    ),
+    Family(
+        'solo-learn',
+        {'student': ('state_dict', 'backbone.'), 'teacher': ('state_dict', 'momentum_backbone.')},
+        needs=2,
+    ),
     Family('downstream run', {'backbone': ('state_dict', 'backbone.')}),
     Family('MAE', {'encoder': ('model', '')}, marker='decoder_embed.weight'),
     Family('iBOT', {'encoder': ('state_dict', '')}, marker='masked_embed'),
-    Family('DINOv2', {'encoder': ('', '')}, marker='mask_token'),
-    Family(PLAIN, {'encoder': ('', '')}),
-    Family(PLAIN, {'encoder': ('model', '')}),
-    Family(PLAIN, {'encoder': ('state_dict', '')}),
-    Family(PLAIN, {'encoder': ('teacher', '')}),
+    Family(PLAIN, {'ema': ('state_dict_ema', ''), 'raw': ('state_dict', '')}, statistics=None),
+    Family(PLAIN, {'ema': ('model_ema', ''), 'raw': ('model', '')}, statistics=None),
+    Family(PLAIN, {'encoder': ('', '')}, statistics=None),
+    Family(PLAIN, {'encoder': ('teacher', '')}, statistics=None),
 )
+
+# What a file of this suite's own runs is normalized with is ImageNet's by default.
+_TEACHER = re.compile(r'teacher|momentum|ema|target|key_encoder', re.IGNORECASE)
+_STUDENT = re.compile(r'student|online|query_encoder', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -84,10 +109,16 @@ class Encoder:
         family: Name of the family.
         branch: Which of its branches this is.
         branches: All that the file holds.
-        state: Trunk tensors under timm-like names.
-        ignored: Keys of the same branch that are no part of a trunk (heads, decoders).
+        state: Trunk tensors under the names of `PlainViT`.
+        ignored: Keys that are no part of the trunk: heads, decoders, other encoders.
         notes: What :mod:`moca.checkpoints.export` wrote into the file about its origin.
         arch: The architecture of the run that wrote the file, if that is said.
+        built: Arguments of the architecture, from shapes, names and the file's config.
+        heads_guessed: Whether nothing but the width tells the number of heads.
+        statistics: Mean and deviation of its inputs, None if nobody says.
+        normalized_by: Who says so.
+        interpolation: How its positions are resampled, None if unknown.
+        refusal: Why it cannot be loaded, None if it can.
     """
 
     family: str
@@ -97,66 +128,214 @@ class Encoder:
     ignored: tuple[str, ...]
     notes: Mapping[str, str] = field(default_factory=dict)
     arch: ArchSpec | None = None
+    built: Mapping[str, Any] = field(default_factory=dict)
+    heads_guessed: bool = False
+    statistics: Statistics | None = None
+    normalized_by: str | None = None
+    interpolation: str | None = None
+    refusal: str | None = None
 
 
-def find_encoder(content: Mapping[str, Any], path: str | Path, branch: str | None) -> Encoder:
+@dataclass(frozen=True)
+class _Candidate:
+    """A ViT in a file: the entry, the prefix of its keys, and how they are named."""
+
+    entry: str
+    prefix: str
+    naming: Naming
+
+    @property
+    def label(self) -> str:
+        return '.'.join(part for part in (self.entry, self.prefix.rstrip('.')) if part) or 'root'
+
+
+def find_encoder(
+    content: Mapping[str, Any], path: str | Path, branch: str | None, prefix: str | None = None
+) -> Encoder:
     """Find the ViT in what :func:`moca.checkpoints.reading.read_file` returned.
 
     Args:
         content: The file's dict.
         path: Named in errors.
-        branch: ``teacher`` or ``student``; None takes the family's default, which is the one its
-            authors evaluate. A file with a single encoder has no branches to choose from.
+        branch: ``teacher`` or ``student``, ``ema`` or ``raw``; None takes the family's default,
+            which is the one its authors evaluate. A file with a single encoder has no branches to
+            choose from.
+        prefix: What stands before the encoder's keys, where a file holds several of no known
+            family.
 
     Raises:
-        UserError: No ViT in the file, or not the branch asked for.
+        UserError: No ViT in the file, several, or not the branch asked for; or what acts on its
+            tokens is not understood.
     """
     entries = {'': content, **{k: v for k, v in content.items() if isinstance(v, Mapping)}}
     states = {name: tensors(entry) for name, entry in entries.items()}
+    candidates = _candidates(states)
+    if not candidates:
+        raise _no_vit(states, path)
+    if prefix is not None:
+        chosen = [c for c in candidates if prefix.rstrip('.') in (c.label, c.prefix.rstrip('.'))]
+        if len(chosen) != 1:
+            raise UserError(
+                f'{path}: --prefix {prefix}: no single encoder is called so. There are: '
+                f'{", ".join(c.label for c in candidates)}.'
+            )
+        return _read(chosen[0], None, 'encoder', ('encoder',), states, content, path)
     for family in FAMILIES:
-        found = {
-            name: (entry, prefix)
-            for name, (entry, prefix) in family.branches.items()
-            if f'{prefix}patch_embed.proj.weight' in states.get(entry, {})
-            and (not family.marker or family.marker in states[entry])
-        }
-        if not found:
+        found = _of_family(family, candidates, states, content)
+        if len(found) < family.needs or not found:
             continue
         single = len(found) == 1 and not set(found) & {'teacher', 'student'}
-        chosen = next(iter(found)) if branch is None or single else branch
-        if chosen not in found:
+        name = next(iter(found)) if branch is None or single else branch
+        if name not in found:
             raise UserError(
                 f'{path}: {family.name} without branch {branch!r}; it has: {", ".join(found)}. '
                 f'Choose --branch {next(iter(found))}, or give no branch.'
             )
-        entry, prefix = found[chosen]
-        inside = {
-            key.removeprefix(prefix): value
-            for key, value in states[entry].items()
-            if key.startswith(prefix)
-        }
-        trunk = {k: v for k, v in inside.items() if k.split('.')[0] in TRUNK + _TRUNK_SYNONYMS}
-        ignored = tuple(key for key in inside if key not in trunk)
-        notes, arch = exported_notes(content), noted_arch(content)
-        return Encoder(family.name, chosen, tuple(found), trunk, ignored, notes, arch)
-    keys = [f'{name}.{key}'.lstrip('.') for name, state in states.items() for key in state]
+        return _read(found[name], family, name, tuple(found), states, content, path)
+    return _of_no_family(candidates, states, content, path, branch)
+
+
+def _candidates(states: Mapping[str, StateDict]) -> list[_Candidate]:
+    found: dict[tuple[str, str], _Candidate] = {}
+    for entry, state in states.items():
+        for naming in NAMINGS:
+            for key in state:
+                if not key.endswith(naming.anchor):
+                    continue
+                prefix = key.removesuffix(naming.anchor)
+                clean = not prefix or prefix.endswith('.')
+                blocks = any(
+                    k.startswith(prefix) and re.search(r'(blocks|layers?|resblocks)\.\d', k)
+                    for k in state
+                )
+                if clean and blocks and state[key].ndim in (2, 4):
+                    found.setdefault((entry, prefix), _Candidate(entry, prefix, naming))
+    return list(found.values())
+
+
+def _of_family(
+    family: Family,
+    candidates: list[_Candidate],
+    states: Mapping[str, StateDict],
+    content: Mapping[str, Any],
+) -> dict[str, _Candidate]:
+    by_place = {(c.entry, c.prefix): c for c in candidates}
+    found = {
+        name: by_place[place]
+        for name, place in family.branches.items()
+        if place in by_place and (not family.marker or family.marker in states[place[0]])
+    }
+    if family.name == 'downstream run' and 'meta' not in content:
+        return {}  # mmengine's and our runs say what they are
+    if family.name == PLAIN and len(found) == 1:  # raw or averaged only where there are both
+        return {'encoder': next(iter(found.values()))}
+    return found
+
+
+def _of_no_family(
+    candidates: list[_Candidate],
+    states: Mapping[str, StateDict],
+    content: Mapping[str, Any],
+    path: str | Path,
+    branch: str | None,
+) -> Encoder:
+    """One that is alone, or the branch that a prefix names."""
+    named: dict[str, list[_Candidate]] = {}
+    for candidate in candidates:
+        name = 'encoder'
+        if _TEACHER.search(candidate.label):
+            name = 'teacher'
+        elif _STUDENT.search(candidate.label):
+            name = 'student'
+        named.setdefault(name, []).append(candidate)
+    if len(candidates) == 1:
+        name = next(iter(named))
+        return _read(candidates[0], None, name, (name,), states, content, path)
+    chosen = named.get(branch or '', [])
+    if len(chosen) == 1 and branch is not None:
+        return _read(chosen[0], None, branch, tuple(named), states, content, path)
     raise UserError(
-        f'{path}: no plain ViT in it: no key ends in patch_embed.proj.weight under a prefix of '
-        f'a known family ({", ".join(dict.fromkeys(f.name for f in FAMILIES))}). '
+        f'{path}: {len(candidates)} ViTs in it: {", ".join(c.label for c in candidates)}. Choose '
+        'one with --prefix.'
+    )
+
+
+def _read(
+    candidate: _Candidate,
+    family: Family | None,
+    branch: str,
+    branches: tuple[str, ...],
+    states: Mapping[str, StateDict],
+    content: Mapping[str, Any],
+    path: str | Path,
+) -> Encoder:
+    state = states[candidate.entry]
+    inside = {
+        key.removeprefix(candidate.prefix): value
+        for key, value in state.items()
+        if key.startswith(candidate.prefix)
+    }
+    beside = [key for key in state if not key.startswith(candidate.prefix)]
+    config = content.get(CONFIG) or {}
+    refusal = other_network(inside)
+    try:
+        trunk = candidate.naming.convert(inside, config if isinstance(config, Mapping) else {})
+    except UserError as error:
+        raise UserError(f'{path}: {error}') from None
+    strangers = [key for key in trunk.state if key.split('.')[0] not in TRUNK]
+    width = trunk.state['patch_embed.proj.weight'].shape[0]
+    refusal = refusal or acting_strangers({key: trunk.state[key] for key in strangers}, width)
+    for key in strangers:
+        del trunk.state[key]
+    name = trunk.family or (family.name if family else f'ViT under {candidate.label}')
+    notes, arch = exported_notes(content), noted_arch(content)
+    complete(trunk, arch, _OTHER_HEADS.get((notes.get('family', name), width)))
+    if 'sat493m' in Path(path).name.lower():
+        trunk.statistics = SAT
+    statistics, said = trunk.statistics, 'its own config' if config else name
+    if statistics is None and family is not None and family.statistics is not None:
+        statistics = family.statistics
+    return Encoder(
+        family=name,
+        branch=branch,
+        branches=branches,
+        state=trunk.state,
+        ignored=tuple([*trunk.left, *strangers, *beside]),
+        notes=notes,
+        arch=arch,
+        built=trunk.settings['arch'],
+        heads_guessed=bool(trunk.settings.get('heads_guessed')),
+        statistics=statistics,
+        normalized_by=None if statistics is None else said,
+        interpolation=trunk.interpolation,
+        refusal=refusal,
+    )
+
+
+SAT: Statistics = ((0.430, 0.411, 0.296), (0.213, 0.156, 0.143))
+"""Of DINOv3's satellite images (SAT-493M), which only the name of a file tells."""
+
+
+def _no_vit(states: Mapping[str, StateDict], path: str | Path) -> UserError:
+    for state in states.values():
+        if what := other_network(state):
+            return UserError(f'{path}: {what}')
+    keys = [f'{name}.{key}'.lstrip('.') for name, state in states.items() for key in state]
+    known = ', '.join(naming.anchor for naming in NAMINGS)
+    return UserError(
+        f'{path}: no plain ViT in it: no tensor is called {known}, under any prefix, with blocks '
+        'beside it. '
         + (f'Its first keys: {", ".join(keys[:5])}.' if keys else 'It holds no tensors.')
     )
 
 
 def tensors(entry: Mapping[str, Any]) -> StateDict:
-    """The tensors of a file or of an entry of it, without the prefixes of wrappers."""
-    state: StateDict = {}
-    for key, value in entry.items():
-        if isinstance(value, Tensor):
-            name = str(key)
-            while name.startswith(_WRAPPERS):
-                name = name.split('.', 1)[1]
-            state[name] = value
-    return state
+    """The tensors of a file or of an entry of it, without the names of wrappers."""
+    return {
+        _WRAPPERS.sub('', str(key)): value
+        for key, value in entry.items()
+        if isinstance(value, Tensor)
+    }
 
 
 # What timm calls the plain ViTs of published checkpoints, by width.
@@ -177,46 +356,25 @@ _OTHER_HEADS = {('MoCo-v3', 384): 12}
 
 
 def timm_names(encoder: Encoder) -> StateDict:
-    """The trunk under timm's names, whatever the family called them."""
-    # timm's filter renames DINOv2's. It would resample to the model's grid as well; a model
-    # without positions keeps it from that (positions are resampled in fit_state).
-    state = dict(encoder.state)
-    kernel = state['patch_embed.proj.weight']
-    if kernel.ndim == 2:  # a linear layer on flattened patches, in old timm files
-        patch = math.isqrt(kernel.shape[1] // 3)
-        kernel = state['patch_embed.proj.weight'] = kernel.reshape(-1, 3, patch, patch)
-    if 'register_tokens' in state or any('.mlp.w12.' in key for key in state):
-        state.setdefault('mask_token', torch.empty(0))  # what timm tells DINOv2 by
-    shape = SimpleNamespace(
-        pos_embed=None, patch_embed=SimpleNamespace(proj=SimpleNamespace(weight=kernel))
-    )
-    state = checkpoint_filter_fn(state, shape)
-    if 'norm.weight' not in state:
-        # a classifier that norms the pooled vector: the same norm, applied to each token
-        state = {key.replace('fc_norm.', 'norm.', 1): value for key, value in state.items()}
-    return {key: value for key, value in state.items() if not key.startswith('fc_norm.')}
+    """A copy of the trunk, under timm's names."""
+    return dict(encoder.state)
 
 
 def known_heads(encoder: Encoder) -> int | None:
     """The number of heads, where the file's run or its family tells it; else None."""
-    width = encoder.state['patch_embed.proj.weight'].shape[0]
-    if encoder.arch is not None:
-        said = vit_dimensions(encoder.arch)
-        return said.num_heads if said.embed_dim == width else None
-    return _OTHER_HEADS.get((encoder.notes.get('family', encoder.family), width))
+    return None if encoder.heads_guessed else int(encoder.built['num_heads'])
 
 
 def interpolation_of(encoder: Encoder, path: str | Path) -> str:
     """How the code of an encoder's family resamples its position embedding.
 
-    See `moca.backbone.positions.INTERPOLATIONS`. Nothing in a file says so: DINOv2's two ways are
-    told by the registers, and a bare trunk is taken for timm's own if it is a safetensors file or
-    has a classifier, else for one of MAE, DINO or iBOT.
+    See `moca.backbone.positions.INTERPOLATIONS`. Where the names do not tell, a bare trunk is taken
+    for timm's own if it is a safetensors file or has a classifier, else for one of MAE, DINO or
+    iBOT.
     """
+    if encoder.interpolation is not None:
+        return encoder.interpolation
     family = encoder.notes.get('family', encoder.family)
-    if family == 'DINOv2':
-        with_registers = {'register_tokens', 'reg_token'} & encoder.state.keys()
-        return 'bicubic-antialias' if with_registers else 'bicubic-offset'
     classifier = any(key.startswith('head.') for key in encoder.ignored)
     if family == PLAIN and (classifier or Path(path).suffix == '.safetensors'):
         return 'bicubic-antialias'
@@ -225,6 +383,8 @@ def interpolation_of(encoder: Encoder, path: str | Path) -> str:
 
 def fitting_archs(encoder: Encoder) -> list[str]:
     """Names of architectures that an encoder's tensors fit, for ``--arch``; may be none."""
+    if encoder.refusal is not None:
+        return []
     state = timm_names(encoder)
     shapes = {k: v.shape for k, v in state.items() if k != 'pos_embed' and not k.endswith(REL_POS)}
     width, _, _, patch = state['patch_embed.proj.weight'].shape
@@ -248,3 +408,17 @@ def _on_paper(name: str) -> VisionTransformer | None:
             return build_vit(name)
     except UserError:
         return None
+
+
+def built_arch(encoder: Encoder) -> ArchSpec | None:
+    """The architecture of an encoder: its run's, else from names and shapes.
+
+    Returns:
+        A name, or a dict of dimensions; None if nothing tells the number of heads.
+    """
+    width = encoder.state['patch_embed.proj.weight'].shape[0]
+    if encoder.arch is not None and vit_dimensions(encoder.arch).embed_dim == width:
+        return encoder.arch
+    if encoder.heads_guessed and width % 64 and width not in _SIZES:
+        return None
+    return dict(encoder.built)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from moca.backbone.arch import ArchSpec
-from moca.checkpoints.families import Encoder, interpolation_of
+from moca.checkpoints.containers import odd_container
+from moca.checkpoints.families import Encoder, built_arch, interpolation_of
 from moca.images.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -33,8 +33,12 @@ class CheckpointInfo:
             :func:`moca.checkpoints.families.interpolation_of`.
         mean, std: What the encoder's inputs are normalized with, RGB, of pixels from 0 to 1.
         normalized_by: Who says so: the file, its family, or nobody (ImageNet's are taken then).
+        norm_eps: Of its LayerNorms, None if nothing tells.
+        refusal: Why it cannot be loaded, None if it can.
+        container: What kind of file it is, where its name says another.
         notes: Where an exported file came from; see :func:`moca.checkpoints.export.export_notes`.
-        arch: The architecture that the run which wrote the file had, if the file says so.
+        arch: The architecture: of the run that wrote the file, else from names and shapes; None if
+            nothing tells the number of heads.
         fitting: Names of architectures that the tensors fit; see
             :func:`moca.checkpoints.families.fitting_archs`. Known from `inspect_checkpoint` alone.
     """
@@ -55,6 +59,9 @@ class CheckpointInfo:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     normalized_by: str | None = None
+    norm_eps: float | None = None
+    refusal: str | None = None
+    container: str = ''
     notes: Mapping[str, str] = field(default_factory=dict)
     arch: ArchSpec | None = None
     fitting: tuple[str, ...] = ()
@@ -66,6 +73,7 @@ class CheckpointInfo:
             f'{self.family} ({self.branch}): width {self.embed_dim}, {self.depth} blocks, '
             f'patch {self.patch_size}, {self.num_positions} positions'
             + ''.join(f', {extra}' for extra in extras)
+            + (f' ({self.container})' if self.container else '')
         )
 
 
@@ -74,9 +82,8 @@ def describe(path: str | Path, encoder: Encoder) -> CheckpointInfo:
     state = encoder.state
     blocks = {int(key.split('.')[1]) for key in state if key.startswith('blocks.')}
     kernel = state['patch_embed.proj.weight']
-    registers = state.get('reg_token', state.get('register_tokens'))
-    # kernels of old timm files are flat: [C, 3 * patch * patch]
-    patch = kernel.shape[-1] if kernel.ndim == 4 else math.isqrt(kernel.shape[-1] // 3)
+    registers = state.get('reg_token')
+    mean, std = encoder.statistics or (IMAGENET_MEAN, IMAGENET_STD)
     return CheckpointInfo(
         path=str(path),
         family=encoder.family,
@@ -84,13 +91,19 @@ def describe(path: str | Path, encoder: Encoder) -> CheckpointInfo:
         branches=encoder.branches,
         embed_dim=kernel.shape[0],
         depth=len(blocks),
-        patch_size=patch,
+        patch_size=kernel.shape[-1],
         num_positions=state['pos_embed'].shape[1] if 'pos_embed' in state else 0,
         num_registers=0 if registers is None else registers.shape[1],
         layer_scale='blocks.0.ls1.gamma' in state,
         num_parameters=sum(value.numel() for value in state.values()),
         ignored=encoder.ignored,
         interpolation=interpolation_of(encoder, path),
+        mean=mean,
+        std=std,
+        normalized_by=encoder.normalized_by,
+        norm_eps=encoder.built.get('norm_eps'),
+        refusal=encoder.refusal,
+        container=odd_container(path),
         notes=encoder.notes,
-        arch=encoder.arch,
+        arch=built_arch(encoder),
     )

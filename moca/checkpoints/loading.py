@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import WEIGHT_INITIALIZERS
+from timm.layers import get_act_layer
 from torch import Tensor
 
 from moca.backbone.arch import ArchSpec
@@ -43,6 +45,8 @@ def fit_state(
         CheckpointMismatch: Keys, shapes or the number of heads differ.
         UserError: A tensor holds NaN or infinite values.
     """
+    if encoder.refusal is not None:
+        raise UserError(f'{info.path}: {encoder.refusal}')
     state = timm_names(encoder)
     expected = model.state_dict()
     resampled = 'no positions'
@@ -62,6 +66,7 @@ def fit_state(
             + _listed('Shapes', shapes)
             + _remedy(encoder)
         )
+    _check_layers(encoder, info, model)
     heads = known_heads(encoder)
     if heads is not None and model.num_heads != heads:
         raise CheckpointMismatch(
@@ -77,6 +82,27 @@ def fit_state(
     if 'pos_embed' in state:
         state['pos_embed'], resampled = _resample(state['pos_embed'], info, model, grid)
     return {key: value.to(expected[key].dtype) for key, value in state.items()}, resampled
+
+
+def _check_layers(encoder: Encoder, info: CheckpointInfo, model: PlainViT) -> None:
+    """What no tensor shows: the activation."""
+    wanted = get_act_layer(encoder.built.get('act_layer') or 'gelu')
+    mlp: Any = model.blocks[0].mlp
+    if encoder.built.get('mlp') is None and type(mlp.act).__name__ != wanted.__name__:
+        raise CheckpointMismatch(
+            f'{info.path}: its activation is {wanted.__name__}, the backbone has '
+            f'{type(mlp.act).__name__}. Leave --arch out to take the architecture of the file, or '
+            'give arch.act_layer.'
+        )
+
+
+def _set_eps(model: PlainViT, eps: float | None) -> str:
+    """Give a backbone's norms the eps of a file, which no tensor shows; says what changed."""
+    before = model.norm_eps
+    if eps is None or before == eps:
+        return ''
+    model.norm_eps = eps
+    return f'; eps of norms {before:g} -> {eps:g}'
 
 
 def _remedy(encoder: Encoder) -> str:
@@ -166,6 +192,7 @@ def load_checkpoint(
     info = describe(path, encoder)
     state, resampled = fit_state(encoder, info, model, grid)
     model.interpolation = model.interpolation or info.interpolation
+    resampled += _set_eps(model, info.norm_eps)
     absent = model.load_state_dict(state, strict=False).missing_keys
     count = sum(value.numel() for value in state.values())
     total = sum(value.numel() for value in model.state_dict().values())

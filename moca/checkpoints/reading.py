@@ -18,6 +18,14 @@ from mmengine.logging import HistoryBuffer
 from safetensors import SafetensorError, safe_open
 
 from moca.backbone.arch import ArchSpec, vit_dimensions
+from moca.checkpoints.containers import (
+    CONFIG,
+    config_beside,
+    is_safetensors,
+    locate,
+    read_shards,
+    refuse_others,
+)
 from moca.engine.checkpoints import run_checkpoints
 from moca.engine.config_check import read_literals
 from moca.engine.renamed import modernize
@@ -46,6 +54,13 @@ ALLOWED: list[Any] = [
     # numpy's private makers of arrays and scalars, wherever this version keeps them
     np.zeros(0).__reduce__()[0],
     np.float64().__reduce__()[0],
+    # by the names that NumPy 1 and 2 and Python 3.13 have given to the same things
+    *(
+        (maker.__reduce__()[0], f'numpy.{core}.multiarray.{name}')
+        for core in ('core', '_core')
+        for maker, name in ((np.zeros(0), '_reconstruct'), (np.float64(), 'scalar'))
+    ),
+    (PosixPath, 'pathlib._local.PosixPath'),
     *(type(np.dtype(kind)) for kind in ('float64', 'float32', 'int64', 'int32')),
     (_statistic, 'builtins.getattr'),
 ]
@@ -65,21 +80,23 @@ _BROKEN = (
 
 
 def read_file(path: str | Path, trust: bool = False, mapped: bool = False) -> dict[str, Any]:
-    """Read a ``.pth`` or ``.safetensors`` file without running code from it.
+    """Read a file of weights without running code from it; its content tells which kind it is.
 
     Args:
-        path: The file.
+        path: A file of torch or safetensors, the index of a sharded one, a folder as transformers'
+            ``save_pretrained`` writes it, or ``hf-hub:org/name``.
         trust: Read it with plain pickle, which runs whatever code the file contains.
         mapped: Leave the tensors in the file until they are used; of a run's ``.pth`` alone.
 
     Returns:
-        What the file holds; the metadata of a ``.safetensors`` file as ``meta``.
+        What the file holds; the metadata of a ``.safetensors`` file as ``meta``, and what configs
+        lie beside it under :data:`moca.checkpoints.containers.CONFIG`.
 
     Raises:
         UserError: No such file, a broken one, or one that holds more than tensors and the
             few harmless classes of the published checkpoints.
     """
-    path = Path(path)
+    path = locate(path)
     if not path.is_file():
         if path.is_dir():
             newest = run_checkpoints(path)
@@ -88,8 +105,10 @@ def read_file(path: str | Path, trust: bool = False, mapped: bool = False) -> di
                 + (f'; its newest is {newest[0]}.' if newest else ' without checkpoints of a run.')
             )
         raise UserError(f'{path}: no such checkpoint file. Check the path given as checkpoint.')
+    if path.name.endswith('.index.json'):
+        return _with_config(read_shards(path), path)
     try:
-        if path.suffix == '.safetensors':
+        if is_safetensors(path):
             content: Any = _read_safetensors(path)
         else:
             with torch.serialization.safe_globals(ALLOWED):
@@ -97,6 +116,7 @@ def read_file(path: str | Path, trust: bool = False, mapped: bool = False) -> di
                     path, map_location='cpu', weights_only=not trust, mmap=mapped or None
                 )
     except pickle.UnpicklingError as error:
+        refuse_others(path)
         # an unknown operand means no pickle at all; what would run code is named as a global
         if 'Unsupported operand' not in str(error) and re.search('Unsupported|GLOBAL', str(error)):
             raise UserError(
@@ -105,12 +125,24 @@ def read_file(path: str | Path, trust: bool = False, mapped: bool = False) -> di
             ) from error
         raise UserError(f'{path}: not a readable checkpoint ({_cause(error)}).') from error
     except _BROKEN as error:
+        refuse_others(path)
         raise UserError(
             f'{path}: truncated or not a checkpoint ({_first_line(error)}). Fetch it again.'
         ) from error
+    if isinstance(content, torch.nn.Module):
+        raise UserError(
+            f'{path}: holds a whole {type(content).__name__}, which is code. Save its state_dict() '
+            'instead, and name that file.'
+        )
     if not isinstance(content, dict):
+        refuse_others(path)
         raise UserError(f'{path}: holds a {type(content).__name__}, not a dict of tensors.')
-    return content
+    return _with_config(content, path)
+
+
+def _with_config(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    config = config_beside(path)
+    return {**content, CONFIG: config} if config else content
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

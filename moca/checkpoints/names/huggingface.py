@@ -1,0 +1,155 @@
+"""Names of transformers: ViT, ViTMAE, I-JEPA, DINOv2, DINOv3, and the towers of CLIP and SigLIP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from moca.checkpoints.names.trunk import (
+    CLIP,
+    HALF,
+    IMAGENET,
+    Naming,
+    StateDict,
+    Trunk,
+    activation,
+    join_qkv,
+    renamed,
+    statistics_of,
+)
+
+_COMMON = (
+    (r'^embeddings\.cls_token$', 'cls_token'),
+    (r'^embeddings\.position_embeddings$', 'pos_embed'),
+    (r'^embeddings\.register_tokens$', 'reg_token'),
+    (r'\.layer_scale([12])\.lambda1$', r'.ls\1.gamma'),
+)
+_VIT = (
+    *_COMMON,
+    (r'^embeddings\.patch_embeddings\.projection\.', 'patch_embed.proj.'),
+    (r'^encoder\.layers?\.', 'blocks.'),
+    (r'\.attention\.(?:attention\.)?(q)uery\.', r'.attn.\1.'),
+    (r'\.attention\.(?:attention\.)?(k)ey\.', r'.attn.\1.'),
+    (r'\.attention\.(?:attention\.)?(v)alue\.', r'.attn.\1.'),
+    (r'\.attention\.output\.dense\.', '.attn.proj.'),
+    (r'\.layernorm_before\.', '.norm1.'),
+    (r'\.layernorm_after\.', '.norm2.'),
+    (r'\.intermediate\.dense\.', '.mlp.fc1.'),
+    (r'(blocks\.\d+)\.output\.dense\.', r'\1.mlp.fc2.'),
+    (r'\.mlp\.weights_in\.', '.mlp.fc1.'),
+    (r'\.mlp\.weights_out\.', '.mlp.fc2.'),
+    (r'^layernorm\.', 'norm.'),
+)
+_DINOV3 = (
+    *_COMMON,
+    (r'^embeddings\.patch_embeddings\.', 'patch_embed.proj.'),
+    (r'^(?:model\.)?layer\.', 'blocks.'),
+    (r'\.attention\.([qkv])_proj\.', r'.attn.\1.'),
+    (r'\.attention\.o_proj\.', '.attn.proj.'),
+    (r'\.mlp\.gate_proj\.', '.mlp.fc1_g.'),
+    (r'\.mlp\.down_proj\.', '.mlp.fc2.'),
+)
+_TOWER = (
+    (r'^embeddings\.patch_embedding\.', 'patch_embed.proj.'),
+    (r'^pre_layrnorm\.', 'norm_pre.'),  # sic
+    (r'^encoder\.layers\.', 'blocks.'),
+    (r'\.layer_norm([12])\.', r'.norm\1.'),
+    (r'\.self_attn\.([qkv])_proj\.', r'.attn.\1.'),
+    (r'\.self_attn\.out_proj\.', '.attn.proj.'),
+    (r'^post_layernorm\.', 'norm.'),
+)
+# By transformers' model_type: how it is called, LayerNorm's eps, mean and deviation. The eps of
+# ViT, ViTMAE and I-JEPA are transformers' defaults, those of the published configs.
+_KINDS = {
+    'vit': ('ViT (Hugging Face)', 1e-12, HALF),
+    'vit_mae': ('MAE (Hugging Face)', 1e-12, IMAGENET),
+    'ijepa': ('I-JEPA (Hugging Face)', 1e-12, IMAGENET),
+    'dinov2': ('DINOv2 (Hugging Face)', 1e-6, IMAGENET),
+    'dinov2_with_registers': ('DINOv2 (Hugging Face)', 1e-6, IMAGENET),
+}
+
+
+def _vit(state: StateDict, config: Mapping[str, Any]) -> Trunk:
+    kind = config.get('model_type') or _guess(state)
+    family, eps, statistics = _KINDS.get(kind, (f'{kind} (Hugging Face)', 1e-12, None))
+    if kind.startswith('dinov2'):
+        left = r'embeddings\.mask_token|pooler|classifier|head'
+    else:
+        left = r'embeddings\.mask_token|pooler|classifier|head|decoder'
+    out, ignored = renamed(state, _VIT, left)
+    out = join_qkv(out)
+    settings = _settings(config, eps)
+    if any('.mlp.weights_in.' in key for key in state):
+        settings.pop('act_layer', None)
+        settings['mlp'] = 'swiglu-packed'
+    interpolation = 'bicubic-antialias' if 'reg_token' in out else 'bicubic'
+    return Trunk(out, ignored, settings, family, statistics_of(config) or statistics, interpolation)
+
+
+def _guess(state: StateDict) -> str:
+    """The model type of a file without its config."""
+    if any('layer_scale1' in key for key in state):
+        return 'dinov2'
+    return 'vit' if 'embeddings.cls_token' in state else 'ijepa'
+
+
+def _settings(config: Mapping[str, Any], eps: float) -> dict[str, Any]:
+    settings: dict[str, Any] = {'norm_eps': float(config.get('layer_norm_eps', eps))}
+    if heads := config.get('num_attention_heads'):
+        settings['num_heads'] = int(heads)
+    return settings | activation(config.get('hidden_act'))
+
+
+def _dinov3(state: StateDict, config: Mapping[str, Any]) -> Trunk:
+    gated = any('.mlp.gate_proj.' in key for key in state)
+    table = (*_DINOV3, (r'\.mlp\.up_proj\.', '.mlp.fc1_x.' if gated else '.mlp.fc1.'))
+    out, ignored = renamed(state, table, r'embeddings\.mask_token|classifier|head')
+    out = join_qkv(out)
+    settings = _settings(config, 1e-5)
+    if gated:
+        settings.pop('act_layer', None)
+    settings['rope'] = dict(base=float(_rope_base(config)))
+    return Trunk(
+        out,
+        ignored,
+        settings,
+        'DINOv3 (Hugging Face)',
+        statistics_of(config) or IMAGENET,
+    )
+
+
+def _rope_base(config: Mapping[str, Any]) -> float:
+    nested = config.get('rope_parameters') or {}
+    return float(config.get('rope_theta') or nested.get('rope_theta') or 100.0)
+
+
+def _tower(state: StateDict, config: Mapping[str, Any]) -> Trunk:
+    config = {**config, **(config.get('vision_config') or {})}
+    out, ignored = renamed(state, _TOWER, r'head\.|embeddings\.position_ids')
+    out = join_qkv(out)
+    cls = out.pop('embeddings.class_embedding', None)
+    if cls is not None:
+        out['cls_token'] = cls.reshape(1, 1, -1)
+    positions = out.pop('embeddings.position_embedding.weight', None)
+    if positions is not None:
+        out['pos_embed'] = positions[None]
+    clip = cls is not None
+    name = 'CLIP' if clip else 'SigLIP'
+    settings = _settings(config, 1e-5 if clip else 1e-6)
+    if not config.get('hidden_act'):
+        settings |= activation('quick_gelu' if clip else 'gelu_pytorch_tanh')
+    statistics = statistics_of(config) or (CLIP if clip else HALF)
+    return Trunk(out, ignored, settings, f'{name} (Hugging Face)', statistics, 'bicubic')
+
+
+VIT = Naming('embeddings.patch_embeddings.projection.weight', _vit)
+DINOV3 = Naming('embeddings.patch_embeddings.weight', _dinov3)
+TOWER = Naming('embeddings.patch_embedding.weight', _tower)
+
+
+def periods(head_dim: int, base: float) -> torch.Tensor:
+    """The periods of DINOv3's rotary positions, which no file of transformers or timm holds."""
+    count = head_dim // 4
+    return base ** (2 * torch.arange(count, dtype=torch.float32) / (head_dim // 2))

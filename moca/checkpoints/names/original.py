@@ -1,0 +1,142 @@
+"""timm's names, and those of DINO, MAE, DINOv2 and DINOv3, which differ from them in a few."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+import torch
+
+from moca.checkpoints.names.trunk import (
+    CLIP,
+    HALF,
+    IMAGENET,
+    Naming,
+    StateDict,
+    Trunk,
+    join_qkv,
+    renamed,
+    statistics_of,
+)
+from moca.errors import UserError
+
+_TABLE = (
+    (r'^(?:storage_tokens|register_tokens)$', 'reg_token'),
+    (r'^rope_embed\.periods$', 'rope.periods'),
+    (r'\.mlp\.w12\.', '.mlp.fc1.'),
+    (r'\.mlp\.w1\.', '.mlp.fc1_g.'),
+    (r'\.mlp\.w2\.', '.mlp.fc1_x.'),
+    (r'\.mlp\.w3\.', '.mlp.fc2.'),
+    (r'\.gamma_([12])$', r'.ls\1.gamma'),
+    (r'\.attn\.([qkv])_proj\.', r'.attn.\1.'),
+    (r'^blocks\.\d+\.(\d+\.)', r'blocks.\1'),  # chunks of blocks, whose numbers run on
+)
+# Parts that published files hold beside the trunk and that act on no token of a dense task.
+LEFT = (
+    r'(head|fc\.|classifier|decoder|mask_token$|masked_embed$|pooler|pre_logits|predict|proj|mlp_head|'
+    r'dino_head|ibot_head|lm_head|attn_pool|logit|local_cls_norm|num_batches|queue|center$|'
+    r'image_prototypes|dense_prototypes|prototypes|student_|teacher_|momentum_)'
+)
+
+
+def _convert(state: StateDict, config: Mapping[str, Any]) -> Trunk:
+    masks = {key: value for key, value in state.items() if key.endswith('qkv.bias_mask')}
+    state = {key: value for key, value in state.items() if key not in masks}
+    out, ignored = renamed(state, _TABLE, LEFT)
+    for key, mask in masks.items():
+        if not torch.isfinite(mask).all():
+            raise UserError(
+                f'{key} is not a number: a model that was made but never initialized wrote this '
+                'file. Fetch the published weights, or save the model after loading them.'
+            )
+        out[key.removesuffix('_mask')] = out[key.removesuffix('_mask')] * mask
+    _join_biases(out)
+    out = join_qkv(out)
+    kernel = out['patch_embed.proj.weight']
+    if kernel.ndim == 2:  # a linear layer on flattened patches, in old timm files
+        patch = math.isqrt(kernel.shape[1] // 3)
+        out['patch_embed.proj.weight'] = kernel.reshape(-1, 3, patch, patch)
+    if 'norm.weight' not in out:  # a classifier that norms the pooled vector
+        out = {key.replace('fc_norm.', 'norm.', 1): value for key, value in out.items()}
+    out = {key: value for key, value in out.items() if not key.startswith('fc_norm.')}
+    trunk = Trunk(out, ignored, statistics=statistics_of(config))
+    _settle(trunk, state, config)
+    return trunk
+
+
+def _join_biases(state: StateDict) -> None:
+    """timm's ``attn.q_bias`` and ``attn.v_bias``, between which keys have none."""
+    for key in [key for key in state if key.endswith('.attn.q_bias')]:
+        block = key.removesuffix('.q_bias')
+        first, last = state.pop(key), state.pop(f'{block}.v_bias')
+        state[f'{block}.qkv.bias'] = torch.cat([first, torch.zeros_like(first), last])
+
+
+def _settle(trunk: Trunk, state: StateDict, config: Mapping[str, Any]) -> None:
+    """Add what the names tell of the family, and the settings that no shape tells."""
+    args = config.get('model_args') or {}
+    if args.get('num_heads'):
+        trunk.settings['num_heads'] = int(args['num_heads'])
+    names = ' '.join(state)
+    if 'rope.periods' in trunk.state or _is_timm_dinov3(state, config):
+        trunk.family, trunk.statistics = 'DINOv3', trunk.statistics or IMAGENET
+        trunk.settings |= dict(norm_eps=1e-5, rope=dict(base=100.0))
+    elif re.search(r'blocks\.0\.(\d+\.)?ls1\.gamma', names) and 'mask_token' in state:
+        trunk.family, trunk.statistics = 'DINOv2', trunk.statistics or IMAGENET
+        registers = 'reg_token' in trunk.state
+        trunk.interpolation = 'bicubic-antialias' if registers else 'bicubic-offset'
+    _settle_interleaved(trunk, config)
+    if 'patch_embed.norm.weight' in trunk.state and 'norm.bias' not in trunk.state:  # AIMv2
+        trunk.family = 'AIMv2'
+        trunk.settings |= dict(norm='rms', norm_eps=1e-5)
+        trunk.statistics, trunk.interpolation = trunk.statistics or CLIP, 'bicubic-antialias'
+    if any('.mlp.w12.' in key for key in state):
+        trunk.settings['mlp'] = 'swiglu-packed'
+
+
+def _settle_interleaved(trunk: Trunk, config: Mapping[str, Any]) -> None:
+    """EVA-02 and Perception Encoder: nothing but timm's name of the model tells of their rotation.
+
+    Raises:
+        UserError: the file looks like one of them, and its name is not known.
+    """
+    said = str(config.get('architecture', ''))
+    positions = 'pos_embed' in trunk.state
+    eva = 'blocks.0.mlp.norm.weight' in trunk.state
+    encoder = positions and 'norm.weight' not in trunk.state and 'norm_pre.weight' in trunk.state
+    if not (said.startswith(('eva02', 'vit_pe_')) or eva or encoder) or 'rope' in trunk.settings:
+        return
+    if not said or not timm.is_model(said):
+        raise UserError(
+            'its names are those of EVA-02 or Perception Encoder, whose rotary positions follow '
+            "from timm's name of the model. Keep config.json (with `architecture`) beside "
+            'model.safetensors.'
+        )
+    with torch.device('meta'):
+        rope: Any = timm.create_model(said).rope
+    eva_family = said.startswith('eva02')
+    trunk.family = 'EVA-02' if eva_family else 'Perception Encoder'
+    trunk.settings |= dict(
+        norm_eps=1e-6 if eva_family else 1e-5,
+        rope=dict(
+            kind='interleaved',
+            base=float(rope.temperature),
+            reference=None if rope.ref_feat_shape is None else tuple(rope.ref_feat_shape),
+            offset=float(rope.grid_offset),
+            order=rope.grid_indexing,
+        ),
+    )
+    trunk.statistics = trunk.statistics or (CLIP if eva_family else HALF)
+    trunk.interpolation = 'bicubic-antialias'
+
+
+def _is_timm_dinov3(state: StateDict, config: Mapping[str, Any]) -> bool:
+    """timm's files hold no periods: its class has other names for LayerScale and no positions."""
+    said = str(config.get('architecture', ''))
+    return 'dinov3' in said or ('blocks.0.gamma_1' in state and 'pos_embed' not in state)
+
+
+ORIGINAL = Naming('patch_embed.proj.weight', _convert)
