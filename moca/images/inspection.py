@@ -52,6 +52,11 @@ class Inspection:
     constant: bool = False
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
+    @property
     def turned(self) -> bool:
         """Whether EXIF says to show it otherwise than stored."""
         return self.orientation != _UPRIGHT
@@ -68,8 +73,8 @@ class Inspection:
         quarter = self.orientation in _QUARTER_TURNS
         if quarter and (height, width) == (self.width, self.height) and height != width:
             return (
-                f'. Its EXIF orientation is {self.orientation}, a quarter turn, and the turned '
-                f'image was annotated. {TURNED_REMEDY}'
+                f' (its EXIF orientation is {self.orientation}, a quarter turn, and the turned '
+                f'image was annotated. {TURNED_REMEDY})'
             )
         return ''
 
