@@ -10,6 +10,7 @@ from mmengine.config import Config
 import moca  # noqa: F401  (registers the components)
 from moca.backbone import vit_dimensions
 from moca.checkpoints.loading import set_checkpoint
+from moca.engine.agreement import join
 from moca.engine.amp import gpu_has_bfloat16
 from moca.engine.backends import BACKENDS, log_to
 from moca.engine.cli import (
@@ -22,6 +23,7 @@ from moca.engine.cli import (
 from moca.engine.config_check import check_config
 from moca.engine.fsdp import runner_of
 from moca.engine.hooks import set_hook
+from moca.engine.same_run import check_same_start
 from moca.engine.work_dir import alone_in_work_dir, check_unused
 from moca.errors import UserError
 from moca.pretrain.moca.released import accept_released
@@ -107,8 +109,11 @@ def configure(args: argparse.Namespace) -> Config:
 @main_guard
 def main(arguments: list[str] | None = None) -> None:
     """Pre-train as the command line says."""
-    cfg = configure(parse_args(arguments))
+    args = parse_args(arguments)
+    join(args.launcher, 'pretrain.py')
+    cfg = configure(args)
     check_run(cfg)
+    check_same_start(cfg)
     with alone_in_work_dir(cfg):
         check_unused(cfg)
         runner_of(cfg).train()
