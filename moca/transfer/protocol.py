@@ -16,9 +16,10 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from moca.backbone.vit import PlainViT
+from moca.data.classes import class_names
 from moca.data.config_datasets import nested_dicts, segmentation_datasets
 from moca.errors import UserError
-from moca.segmentation.label_maps import IGNORE
+from moca.segmentation.label_maps import IGNORE, ONE_CLASS
 
 # mmseg's and mmdet's, which know backbones by the name of their class and reject any other.
 _BY_CLASS_NAME = ('LearningRateDecayOptimizerConstructor', 'LayerDecayOptimizerConstructor')
@@ -105,6 +106,11 @@ def _check_heads(cfg: Config) -> int:
             f'{cfg.filename}: {", ".join(f"{k}={v}" for k, v in counts.items())}: every head needs '
             'the number of classes of the data set.'
         )
+    if classes == 1:
+        raise UserError(
+            f'{cfg.filename}: {next(iter(counts))}=1: {ONE_CLASS}. One output with a sigmoid is '
+            'num_classes=2, out_channels=1, threshold=0.5 in the head.'
+        )
     for name, head in heads.items():
         if head.get('ignore_index', IGNORE) not in (IGNORE, None):
             raise UserError(
@@ -145,14 +151,7 @@ def _check_loss(field: str, loss: dict[str, Any], classes: int) -> None:
 
 
 def _check_dataset(field: str, dataset: dict[str, Any], cls: Any, classes: int) -> None:
-    names = (dataset.get('metainfo') or {}).get('classes') or cls.METAINFO.get('classes')
-    if isinstance(names, str):  # mmengine reads them from the file
-        return
-    if not names:
-        raise UserError(
-            f'{field}: {cls.__name__} does not know its classes. Name them: '
-            "metainfo=dict(classes=('road', 'car', ...))."
-        )
+    names = class_names(dataset, cls, field)
     if len(names) != classes:
         raise UserError(
             f'{field}: {cls.__name__} has {len(names)} classes, and the heads are of {classes}. '
