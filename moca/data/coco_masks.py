@@ -12,9 +12,6 @@ from pycocotools import mask as mask_utils
 
 from moca.data.coco import CROWD, NO_IMAGE, NO_POLYGON, OBJECT, OTHER, CocoFile, kind_of
 
-# pixels; no image is as large, and pycocotools' integers hold it many times over
-_FAR = 2**20
-
 
 def needs_mask(file: CocoFile, kind: str) -> bool:
     """Whether the mask of an annotation of this kind is read.
@@ -63,8 +60,6 @@ def mask_fault(file: CocoFile, annotation: dict[str, Any], image: dict[str, Any]
             return f'{where}: its segmentation has to be a list of polygons [[x, y, x, y, ...]].'
         if not all(map(_are_numbers, mask)):
             return f'{where} has a polygon with values that are no numbers. Remove or repair it.'
-        if not all(map(_are_coordinates, mask)):
-            return f'{where} has a polygon that reaches far beyond any image. Remove or repair it.'
         if file.evaluated and not whole_parts(mask):  # pycocotools fails at some, guesses at others
             return (
                 f'{where} has a polygon of fewer than three points or half a point, on which '
@@ -91,11 +86,6 @@ def _are_numbers(polygon: list[Any]) -> bool:
         return math.isfinite(sum(polygon))
     except (TypeError, OverflowError):
         return False
-
-
-def _are_coordinates(polygon: list[Any]) -> bool:
-    """Whether pycocotools can draw it: it takes memory in proportion to the length of the edges."""
-    return not polygon or (min(polygon) > -_FAR and max(polygon) < _FAR)
 
 
 def run_lengths(counts: Any) -> list[int] | None:

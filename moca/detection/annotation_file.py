@@ -7,6 +7,7 @@ into one form: whole-numbered ids, ``iscrowd`` 0 or 1, '/' in file names, whole 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import defaultdict
@@ -25,7 +26,7 @@ _IDS = {
 }
 # Far beyond any image, and well within what 32-bit floats and pycocotools' integers can hold.
 _LARGEST = 1e15
-_LARGEST_SIDE = 2**24
+_LARGEST_SIDE = 2**20
 _UNPRINTABLE = re.compile(r'[\x00-\x1f\x7f\ud800-\udfff]')
 
 
@@ -116,6 +117,11 @@ def _check_annotations(path: Path, annotations: list[Row], changes: dict[str, in
         row['iscrowd'] = int(crowd or 0)
         mask = row.get('segmentation')
         if isinstance(mask, list):
+            if any(map(_is_nowhere, mask)):
+                raise UserError(
+                    f'{path}: annotations[{place}].segmentation has a coordinate that no '
+                    'image has (NaN, or far beyond). Remove or repair it.'
+                )
             row['segmentation'] = _whole(mask, changes)
         elif isinstance(mask, dict):
             size = mask.get('size')
@@ -133,6 +139,16 @@ def _whole(polygons: list[Any], changes: dict[str, int]) -> list[Any]:
     broken = len(polygons) - len(whole)
     changes['polygons of fewer than three points or half a point left out of masks'] += broken
     return whole
+
+
+def _is_nowhere(polygon: Any) -> bool:
+    """Whether pycocotools could run out of memory: it takes some for each pixel of an edge."""
+    try:
+        if not polygon or -_LARGEST_SIDE < min(polygon) <= max(polygon) < _LARGEST_SIDE:
+            return bool(polygon) and math.isnan(sum(polygon))
+    except TypeError:  # no polygon at all
+        return False
+    return True
 
 
 def _short(value: Any) -> str:
@@ -204,6 +220,7 @@ def _tidy_names(images: list[Row], changes: dict[str, int]) -> None:
             changes["file names with '\\' read with '/'"] += 1
             row['file_name'] = name.replace('\\', '/')
         if PureWindowsPath(name).root and not os.path.exists(row['file_name']):
+            row['file_name'] = re.sub('/+', '/', row['file_name'])
             absolute.append(row)
     if not absolute:
         return

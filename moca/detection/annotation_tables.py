@@ -37,7 +37,7 @@ def read_tables(path: Path) -> dict[str, list[Row]]:
         ) from error
     if not isinstance(content, dict):
         raise UserError(
-            f'{path}: not a COCO instances file: a {_kind(content)} at the top, where an object '
+            f'{path}: not a COCO instances file: {_kind(content)} at the top, where an object '
             f'with names is needed. {_SHAPE}'
         )
     tables: dict[str, list[Row]] = {}
@@ -46,11 +46,11 @@ def read_tables(path: Path) -> dict[str, list[Row]]:
         if table is None and name == 'annotations':
             table = []
         if not isinstance(table, list):
-            what = f'is a {_kind(table)}' if name in content else 'is absent'
+            what = f'is {_kind(table)}' if name in content else 'is absent'
             raise UserError(f"{path}: not a COCO instances file: '{name}' {what}. {_SHAPE}")
         for place, row in enumerate(table):
             if not isinstance(row, dict):
-                raise UserError(f'{path}: {name}[{place}] is a {_kind(row)}, not an object.')
+                raise UserError(f'{path}: {name}[{place}] is {_kind(row)}, not an object.')
             absent = [key for key in keys if key not in row]
             if absent:
                 raise UserError(f'{path}: {name}[{place}] has no {", ".join(absent)}.')
@@ -59,5 +59,5 @@ def read_tables(path: Path) -> dict[str, list[Row]]:
 
 
 def _kind(value: Any) -> str:
-    names = {dict: 'object', list: 'list', str: 'text', bool: 'truth value', type(None): 'null'}
-    return names.get(type(value), 'number')
+    names = {dict: 'an object', list: 'a list', str: 'a text', bool: 'a truth value'}
+    return 'null' if value is None else names.get(type(value), 'a number')
