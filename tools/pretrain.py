@@ -10,7 +10,6 @@ from mmengine.config import Config
 import moca  # noqa: F401  (registers the components)
 from moca.backbone import vit_dimensions
 from moca.checkpoints.loading import set_checkpoint
-from moca.engine.agreement import join
 from moca.engine.amp import gpu_has_bfloat16
 from moca.engine.backends import BACKENDS, log_to
 from moca.engine.cli import (
@@ -23,6 +22,7 @@ from moca.engine.cli import (
 from moca.engine.config_check import check_config
 from moca.engine.fsdp import runner_of
 from moca.engine.hooks import set_hook
+from moca.engine.meeting import join
 from moca.engine.same_run import check_same_start
 from moca.engine.work_dir import alone_in_work_dir, check_unused
 from moca.errors import UserError

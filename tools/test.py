@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from moca.data.config_datasets import nested_dicts
-from moca.engine.agreement import join
 from moca.engine.cli import add_common_arguments, main_guard
+from moca.engine.meeting import join
 from moca.transfer.evaluate import evaluate, prepare_test
 from moca.transfer.run import add_protocol_arguments
 

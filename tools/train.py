@@ -12,9 +12,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from moca.engine.agreement import join
 from moca.engine.cli import add_common_arguments, main_guard, seed_number
 from moca.engine.ema import MOMENTUM
+from moca.engine.meeting import join
 from moca.transfer.run import add_protocol_arguments, prepare_training, train
 
 

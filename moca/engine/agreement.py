@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -20,7 +19,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch.distributed as dist
 
-from moca.engine.distributed import check_environment, launched_processes, launched_rank
 from moca.errors import UserError
 
 T = TypeVar('T')
@@ -49,7 +47,7 @@ class Processes:
         rank: The number of this one.
         size: How many there are.
         connect: Gives a connection to the store that they share, waiting for it some seconds at
-            most; of a single process None.
+            most before a `UserError`; of a single process None.
         hosts: Whether the store ends with this process.
     """
 
@@ -138,17 +136,18 @@ class Processes:
 
     def _watch(self) -> None:
         assert self._connect is not None
-        # of its own: a connection serves one thread at a time
-        store = self._connect(WAIT)
+        store: dist.Store | None = None  # of its own: a connection serves one thread at a time
         while not self._ended.wait(_LOOK):
+            first = None
             try:
-                failed = store.check(['failed'])
-                first = Failure(*json.loads(store.get('failed'))) if failed else None
+                store = store or self._connect(_GONE)
+                if store.check(['failed']):
+                    first = Failure(*json.loads(store.get('failed')))
             except RuntimeError:
-                try:
-                    store, first = self._connect(_GONE), None
-                except (RuntimeError, UserError):
-                    first = Failure(0, os.environ['MASTER_ADDR'], 1, 'error: no answer any more')
+                store = None
+            except UserError:
+                host = os.environ.get('MASTER_ADDR', '')
+                first = Failure(0, host, 1, 'error: the first process has gone without a word')
             if first is not None and not self._ended.is_set():
                 self.leave(first.code, first.message + self.whose(first))
 
@@ -203,80 +202,3 @@ def numbers(ranks: Iterable[int]) -> str:
     known = list(ranks)
     shown = ', '.join(map(str, known[:4])) + (f' and {len(known) - 4} more' * (len(known) > 4))
     return f'process{"es" if len(known) > 1 else ""} {shown}'
-
-
-_joined: Processes | None = None
-
-
-def join(launcher: str, tool: str) -> None:
-    """Meet the other processes of a launcher, and from now on end with any that fails.
-
-    Args:
-        launcher: Of ``moca.engine.distributed.LAUNCHERS``.
-        tool: File name of the tool, for messages.
-
-    Raises:
-        UserError: The launcher's environment is incomplete, or the first process does not answer.
-    """
-    check_environment(launcher, tool)
-    processes_of(launcher).watch()
-
-
-def joined() -> Processes:
-    """The processes that were joined; a single one before that and without a launcher."""
-    return _joined or Processes()
-
-
-def processes_of(launcher: str) -> Processes:
-    """The processes of a launcher, whose environment was checked."""
-    global _joined
-    size = launched_processes(launcher)
-    if size == 1:
-        return Processes()
-    if _joined is None and dist.is_initialized():  # by somebody else's code
-        known = dist.distributed_c10d._get_default_store()
-        return Processes(
-            dist.get_rank(), dist.get_world_size(), lambda _: dist.PrefixStore('moca', known)
-        )
-    if _joined is None:
-        _joined = _meet(launcher, size)
-    return _joined
-
-
-def _meet(launcher: str, size: int) -> Processes:
-    rank = launched_rank(launcher)
-    # as mmengine's init_dist finds them
-    if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
-        nodes = ['scontrol', 'show', 'hostname', os.environ['SLURM_NODELIST']]
-        found = subprocess.run(nodes, capture_output=True, text=True, check=True)
-        os.environ['MASTER_ADDR'] = found.stdout.split()[0]
-    port = int(os.environ.setdefault('MASTER_PORT', '29500'))
-    host = os.environ['MASTER_ADDR']
-    # torchrun has a store, and its processes are guests
-    hosts = rank == 0 and os.environ.get('TORCHELASTIC_USE_AGENT_STORE') != 'True'
-    server: list[dist.Store] = []
-    # torchrun may start the processes again beside the same store
-    attempt = os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')
-
-    def connect(seconds: float) -> dist.Store:
-        try:
-            store = dist.TCPStore(
-                *(host, port, None, hosts and not server),
-                timeout=timedelta(seconds=seconds),
-                wait_for_workers=False,
-                multi_tenant=True,  # the process group will ask for the same port
-            )
-        except RuntimeError as error:
-            raise UserError(
-                f'MASTER_ADDR:MASTER_PORT {host}:{port}: '
-                + (
-                    'this port cannot be had; export another MASTER_PORT.'
-                    if hosts
-                    else f'the first process did not answer within {seconds:.0f} s. See what it '
-                    'wrote, and whether a firewall is between.'
-                )
-            ) from error
-        server.append(store)
-        return dist.PrefixStore(f'moca/{attempt}', store)
-
-    return Processes(rank, size, connect, hosts)

@@ -18,10 +18,10 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from moca.engine.accumulate import set_accumulation
-from moca.engine.agreement import joined, processes_of
 from moca.engine.amp import enable_amp
 from moca.engine.config_check import building_error, check_config, nearest
 from moca.engine.distributed import LAUNCHERS, check_environment, prepare_launcher
+from moca.engine.meeting import joined, processes_of
 from moca.engine.memory import keep_freed_memory
 from moca.engine.resume import settle_resume
 from moca.engine.same_run import check_same_device
@@ -186,7 +186,7 @@ def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
     asks for, becomes one red line on stderr and exit code 2; an interrupt (Ctrl-C) one line and
     exit code 130.
 
-    Where several processes were joined (`moca.engine.agreement.join`), any error ends all of them
+    Where several processes were joined (`moca.engine.meeting.join`), any error ends all of them
     within seconds, with the line and the exit code of the one that failed first.
 
     Example:

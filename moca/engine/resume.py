@@ -46,7 +46,7 @@ def settle_resume(cfg: Config, asked: str | None, processes: Processes) -> None:
         return True, asked
 
     resume, path = processes.first('checkpoint to start from', choose)
-    if asked == 'auto' and path is None:
+    if asked == 'auto' and path is None and processes.rank == 0:
         print_log(f'--resume: no checkpoint in {cfg.work_dir} yet, starting anew', 'current')
     if processes.size > 1 and path is not None and '://' not in path:
         _check_seen(path, processes)

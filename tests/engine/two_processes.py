@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from moca.engine import agreement
 from tools import pretrain, train
 
 Before = Callable[[], None]
@@ -72,6 +73,7 @@ def _process(
             os.dup2(file.fileno(), stream)
     sys.argv[:] = [f'tools/{tool}.py']
     torch.set_num_threads(1)
+    agreement._LOOK = 0.1
     launcher = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=2, MASTER_PORT=port)
     os.environ.update(MASTER_ADDR='localhost', **{k: str(v) for k, v in launcher.items()})
     before()
