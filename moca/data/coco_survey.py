@@ -132,7 +132,7 @@ def _look_at_the_whole(result: CocoSurvey, cfg: Config, file: CocoFile) -> None:
     odd, faults = box_notes(file)
     for what, where in (odd | repeated(file)).items():
         result.odd[what] += where
-    result.faults += faults
+    result.faults = [*faults, *result.faults]  # what explains others comes first
     note = limits_note(cfg, file)
     if note and file.evaluated:
         result.notes.append(note)

@@ -64,5 +64,6 @@ class QuickCocoMetric(CocoMetric):
 
 def most_of_a_class(results: list[Any]) -> int:
     """The most detections of one class in one image; results are pairs of truth and finding."""
-    counts = (np.bincount(found['labels']).max(initial=0) for _, found in results)
+    labels = (np.asarray(found['labels'], np.int64) for _, found in results)
+    counts = (np.bincount(each).max(initial=0) for each in labels)
     return int(max(counts, default=0))
