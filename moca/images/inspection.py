@@ -26,7 +26,7 @@ _UPRIGHT, _QUARTER_TURNS = 1, (5, 6, 7, 8)  # EXIF 2.3, tag 0x0112
 
 TURNED_REMEDY = (
     'Sizes, boxes and label maps refer to the pixels as stored, and EXIF is ignored: turn the '
-    'image itself or its labels (docs/data.md, "Turned images")'
+    'image itself or its labels (docs/images.md)'
 )
 
 

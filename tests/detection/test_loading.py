@@ -21,9 +21,7 @@ TRAIN = 'annotations/instances_train2017.json'
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
-    monkeypatch.setattr(
-        'moca.images.loading.print_log', lambda text, *_, **__: lines.append(text)
-    )
+    monkeypatch.setattr('moca.images.loading.print_log', lambda text, *_, **__: lines.append(text))
     return lines
 
 
