@@ -16,6 +16,7 @@ from typing import Any, ParamSpec
 import torch.distributed
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from moca.engine.accumulate import set_accumulation
 from moca.engine.amp import enable_amp
@@ -256,6 +257,8 @@ def _end_all(error: BaseException, code: int, line: str | None) -> None:
         line = first.message + joined().whose(first)
     elif line is None:
         line = ''.join(traceback.format_exception(error))
+    if first.rank == joined().rank and 'TORCHELASTIC_ERROR_FILE' in os.environ:
+        get_error_handler().record_exception(error)  # for torchrun's summary
     logging.shutdown()
     joined().leave(first.code, line)
 

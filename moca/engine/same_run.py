@@ -126,9 +126,10 @@ class SameOnAllProcesses(Hook):
         facts = {
             'iteration': str(runner.iter),
             'epoch': str(runner.epoch),
-            'training images': str(len(runner.train_dataloader.dataset)),
             'steps to take': str(runner.max_iters),
         }
+        if hasattr(runner.train_dataloader.dataset, '__len__'):
+            facts['training images'] = str(len(runner.train_dataloader.dataset))
         if not randomness.get('diff_rank_seed'):
             facts['seed'] = str(runner.seed)
         found = differences(processes, 'counts before the first step', facts)

@@ -89,6 +89,7 @@ def failing_hook() -> None:
 
     def fail_or_watch(self: Any, runner: Any, *args: Any, **kwargs: Any) -> None:
         if runner.iter == 1:
+            os.environ['TORCHELASTIC_ERROR_FILE'] = f'{runner.work_dir}/error.json'
             raise ZeroDivisionError('of this node')
         watch(self, runner, *args, **kwargs)
 
@@ -181,6 +182,8 @@ class TestEnd:
         assert [end.code for end in ended] == [1, 1]
         assert ended[0].seconds < 50
         assert 'Traceback' in ended[rank].output
+        noted = (folder / f'fails{rank}/error.json').read_text()  # for torchrun's last words
+        assert 'ZeroDivisionError: of this node' in noted
         for end in ended:
             assert 'ZeroDivisionError: of this node' in end.output
         said = [row for row in ended[1 - rank].output.splitlines() if 'ZeroDivisionError' in row]
