@@ -15,7 +15,7 @@ from moca.data.coco_survey import coco_survey
 from moca.data.survey import check_data, survey
 from moca.errors import UserError
 from moca.transfer.overrides import set_data_root
-from moca.transfer.protocol import check_segmentation
+from moca.transfer.protocol import check_segmentation, read_by_one_reader
 from tests import odd_files
 from tests.configs.helpers import REPOSITORY, shrink
 from tests.detection import own_coco
@@ -141,6 +141,7 @@ def probe(root: Path) -> Config:
     cfg = Config.fromfile(PROBE)
     set_data_root(cfg, root)
     check_segmentation(cfg)
+    read_by_one_reader(cfg)
     return cfg
 
 
