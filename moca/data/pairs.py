@@ -75,6 +75,8 @@ def find_pairs(dataset: dict[str, Any], field: str) -> Pairs:
         if not source.is_file():
             raise UserError(f'{source}: no such file ({field}.ann_file).')
     options = {key: value for key, value in dataset.items() if key != 'indices'}
+    if not label_folder:  # mmengine takes no None
+        options['data_prefix'] = dict(img_path=dataset['data_prefix'].get('img_path') or '')
     built = mmseg.registry.DATASETS.build({**options, 'pipeline': [], 'lazy_init': True})
     note = check_names(source, built.img_suffix, folder) if source is not folder else None
     entries = built.load_data_list()

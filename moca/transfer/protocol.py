@@ -19,6 +19,7 @@ from mmengine.registry import MODELS
 from moca.backbone.vit import PlainViT
 from moca.data.classes import class_names
 from moca.data.config_datasets import nested_dicts, segmentation_datasets
+from moca.data.pairs import has_labels
 from moca.errors import UserError
 from moca.segmentation.label_maps import IGNORE, ONE_CLASS
 from moca.transfer.predictions import set_predictions
@@ -82,6 +83,8 @@ def check_segmentation(cfg: Config) -> None:
     for field, dataset, cls in segmentation_datasets(cfg):
         _check_dataset(field, dataset, cls, classes)
         _check_at_load(dataset, classes)
+        if not has_labels(dataset):  # mmengine takes no None
+            dataset['data_prefix'].pop('seg_map_path', None)
         if field.startswith('train'):
             _warn_of_sizes(cfg, field, dataset)
 
