@@ -134,7 +134,7 @@ class SameOnAllProcesses(Hook):
             facts['seed'] = str(runner.seed)
         found = differences(processes, 'counts before the first step', facts)
         weights = {**digests(whole_tensors(runner.model)), **self._loaded}
-        texts = {key: f'{value % 2**64:016x}' for key, value in weights.items()}
+        texts = {key: f'digest {value % 2**64:016x}' for key, value in weights.items()}
         differing = differences(processes, 'weights before the first step', texts)
         if differing:
             more = f' and {len(differing) - 1} other tensors' if len(differing) > 1 else ''
