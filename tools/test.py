@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cfg = prepare_test(args)
     metrics = evaluate(cfg, args.checkpoint)
     if not metrics:
-        Console().print(f'Nothing was evaluated. {written(cfg)}', soft_wrap=True)
+        Console().print(f'Nothing was evaluated. {written(cfg)}', markup=False, soft_wrap=True)
         return
     table = Table('metric', 'value')
     for name, value in metrics.items():
