@@ -4,6 +4,7 @@ Examples:
     python tools/leaderboard.py run --checkpoint moca.pth mae.pth random --seeds 0 1 2 \\
         --tasks cityscapes/linear ade20k/linear-bn --data-root cityscapes=DIR ade20k=DIR
     python tools/leaderboard.py show work_dirs --markdown leaderboard.md --csv leaderboard.csv
+    python tools/leaderboard.py published
     python tools/leaderboard.py race configs/pretrain/{moca,mae,can}_tiny-imagenet.py --amp \\
         --data-root TRAIN --knn TRAIN --knn-val VAL --epochs 20 --plot race.png
 """
@@ -25,9 +26,11 @@ from moca.pretrain.monitors.knn import read_pair
 from moca.results import tables
 from moca.results.leaderboard import build_leaderboard
 from moca.results.plan import Plan, make_jobs
+from moca.results.published import published_markdown
 from moca.results.queue import Run, launcher, run_jobs
 from moca.results.race import RacePlan, make_race
 from moca.results.race_table import check_steps, race_markdown, read_standings, show_race
+from moca.results.sweep import candidates, decided, read_sweep
 from moca.transfer.run_reading import read_runs
 
 
@@ -52,6 +55,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     command.add_argument('--csv', type=Path, metavar='FILE', help='write one line per cell')
     command.add_argument('--plot', type=Path, metavar='FILE', help='draw bars (.png, .svg, ...)')
     command.set_defaults(act=show)
+    commands.add_parser(
+        'published', help='print the published results that runs are laid beside, as Markdown'
+    ).set_defaults(act=lambda args: print(published_markdown(), end=''))
     add_race(commands)
     return parser.parse_args(argv)
 
@@ -102,13 +108,26 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help='timm name of the backbone: one, or one for each CKPT [as in the configs]',
     )
     command.add_argument(
+        '--branch',
+        nargs='+',
+        default=[],
+        choices=('teacher', 'student', '-'),
+        help='encoder to take: one, or one for each CKPT, - where it has a single one',
+    )
+    command.add_argument(
+        '--sweep',
+        metavar='KEY=V1,V2',
+        help='choose this field for each CKPT on a tenth of the training images, held out; the '
+        'table says what was chosen',
+    )
+    command.add_argument(
         '--data-root',
         nargs='+',
         default=[],
         metavar='NAME=DIR',
         help='folder of each data set, such as cityscapes=DIR',
     )
-    add_queue_arguments(command, 'tools/train.py')
+    add_queue_arguments(command, 'tools/train.py', '; CKPT:KEY=VALUE for that checkpoint alone')
     command.set_defaults(act=run)
 
 
@@ -166,8 +185,11 @@ def plan_of(args: argparse.Namespace) -> Plan:
         raise UserError(f'--data-root {" ".join(args.data_root)}: give NAME=DIR for each.')
     accumulate = ['--accumulate', args.accumulate] if args.accumulate else []
     return Plan(
-        *(args.checkpoint, args.tasks, args.seeds, args.subset, args.arch, roots),
+        *(args.checkpoint, args.tasks, args.seeds, args.subset),
+        archs=args.arch,
+        data_roots=roots,
         options=[*(['--amp'] if args.amp else []), *accumulate],
+        branches=args.branch,
         cfg_options=args.cfg_options,
     )
 
@@ -175,7 +197,16 @@ def plan_of(args: argparse.Namespace) -> Plan:
 def run(args: argparse.Namespace) -> None:
     """Run what is missing, then show the table of these runs."""
     console = Console(width=None if sys.stdout.isatty() else 160)
-    jobs = make_jobs(plan_of(args))
+    plan = plan_of(args)
+    jobs = make_jobs(plan)
+    if args.sweep:
+        sweep = read_sweep(args.sweep)
+        trials = candidates(plan, sweep)
+        trying = [job for each in trials.values() for job in each]
+        complain(work(trying, 'train.py', args, console), len(trying))
+        if args.dry_run:
+            return
+        jobs = [job for each in decided(plan, sweep, trials) for job in make_jobs(each)]
     failed = work(jobs, 'train.py', args, console)
     if args.dry_run:
         return

@@ -46,6 +46,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='train on N images, the published subset number SEED modulo 5, for as many epochs',
     )
     parser.add_argument(
+        '--held-out',
+        type=float,
+        metavar='SHARE',
+        help='validate on a share of the training images, to choose settings on, such as 0.1',
+    )
+    parser.add_argument('--note', metavar='TEXT', help='remark for run.json and the leaderboard')
+    parser.add_argument(
         '--epochs',
         type=int,
         choices=[12, 25, 50, 100],

@@ -7,14 +7,13 @@ probe seeds. Published results stand in rows of their own, marked with their sou
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any
 
+from moca.results.published import method_name, published_results
 from moca.transfer.run_reading import Omission, Run
 
 RANDOM_INIT = 'random init'
@@ -80,12 +79,6 @@ class Leaderboard:
     sources: dict[str, str]
 
 
-def published_results() -> dict[str, Any]:
-    """The published results shipped with the package: `sources`, `images` and `results`."""
-    text = resources.files('moca.results').joinpath('published_results.json').read_text('utf-8')
-    return dict(json.loads(text))
-
-
 def build_leaderboard(runs: Iterable[Run], omissions: Iterable[Omission] = ()) -> Leaderboard:
     """Arrange runs, as `read_runs` gives them, and the published results that belong to them."""
     runs, notes = _newest(runs)
@@ -111,6 +104,7 @@ def build_leaderboard(runs: Iterable[Run], omissions: Iterable[Omission] = ()) -
     cells.update(published)
     columns.update({column: None for _, column in published})
     notes += unknown
+    notes += [f'{run.folder}: {run.note}.' for run in runs if run.note]
     theirs = sorted({row for row, _ in published}, key=_order)
     return Leaderboard(
         [*ours, *theirs], sorted(columns, key=_column_order), cells, list(omissions), notes, sources
@@ -189,10 +183,7 @@ def _published_cells(
                 and _close(column.val_images, size['val_images'])
             ]
             own = Column(protocol, size['train_images'], size['val_images'], None, metric, title)
-            name = result['method']
-            if result.get('other_network'):  # than the plain ViT that runs here are of
-                name += ' (other network)'
-            row = Row(name, None, result['arch'], result['source'])
+            row = Row(method_name(result), None, result['arch'], result['source'])
             for column in alike or [own]:
                 cells[row, column] = Cell((result['value'],), error=result.get('error'))
             sources[result['source']] = library['sources'][result['source']]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,20 @@ from mmengine.config import Config
 from moca.checkpoints.loading import check_checkpoint
 from moca.engine.cli import parse_cfg_options, read_config
 from moca.errors import UserError
+from moca.results.options import check_owners, options_of
 from moca.results.queue import Run
 from moca.transfer.overrides import set_arch
 from moca.transfer.run_names import (
     RANDOM,
     arch_label,
     arch_of_each,
+    branch_of_each,
     checkpoint_label,
     random_label,
     run_folder,
 )
-from moca.transfer.run_record import RECORD, file_digest, options_of
+from moca.transfer.run_record import RECORD, file_digest
+from moca.transfer.run_record import options_of as told_options
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 
@@ -66,9 +69,14 @@ class Plan:
         seeds: each protocol is repeated with every one.
         subsets: numbers of training images; none for all of them.
         archs: timm names, one for all checkpoints or one for each; none for the configs' own.
+        branches: of files that have both, likewise; none for their families' default.
         data_roots: folder by the first part of a task's name (``cityscapes``).
         options: further arguments of `tools/train.py`, such as ``--amp``.
-        cfg_options: ``KEY=VALUE`` for all of them.
+        cfg_options: ``KEY=VALUE`` for all of them, ``CHECKPOINT:KEY=VALUE`` for one, by its path or
+            its name in the table.
+        notes: what is to stand beneath the table, by checkpoint.
+        suffix: of the work dirs' names.
+        protocol_suffix: of the protocol's name, where an option of the tool changes it.
         configs: where tasks are looked up.
     """
 
@@ -77,9 +85,13 @@ class Plan:
     seeds: Sequence[int] = (0,)
     subsets: Sequence[int | None] = (None,)
     archs: Sequence[str] = ()
+    branches: Sequence[str] = ()
     data_roots: dict[str, str] = field(default_factory=dict)
     options: Sequence[str] = ()
     cfg_options: Sequence[str] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
+    suffix: str = ''
+    protocol_suffix: str = ''
     configs: Path = CONFIGS
 
 
@@ -89,11 +101,15 @@ def make_jobs(plan: Plan) -> list[Job]:
     Raises:
         UserError: if a task has no config, a checkpoint does not fit, or a data root names no task.
     """
-    pairs = list(zip(plan.checkpoints, arch_of_each(plan.archs, plan.checkpoints), strict=True))
+    archs = arch_of_each(plan.archs, plan.checkpoints)
+    branches = branch_of_each(plan.branches, plan.checkpoints)
+    pairs = list(zip(plan.checkpoints, archs, branches, strict=True))
+    names = [name for checkpoint in plan.checkpoints for name in _names(checkpoint)]
+    check_owners(plan.cfg_options, names, 'checkpoint')
     configs = {
         (task, arch): task_config(task, arch, plan.configs)
         for task in plan.tasks
-        for arch in dict.fromkeys(arch for _, arch in pairs)
+        for arch in dict.fromkeys(archs)
     }
     stray = set(plan.data_roots) - {task.split('/')[0] for task in plan.tasks}
     if stray:
@@ -105,10 +121,10 @@ def make_jobs(plan: Plan) -> list[Job]:
         if not Path(root).is_dir():
             raise UserError(f'--data-root {name}={root}: no such folder.')
     jobs = []
-    for task, subset, seed, (checkpoint, arch) in itertools.product(
+    for task, subset, seed, (checkpoint, arch, branch) in itertools.product(
         plan.tasks, plan.subsets, plan.seeds, pairs
     ):
-        jobs.append(_job(task, configs[task, arch], checkpoint, arch, seed, subset, plan))
+        jobs.append(_job(task, configs[task, arch], checkpoint, arch, branch, seed, subset, plan))
     _check_folders(jobs)
     return jobs
 
@@ -170,11 +186,17 @@ def task_config(task: str, arch: str | None, root: Path) -> Config:
     return cfg
 
 
+def _names(checkpoint: str) -> list[str]:
+    """What a checkpoint may be called before the colon of an option."""
+    return [checkpoint] if checkpoint == RANDOM else [checkpoint, checkpoint_label(checkpoint)]
+
+
 def _job(
     task: str,
     cfg: Config,
     checkpoint: str,
     arch: str | None,
+    branch: str | None,
     seed: int,
     subset: int | None,
     plan: Plan,
@@ -184,21 +206,29 @@ def _job(
     if checkpoint == RANDOM:
         measured: dict[str, Any] = {'name': random_label(spec), 'branch': None}
     else:
-        info = check_checkpoint(checkpoint, spec, img_size=cfg.model.backbone.get('img_size'))
+        size = cfg.model.backbone.get('img_size')
+        info = check_checkpoint(checkpoint, spec, branch, img_size=size)
         measured = {'name': checkpoint_label(checkpoint), 'branch': info.branch}
         arguments += ['--checkpoint', checkpoint]
+        if branch:
+            arguments += ['--branch', branch]
     if arch:
         arguments += ['--arch', arch]
     if subset is not None:
         arguments += ['--subset', str(subset)]
     if root := plan.data_roots.get(task.split('/')[0]):
         arguments += ['--data-root', root]
-    folder = run_folder(cfg.protocol.name, measured, arch_label(spec), seed, subset)
+    protocol = cfg.protocol.name + plan.protocol_suffix
+    folder = run_folder(protocol, measured, arch_label(spec), seed, subset)
+    folder = folder.with_name(folder.name + plan.suffix)
     title = f'{task}, {measured["name"]}, seed {seed}'
     if subset is not None:
         title += f', {subset} images'
     arguments += ['--work-dir', str(folder), *plan.options]
-    if plan.cfg_options:
-        arguments += ['--cfg-options', *plan.cfg_options]
-    options = options_of(root, parse_cfg_options(plan.cfg_options))
+    if note := plan.notes.get(checkpoint):
+        arguments += ['--note', note]
+    settings = options_of(_names(checkpoint), plan.cfg_options)
+    if settings:
+        arguments += ['--cfg-options', *settings]
+    options = told_options(root, parse_cfg_options(settings))
     return Job(title, folder, tuple(arguments), checkpoint, options)

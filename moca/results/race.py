@@ -24,6 +24,7 @@ from moca.pretrain.monitors.knn import read_pair
 from moca.pretrain.training.check import check_method
 from moca.pretrain.training.config import pretraining_config
 from moca.pretrain.training.schedule import check_options
+from moca.results.options import check_owners, options_of
 from moca.results.queue import Run
 
 KNN = 'knn/'
@@ -137,7 +138,7 @@ def make_race(plan: RacePlan) -> list[Racer]:
     """
     if plan.knn:
         read_pair(plan.knn, plan.knn_val)
-    _check_names(plan.cfg_options, [path.stem for path in plan.configs])
+    check_owners(plan.cfg_options, [path.stem for path in plan.configs], 'config of this race')
     configs = {path.stem: _config(path, plan) for path in plan.configs}
     if len(configs) < len(plan.configs):
         raise UserError('Two configs of a race have the same file name, and so one work dir.')
@@ -196,31 +197,6 @@ def _at(cfg: Mapping[str, Any], field: str) -> Any:
     return value
 
 
-def _check_names(cfg_options: Sequence[str], names: Sequence[str]) -> None:
-    """Verify that every ``CONFIG:KEY=VALUE`` is of a config that races.
-
-    Raises:
-        UserError: naming the option.
-    """
-    for option in cfg_options:
-        name = _owner(option)
-        if name and name not in names:
-            raise UserError(
-                f'--cfg-options {option}: no config of this race is called {name!r}, they are '
-                f'{", ".join(names)}.'
-            )
-
-
-def _options_of(name: str, cfg_options: Sequence[str]) -> list[str]:
-    """The ``KEY=VALUE`` of one config: those of all first, so that its own win."""
-    own = [option.removeprefix(f'{name}:') for option in cfg_options if _owner(option) == name]
-    return [*(option for option in cfg_options if not _owner(option)), *own]
-
-
-def _owner(option: str) -> str:
-    return option.partition('=')[0].rpartition(':')[0]
-
-
 def _config(path: Path, plan: RacePlan) -> Config:
     """A config as `tools/pretrain.py` makes it of the racer's arguments."""
     cfg = pretraining_config(
@@ -232,7 +208,7 @@ def _config(path: Path, plan: RacePlan) -> Config:
         knn_val=plan.knn_val,
         seed=plan.seed,
     )
-    options = parse_cfg_options(_options_of(path.stem, plan.cfg_options))
+    options = parse_cfg_options(options_of([path.stem], plan.cfg_options))
     check_options(options)
     merge_options(cfg, options)
     check_config(cfg, source=str(path))
@@ -309,7 +285,7 @@ def _racer(cfg: Config, plan: RacePlan) -> Racer:
     if plan.arch:  # of those that race as well
         same = [key for key, teacher in teachers.items() if teacher.arch == plan.arch]
         taught += [f'model.teachers.{key}.arch={plan.arch}' for key in same]
-    if settings := [*_options_of(name, plan.cfg_options), *taught]:
+    if settings := [*options_of([name], plan.cfg_options), *taught]:
         arguments += ['--cfg-options', *settings]
     if plan.amp:
         arguments += ['--amp']

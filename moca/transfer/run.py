@@ -20,6 +20,7 @@ from moca.engine.hooks import find_hook
 from moca.engine.same_run import SameOnAllProcesses, check_same_start
 from moca.engine.work_dir import alone_in_work_dir
 from moca.errors import UserError
+from moca.transfer.held_out import set_held_out
 from moca.transfer.overrides import set_arch, set_data_root
 from moca.transfer.protocol import check_protocol
 from moca.transfer.recipe import (
@@ -122,6 +123,8 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
         lengths = ('train_cfg', 'param_scheduler', 'default_hooks')  # options win over these, too
         options = args.cfg_options
         merge_options(cfg, {k: v for k, v in options.items() if k.split('.')[0] in lengths})
+    held_out = getattr(args, 'held_out', None)
+    held = None if held_out is None else set_held_out(cfg, held_out)
     check_data(cfg)
     return cfg, {
         'protocol': cfg.protocol.name,
@@ -132,6 +135,8 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
         'checkpoint': checkpoint,
         'arch': arch,
         'subset': subset,
+        'held_out': held,
+        'note': getattr(args, 'note', None),
         'ema': ema_of(cfg),
         'config': Path(cfg.filename).name,
         'options': options_of(args.data_root, args.cfg_options),

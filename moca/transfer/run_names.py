@@ -47,6 +47,28 @@ def arch_of_each(archs: Sequence[str], checkpoints: Sequence[str]) -> list[str |
     return list(archs) if len(archs) > 1 else [*archs, None][:1] * len(checkpoints)
 
 
+def branch_of_each(branches: Sequence[str], checkpoints: Sequence[str]) -> list[str | None]:
+    """The branch of each checkpoint, from what ``--branch`` was given; ``-`` has none.
+
+    Args:
+        branches: One for all or one for each, in their order; none for None.
+        checkpoints: Files, or ``random``, which has none.
+
+    Raises:
+        UserError: There are neither one, nor as many, nor none.
+    """
+    if len(branches) > 1 and len(branches) != len(checkpoints):
+        raise UserError(
+            f'{len(branches)} branches (--branch) for {len(checkpoints)} checkpoints: give one for '
+            'each (- for none), or one for all.'
+        )
+    each = branches if len(branches) > 1 else [*branches, '-'][:1] * len(checkpoints)
+    return [
+        None if branch == '-' or checkpoint == RANDOM else branch
+        for branch, checkpoint in zip(each, checkpoints, strict=True)
+    ]
+
+
 def random_label(arch: ArchSpec) -> str:
     """Return the row label of random weights, which names LayerScale where there is one.
 

@@ -33,6 +33,7 @@ class Run:
         metrics: values in percent; None where the metric is not defined on the data.
         shown: the metrics that the protocol reports, in order.
         finished_at: ISO time, which sorts as text.
+        note: how its settings were chosen, if that is to be shown.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class Run:
     metrics: dict[str, float | None]
     shown: tuple[str, ...]
     finished_at: str
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ def _run(folder: Path, content: dict[str, Any]) -> Run:
         metrics=metrics,
         shown=tuple(map(str, shown)),
         finished_at=str(content['finished_at']),
+        note=content.get('note'),
     )
 
 

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from moca.engine.run_logs import read_curves
+from moca.engine.watch import WatchTraining
 from moca.errors import UserError
 from tests.engine.test_accumulate import config, train
 
@@ -132,3 +135,30 @@ def test_a_checkpoint_between_two_log_lines_keeps_the_steps_since(tmp_path: Path
     hub = torch.load(tmp_path / 'iter_4.pth', weights_only=False)['message_hub']
     history, _ = hub['log_scalars']['train/loss'].data
     assert len(history) == 4
+
+
+def report(rank: int, folder: str) -> None:
+    """A process whose losses are its own, one of which the other does not have."""
+    dist.init_process_group(
+        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2
+    )
+    hook, averaged = WatchTraining(), []
+    for step in range(3):
+        values = {'loss': torch.tensor(1.0 + rank + step)}
+        if rank == 0 and step != 1:  # such as the loss of objects where an image has none
+            values['loss_mask'] = torch.tensor(5.0)
+        if step == 2:
+            values['late'] = torch.tensor(7.0 + rank)  # which was in no first step
+        averaged.append({name: float(v) for name, v in hook._averaged(values).items()})
+    torch.save(averaged, f'{folder}/{rank}.pth')
+    dist.destroy_process_group()
+
+
+def test_losses_are_means_over_the_processes(tmp_path: Path) -> None:
+    mp.spawn(report, args=(str(tmp_path),), nprocs=2)
+    first, second = (torch.load(tmp_path / f'{rank}.pth') for rank in range(2))
+    assert first[0] == {'loss': 1.5, 'loss_mask': 5.0}
+    assert second[0] == {'loss': 1.5}
+    assert first[1] == second[1] == {'loss': 2.5}
+    assert first[2] == {'loss': 3.5, 'loss_mask': 5.0, 'late': 7.0}
+    assert second[2] == {'loss': 3.5, 'late': 8.0}

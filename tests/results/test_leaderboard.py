@@ -12,7 +12,8 @@ from rich.console import Console
 
 from moca.errors import UserError
 from moca.results import tables
-from moca.results.leaderboard import build_leaderboard, published_results
+from moca.results.leaderboard import build_leaderboard
+from moca.results.published import published_results
 from moca.transfer.run_reading import read_runs
 from tools.leaderboard import main
 

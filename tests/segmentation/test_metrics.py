@@ -52,3 +52,22 @@ def test_mean_over_present_classes() -> None:
     assert ours == theirs
     # mmseg counts class 5 as 0, leaves class 4 out, and so divides by 5 instead of 4.
     assert theirs['mIoU'] == pytest.approx(present * 4 / 5, abs=0.01)
+
+
+def test_worse_than_the_most_frequent_class_everywhere_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(
+        'moca.segmentation.metrics.print_log', lambda text, *_, **__: said.append(text)
+    )
+    metric = PresentIoUMetric()
+    metric.dataset_meta = dict(classes=('a', 'b', 'c'))
+    truth = torch.tensor([[0, 0, 0, 1]])  # a everywhere: (3/4 + 0) / 2 = 37.5
+    for found, warned in (([[0, 0, 0, 0]], False), ([[2, 2, 2, 1]], False), ([[1, 1, 1, 2]], True)):
+        said.clear()
+        area = metric.intersect_and_union(torch.tensor(found), truth, 3, 255)
+        metric.compute_metrics([area])
+        assert bool(said) == warned
+    assert 'mIoU_present 0.00 is below the 37.50' in said[0]
+    assert 'RecomputeBatchNorm' in said[0]

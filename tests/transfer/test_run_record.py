@@ -67,7 +67,8 @@ def write_record(folder: Path, status: str) -> None:
 
 def test_a_run_that_has_started_is_recorded_as_unfinished(tmp_path: Path) -> None:
     write_record(tmp_path, 'finished')  # an earlier run of the same: its results are void now
-    RunRecordHook(RECORD).before_train(SimpleNamespace(work_dir=str(tmp_path), seed=3, iter=0))
+    runner = SimpleNamespace(work_dir=str(tmp_path), seed=3, iter=0, _resume=False)
+    RunRecordHook(RECORD).before_train(runner)
     content = json.loads((tmp_path / 'run.json').read_text())
     assert content == dict(RECORD, status='running', seed=3)
     runs, (omission,) = read_runs([tmp_path])
@@ -78,7 +79,7 @@ def test_a_run_that_has_started_is_recorded_as_unfinished(tmp_path: Path) -> Non
 def test_a_result_that_is_there_is_kept_when_the_run_starts_again(tmp_path: Path) -> None:
     earlier = dict(RECORD, status='finished', finished_at='2026-01-02T03:04:05+00:00', metrics={})
     (tmp_path / 'run.json').write_text(json.dumps(earlier))
-    runner = SimpleNamespace(work_dir=str(tmp_path), seed=3, iter=0)
+    runner = SimpleNamespace(work_dir=str(tmp_path), seed=3, iter=0, _resume=False)
     for _ in range(2):
         RunRecordHook(RECORD).before_train(runner)
     assert json.loads((tmp_path / 'run.json').read_text())['status'] == 'running'
@@ -174,3 +175,25 @@ def test_the_same_file_by_another_path(tmp_path: Path, monkeypatch: pytest.Monke
     record = copy.deepcopy(RECORD)
     record['checkpoint']['path'] = 'runs/../runs/moca/epoch_9.pth'
     check_earlier_run(Config(dict(work_dir=str(tmp_path), resume=True)), record)
+
+
+def test_the_best_of_several_validations_is_kept_across_a_resume(tmp_path: Path) -> None:
+    def runner(iteration: int, resume: bool) -> SimpleNamespace:
+        cfg = Config(dict(protocol=dict(best=['mIoU'])))
+        return SimpleNamespace(
+            work_dir=str(tmp_path), seed=3, iter=iteration, max_iters=30, cfg=cfg, _resume=resume
+        )
+
+    hook = RunRecordHook(RECORD)
+    hook.before_train(runner(0, False))
+    for iteration, value in ((10, 50.0), (20, 48.0)):
+        hook.after_val_epoch(runner(iteration, False), dict(mIoU=value, aAcc=90.0))
+    assert hook.metrics == dict(mIoU=48.0, aAcc=90.0, mIoU_best=50.0)
+    resumed = RunRecordHook(RECORD)
+    resumed.before_train(runner(20, True))
+    resumed.after_val_epoch(runner(30, True), dict(mIoU=49.0))
+    assert resumed.metrics == dict(mIoU=49.0, mIoU_best=50.0)
+    anew = RunRecordHook(RECORD)
+    anew.before_train(runner(0, False))
+    anew.after_val_epoch(runner(30, False), dict(mIoU=47.0))
+    assert anew.metrics == dict(mIoU=47.0, mIoU_best=47.0)

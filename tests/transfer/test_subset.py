@@ -13,7 +13,8 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 from moca.errors import UserError
-from moca.results.leaderboard import build_leaderboard, published_results
+from moca.results.leaderboard import build_leaderboard
+from moca.results.published import published_results
 from moca.transfer.overrides import set_data_root
 from moca.transfer.recipe import set_subset, warn_of_schedule
 from moca.transfer.run import prepare_training

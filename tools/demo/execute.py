@@ -91,7 +91,8 @@ def execute(
             say(f'already done: {notes.stages[name].title}', style='dim')
     running: list[_Running] = []
     work = sum(stage.seconds for stage in pending)  # by the clock of another machine
-    begun = told = time.monotonic()
+    looked = told = time.monotonic()
+    busy = 0.0
     with progress_bars(console) as bars:
         total = bars.add_task('[bold]all', total=work, note='')
         try:
@@ -117,9 +118,10 @@ def execute(
                     else:
                         bars.update(job.bar, completed=job.share, note=job.text)
                 now = time.monotonic()
+                busy, looked = busy + len(running) * (now - looked), now
                 rest = sum(stage.seconds for stage in pending)
                 rest += sum(job.stage.seconds * (1 - job.share) for job in running)
-                note = f'about {minutes(time_left(work, rest, now - begun, jobs))} left'
+                note = f'about {minutes(time_left(work, rest, busy, jobs))} left'
                 bars.update(total, completed=work - rest, note=note)
                 if running and not console.is_terminal and now - told >= PLAIN_INTERVAL:
                     told = now
@@ -131,18 +133,18 @@ def execute(
                 job.process.wait(timeout=30)
 
 
-def time_left(work: float, rest: float, spent: float, jobs: int) -> float:
+def time_left(work: float, rest: float, busy: float, jobs: int) -> float:
     """Estimate how long the rest takes.
 
     Args:
         work: of all stages, in seconds of the machine where the demo was written.
         rest: what of it is still to be done.
-        spent: seconds since the begin, here.
+        busy: seconds that processes have run here, all together.
         jobs: stages at a time.
     """
     # Until a tenth is done the start of the processes, which is no progress, weighs too much.
-    pace = spent / (work - rest) if work - rest > 0.1 * work else 1 / jobs
-    return rest * pace
+    pace = busy / (work - rest) if work - rest > 0.1 * work else 1.0
+    return rest * pace / jobs
 
 
 def _ended(job: _Running) -> bool:

@@ -210,11 +210,12 @@ def test_foreign_folders_are_left_alone(plan):
 
 def test_time_left_follows_the_pace_of_this_machine():
     # Nothing done yet: as fast as where the numbers are from, two at a time.
-    assert time_left(work=400.0, rest=400.0, spent=5.0, jobs=2) == 200.0
-    # A quarter done in 100 s: the other three take 300 s.
-    assert time_left(work=400.0, rest=300.0, spent=100.0, jobs=2) == 300.0
-    assert time_left(work=400.0, rest=0.0, spent=380.0, jobs=2) == 0.0
-    assert time_left(work=0.0, rest=0.0, spent=1.0, jobs=2) == 0.0
+    assert time_left(work=400.0, rest=400.0, busy=5.0, jobs=2) == 200.0
+    # A quarter done by 200 s of processes, half as fast: two at a time take 300 s for the others.
+    assert time_left(work=400.0, rest=300.0, busy=200.0, jobs=2) == 300.0
+    assert time_left(work=400.0, rest=300.0, busy=200.0, jobs=1) == 600.0
+    assert time_left(work=400.0, rest=0.0, busy=380.0, jobs=2) == 0.0
+    assert time_left(work=0.0, rest=0.0, busy=1.0, jobs=2) == 0.0
 
 
 def test_losses_are_read_from_mmengine_s_lines(tmp_path):

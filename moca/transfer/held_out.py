@@ -1,0 +1,61 @@
+"""A part of the training images held out for choosing settings, instead of the validation set."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from moca.data.config_datasets import leaf_datasets
+from moca.data.pairs import find_pairs
+from moca.errors import UserError
+
+
+def set_held_out(cfg: Config, share: float) -> dict[str, Any]:
+    """Apply ``--held-out``: validate on a share of the training images, and train on the others.
+
+    The share is drawn once for all (seed 0), so that settings are compared on the same images. The
+    run is then of another protocol, named after it, without published results.
+
+    Args:
+        cfg: a segmentation config whose training set can be listed; changed in place.
+        share: of the training images, between 0 and 1.
+
+    Returns:
+        What ``run.json`` says of it.
+
+    Raises:
+        UserError: if the share leaves no image on either side, or the training images are not of a
+            single data set of mmseg.
+    """
+    datasets = leaf_datasets(cfg.train_dataloader.dataset)
+    if cfg.protocol.task != 'segmentation' or len(datasets) != 1:
+        raise UserError(
+            f'--held-out {share:g}: draws from one segmentation data set; {cfg.filename} has '
+            'another kind of training data.'
+        )
+    train = datasets[0]
+    total = len(find_pairs(train, 'train_dataloader.dataset').images)
+    places = list(train.get('indices') or range(total))
+    count = round(len(places) * share)
+    if not 0 < count < len(places):
+        raise UserError(
+            f'--held-out {share:g}: {count} of {len(places)} training images; give a share between '
+            '0 and 1 that leaves some on both sides.'
+        )
+    order = np.random.RandomState(0).permutation(len(places))
+    held, kept = (sorted(places[i] for i in part) for part in (order[:count], order[count:]))
+    pipeline = leaf_datasets(cfg.val_dataloader.dataset)[0]['pipeline']
+    validation = dict(copy.deepcopy(train), pipeline=copy.deepcopy(pipeline), indices=held)
+    train['indices'] = kept
+    cfg.val_dataloader.dataset = dict(validation, test_mode=True)
+    cfg.protocol.update(
+        name=f'{cfg.protocol.name}_held_out',
+        title=f'{cfg.protocol.get("title", cfg.protocol.name)}, held-out',
+        published=None,
+    )
+    print_log(f'--held-out: {count} of {len(places)} training images validate.', 'current')
+    return dict(share=share, images=count)
