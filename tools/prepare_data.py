@@ -92,7 +92,7 @@ def report(root: Path, parts: Sequence[Prepared]) -> None:
         count = str(part.images) if whole else f'[yellow]{part.images} of {part.published}'
         table.add_row(part.split, count, str(part.made))
     CONSOLE.print(table)
-    CONSOLE.print(f'Ready: --data-root {root}', soft_wrap=True)
+    CONSOLE.print(f'Ready: --data-root {root}', markup=False, soft_wrap=True)
 
 
 def check(args: argparse.Namespace) -> None:
@@ -105,7 +105,7 @@ def check(args: argparse.Namespace) -> None:
     out = args.out or Path('work_dirs', 'data', name)
     faults, drawn = _check_coco(cfg, out, args.count) or _check_pairs(cfg, out, args.count)
     if drawn:
-        CONSOLE.print(f'Written: {out}', soft_wrap=True)
+        CONSOLE.print(f'Written: {out}', markup=False, soft_wrap=True)
     if faults:
         raise UserError(f'{len(faults)} faults, of which the first is {faults[0]}')
 

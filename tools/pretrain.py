@@ -22,6 +22,8 @@ from moca.engine.cli import (
 from moca.engine.config_check import check_config
 from moca.engine.fsdp import runner_of
 from moca.engine.hooks import set_hook
+from moca.engine.meeting import join
+from moca.engine.same_run import check_same_start
 from moca.engine.work_dir import alone_in_work_dir, check_unused
 from moca.errors import UserError
 from moca.pretrain.moca.released import accept_released
@@ -107,8 +109,11 @@ def configure(args: argparse.Namespace) -> Config:
 @main_guard
 def main(arguments: list[str] | None = None) -> None:
     """Pre-train as the command line says."""
-    cfg = configure(parse_args(arguments))
+    args = parse_args(arguments)
+    join(args.launcher, 'pretrain.py')
+    cfg = configure(args)
     check_run(cfg)
+    check_same_start(cfg)
     with alone_in_work_dir(cfg):
         check_unused(cfg)
         runner_of(cfg).train()

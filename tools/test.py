@@ -10,10 +10,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 
+from moca.data.config_datasets import nested_dicts
 from moca.engine.cli import add_common_arguments, main_guard
+from moca.engine.meeting import join
 from moca.transfer.evaluate import evaluate, prepare_test
 from moca.transfer.run import add_protocol_arguments
 
@@ -36,11 +39,28 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def written(cfg: Config) -> str:
+    """Say where evaluators with ``format_only`` have written predictions."""
+    fields = ('outfile_prefix', 'output_dir')  # of mmdet's and of mmseg's
+    places = [
+        str(node[field])
+        for node in nested_dicts(cfg.test_evaluator)
+        for field in fields
+        if node.get(field)
+    ]
+    return f'Predictions are in {", ".join(places)}*' if places else 'Predictions were not kept.'
+
+
 @main_guard
 def main(argv: Sequence[str] | None = None) -> None:
     """Check everything, evaluate, and print the metrics in percent."""
     args = parse_args(argv)
-    metrics = evaluate(prepare_test(args), args.checkpoint)
+    join(args.launcher, 'test.py')
+    cfg = prepare_test(args)
+    metrics = evaluate(cfg, args.checkpoint)
+    if not metrics:
+        Console().print(f'Nothing was evaluated. {written(cfg)}', markup=False, soft_wrap=True)
+        return
     table = Table('metric', 'value')
     for name, value in metrics.items():
         table.add_row(name, '-' if value is None else f'{value:.2f}')

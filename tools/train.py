@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from moca.engine.cli import add_common_arguments, main_guard, seed_number
 from moca.engine.ema import MOMENTUM
+from moca.engine.meeting import join
 from moca.transfer.run import add_protocol_arguments, prepare_training, train
 
 
@@ -76,7 +77,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 @main_guard
 def main(argv: Sequence[str] | None = None) -> None:
     """Check everything, train, validate and write ``run.json``."""
-    train(*prepare_training(parse_args(argv)))
+    args = parse_args(argv)
+    join(args.launcher, 'train.py')
+    train(*prepare_training(args))
 
 
 if __name__ == '__main__':

@@ -8,5 +8,5 @@ are one scale, which counts three times. DINOv2's multi-scale figures have other
 training at 640 px: --cfg-options tta.ratios=[1.0,1.32,1.73,2.28,3.0] gives the ratios.
 """
 
-tta_model = dict(type='SegTTAModel')
+tta_model = dict(type='AveragingTTAModel')
 tta = dict(ratios=[0.5, 0.75, 1.0, 1.25, 1.5, 1.75], flip=True)

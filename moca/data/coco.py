@@ -1,12 +1,10 @@
-"""Reading COCO annotation files, and telling what mmdet and pycocotools make of an annotation."""
+"""COCO annotation files of a config, and what mmdet and pycocotools make of an annotation."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 from mmengine.config import Config
 
 from moca.data.config_datasets import nested_dicts
+from moca.detection.annotation_file import read_annotation_file
 from moca.errors import UserError
 from moca.images.files import SHOWN, dataset_path, require_folder
 
@@ -23,16 +22,10 @@ OBJECT = 'objects'
 NO_IMAGE = 'of images that the file does not list'
 MARKED = 'marked to be ignored'
 NO_AREA = 'with a box or a mask of no area'
+AREA_ZERO = "whose 'area' is 0 or less though their box has one"
 OUTSIDE = 'outside their image'
 OTHER = 'of categories that are no classes here'
 NO_POLYGON = 'without a polygon of three points'
-
-_NEEDED = {
-    'images': ('id', 'file_name', 'height', 'width'),
-    'categories': ('id', 'name'),
-    'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area'),
-}
-_NUMBERS = {'images': ('height', 'width'), 'annotations': ('area',)}
 
 
 @dataclass(frozen=True)
@@ -47,6 +40,9 @@ class CocoFile:
         classes: names of the data set's classes, in the order of their labels.
         masks: whether the model has a mask head, and every annotation needs a mask.
         evaluated: whether it is for evaluation, which takes what training leaves out.
+        submitted: whether predictions are only written, so that annotations may be absent.
+        written: ids of annotations as the file writes them, where they were numbered anew.
+        changes: what was read otherwise than it is written, with counts; perhaps empty.
     """
 
     path: Path
@@ -57,6 +53,9 @@ class CocoFile:
     classes: tuple[str, ...]
     masks: bool
     evaluated: bool
+    submitted: bool = False
+    written: Mapping[int, Any] = field(default_factory=dict)
+    changes: str = ''
 
     @cached_property
     def known(self) -> set[int]:
@@ -66,6 +65,10 @@ class CocoFile:
     def path_of(self, image: Mapping[str, Any]) -> Path:
         """The file of one of the images."""
         return self.folder / image['file_name']
+
+    def name_of(self, annotation: Mapping[str, Any]) -> str:
+        """The id of one of the annotations, as the file writes it."""
+        return str(self.written.get(annotation['id'], annotation['id']))
 
 
 def read_coco(cfg: Config, dataset: dict[str, Any], cls: Any, field: str) -> CocoFile:
@@ -84,11 +87,21 @@ def read_coco(cfg: Config, dataset: dict[str, Any], cls: Any, field: str) -> Coc
     path = dataset_path(dataset, dataset['ann_file'])
     if not path.is_file():
         raise UserError(f'{path}: no such annotation file ({field}.ann_file).')
-    content = _read(path)
-    images, annotations = content['images'], content['annotations']
-    if not images or not annotations:
-        raise UserError(f'{path}: {len(images)} images and {len(annotations)} annotations.')
-    categories = {category['id']: category['name'] for category in content['categories']}
+    content = read_annotation_file(path)
+    images, annotations = content.images, content.annotations
+    submitted = _is_submission(cfg, field)
+    if not images or not (annotations or submitted):
+        hint = ''
+        if images and field.startswith('test'):
+            hint = (
+                ' To write predictions of unlabeled images, give --cfg-options '
+                'test_evaluator.format_only=True test_evaluator.outfile_prefix=FILE.'
+            )
+        raise UserError(f'{path}: {len(images)} images and {len(annotations)} annotations.{hint}')
+    for place, image in enumerate(images):
+        if not image.get('file_name'):
+            raise UserError(f'{path}: images[{place}] has no file_name.')
+    categories = {category['id']: category['name'] for category in content.categories}
     return CocoFile(
         path=path,
         folder=folder,
@@ -98,43 +111,28 @@ def read_coco(cfg: Config, dataset: dict[str, Any], cls: Any, field: str) -> Coc
         classes=_classes(dataset, cls, list(categories.values()), path, field),
         masks=any(node.get('mask_head') for node in nested_dicts(cfg.get('model'))),
         evaluated=bool(dataset.get('test_mode')),
+        submitted=submitted,
+        written=content.written.get('annotations', {}),
+        changes=content.describe_changes(),
     )
 
 
-def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
-    try:
-        content = json.loads(path.read_bytes())
-        parts = {name: content[name] for name in _NEEDED}
-        for name, keys in _NEEDED.items():
-            for place, row in enumerate(parts[name]):
-                absent = [key for key in keys if key not in row]
-                if absent:
-                    raise UserError(f'{path}: {name}[{place}] has no {", ".join(absent)}.')
-    except (ValueError, KeyError, TypeError) as error:
+def _is_submission(cfg: Config, field: str) -> bool:
+    """Whether the evaluator of a split only writes predictions.
+
+    Raises:
+        UserError: if it does not know where to.
+    """
+    split = field.split('_')[0]
+    evaluators = [
+        node for node in nested_dicts(cfg.get(f'{split}_evaluator')) if node.get('format_only')
+    ]
+    if any(not node.get('outfile_prefix') for node in evaluators):
         raise UserError(
-            f'{path}: not a COCO instances file ({type(error).__name__}: {error}). It needs '
-            "'images' with file_name, 'annotations' and 'categories' with name."
-        ) from error
-    for name, keys in _NUMBERS.items():
-        for place, row in enumerate(parts[name]):
-            for key in keys:
-                if not _is_number(row[key]):
-                    raise UserError(f'{path}: {name}[{place}].{key}={row[key]!r}: not a number.')
-    for place, row in enumerate(parts['annotations']):
-        if not _is_box(row['bbox']):
-            raise UserError(
-                f'{path}: annotations[{place}].bbox={row["bbox"]!r}: not four numbers (x, y, '
-                'width, height).'
-            )
-    return parts
-
-
-def _is_box(box: Any) -> bool:
-    return isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and abs(value) < math.inf
+            f'{cfg.filename}: {split}_evaluator.format_only needs outfile_prefix, the beginning of '
+            'the names of the files to write.'
+        )
+    return bool(evaluators)
 
 
 def _classes(
@@ -175,9 +173,8 @@ def duplicates(file: CocoFile) -> list[str]:
         ids = Counter(row['id'] for row in rows)
         twice = [key for key, count in ids.items() if count > 1]
         if twice:
-            texts.append(
-                f'{file.path}: {len(twice)} ids of {name} occur twice, such as {twice[0]}.'
-            )
+            first = file.written.get(twice[0], twice[0]) if name == 'annotations' else twice[0]
+            texts.append(f'{file.path}: {len(twice)} ids of {name} occur twice, such as {first}.')
     return texts
 
 
@@ -186,8 +183,10 @@ def kind_of(annotation: dict[str, Any], image: dict[str, Any], known: set[int]) 
     x, y, width, height = annotation['bbox']
     if annotation.get('ignore'):
         return MARKED
-    if width < 1 or height < 1 or annotation['area'] <= 0:
+    if width < 1 or height < 1:
         return NO_AREA
+    if annotation['area'] <= 0:
+        return AREA_ZERO
     if min(x + width, image['width']) <= max(x, 0) or min(y + height, image['height']) <= max(y, 0):
         return OUTSIDE
     if annotation['category_id'] not in known:

@@ -10,10 +10,18 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from moca.data.coco import CROWD, OBJECT, CocoFile, duplicates, read_coco
+from moca.data.coco_boxes import box_notes
 from moca.data.coco_masks import classify, needs_mask
 from moca.data.config_datasets import nested_dicts
 from moca.errors import UserError
-from moca.images.files import require_files, require_whole
+from moca.images.files import (
+    SHOWN,
+    require_files,
+    require_folder,
+    require_sizes,
+    require_whole,
+    unused_images,
+)
 
 
 def check_coco(cfg: Config, dataset: dict[str, Any], cls: Any, field: str) -> None:
@@ -31,10 +39,21 @@ def check_coco(cfg: Config, dataset: dict[str, Any], cls: Any, field: str) -> No
     file = read_coco(cfg, dataset, cls, field)
     for fault in (*duplicates(file), *heads_faults(cfg, file)):
         raise UserError(fault)
+    if file.changes:
+        print_log(f'{file.path}: read otherwise than written: {file.changes}', 'current')
+    odd, faults = box_notes(file)
+    for fault in faults:
+        raise UserError(fault)
     print_log(_describe(file), 'current')
+    for what, where in odd.items():
+        shown = ', '.join(where[:SHOWN])
+        print_log(f'{file.path}: {len(where):,} {what}, such as {shown}', 'current', level=30)
     files = [file.path_of(image) for image in file.images]
     require_files(files, f'listed in {file.path}')
     require_whole(files)
+    require_sizes(files, [(image['height'], image['width']) for image in file.images])
+    if left := unused_images(require_folder(dataset, 'img', field), files):
+        print_log(left, 'current')
 
 
 def heads_faults(cfg: Config, file: CocoFile) -> list[str]:
@@ -71,7 +90,7 @@ def _describe(file: CocoFile) -> str:
         if image is not None:
             found[image['id']].add(kind)
         kinds[kind] += 1
-    if not kinds[OBJECT]:
+    if not kinds[OBJECT] and file.annotations:
         raise UserError(
             f'{file.path}: none of its annotations is an object to be found: {_list(kinds)}.'
         )

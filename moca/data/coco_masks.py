@@ -48,7 +48,7 @@ def classify(
 def mask_fault(file: CocoFile, annotation: dict[str, Any], image: dict[str, Any]) -> str | None:
     """What is wrong with polygons or RLE of an annotation so that a run would stop at it."""
     mask = annotation.get('segmentation')
-    where = f'{file.path}: annotation {annotation["id"]} of {image["file_name"]}'
+    where = f'{file.path}: annotation {file.name_of(annotation)} of {image["file_name"]}'
     if not mask:
         return (
             f'{where} has no segmentation, and the model has a mask head. Give every object a '
@@ -60,10 +60,10 @@ def mask_fault(file: CocoFile, annotation: dict[str, Any], image: dict[str, Any]
             return f'{where}: its segmentation has to be a list of polygons [[x, y, x, y, ...]].'
         if not all(map(_are_numbers, mask)):
             return f'{where} has a polygon with values that are no numbers. Remove or repair it.'
-        if file.evaluated and len(mask[0]) < 5:  # pycocotools takes 4 numbers for a box, and fails
+        if file.evaluated and not whole_parts(mask):  # pycocotools fails at some, guesses at others
             return (
-                f'{where} has a polygon of fewer than three points, on which evaluation would '
-                'fail. Remove or repair it.'
+                f'{where} has a polygon of fewer than three points or half a point, on which '
+                'evaluation would fail. Remove or repair it.'
             )
         return None
     size = [image['height'], image['width']]
@@ -96,12 +96,14 @@ def run_lengths(counts: Any) -> list[int] | None:
     """
     if isinstance(counts, list):
         return counts if counts and all(isinstance(run, int) for run in counts) else None
-    if not isinstance(counts, str | bytes):
+    if not isinstance(counts, str | bytes) or not counts.isascii():
         return None
     runs: list[int] = []
     run, shift = 0, 0
     for byte in counts.encode() if isinstance(counts, str) else counts:
         digit = byte - 48
+        if not 0 <= digit < 64 or shift > 60:
+            return None
         run |= (digit & 0x1F) << shift
         shift += 5
         if digit & 0x20:  # more digits follow
@@ -115,7 +117,12 @@ def run_lengths(counts: Any) -> list[int] | None:
 
 def whole_polygons(mask: Any) -> bool:
     """Whether mmdet finds a polygon to be used, or the mask is an RLE."""
-    return not isinstance(mask, list) or any(_is_whole(polygon) for polygon in mask)
+    return not isinstance(mask, list) or bool(whole_parts(mask))
+
+
+def whole_parts(mask: list[list[float]]) -> list[list[float]]:
+    """The polygons of a mask that have three points or more, and no half one."""
+    return [polygon for polygon in mask if _is_whole(polygon)]
 
 
 def _is_whole(polygon: list[float]) -> bool:
@@ -142,7 +149,7 @@ def _area(polygon: list[float]) -> float:
 def decode_mask(mask: Any, height: int, width: int) -> NDArray[np.bool_]:
     """Decode polygons or RLE to bool ``[height, width]``; polygons that are none are left out."""
     if isinstance(mask, list):
-        polygons = [polygon for polygon in mask if _is_whole(polygon)]
+        polygons = whole_parts(mask)
         if not polygons:
             return np.zeros((height, width), bool)
         mask = mask_utils.merge(mask_utils.frPyObjects(polygons, height, width))

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
@@ -19,6 +18,7 @@ from moca.data.coco_masks import decode_mask, mask_fault
 from moca.data.coco_survey import CocoSurvey
 from moca.data.report import BAR, CLASSES, named, print_notes, size_range
 from moca.images.files import evenly_spread
+from moca.images.image_io import read_pixels
 
 _SIZES = ('small', 'medium', 'large')
 _NAMED = 12  # classes without an object that are named
@@ -81,6 +81,9 @@ def _histogram(surveys: Sequence[CocoSurvey]) -> Table:
 def _notes(survey: CocoSurvey) -> list[str]:
     """What is no fault, but what its owner should know."""
     notes = [f'{len(where):,} {what}: {named(where)}' for what, where in survey.odd.items()]
+    notes += survey.notes
+    if survey.file and not survey.file.annotations:
+        notes.append('no annotations: a test set to predict, not to score')
     classes = survey.file.classes if survey.file else ()
     absent = [name for name in classes if not survey.objects[name]]
     if absent and survey.objects:
@@ -130,7 +133,7 @@ def sheet(surveys: Sequence[CocoSurvey], out: Path, count: int) -> bool:
 def _draw(file: CocoFile, place: int) -> tuple[figures.Image, dict[str, Any]]:
     """An image and its objects, without crowds, as `figures.draw_instances` takes them."""
     image = file.images[place]
-    pixels: figures.Image = cv2.cvtColor(cv2.imread(str(file.path_of(image))), cv2.COLOR_BGR2RGB)
+    pixels: figures.Image = read_pixels(file.path_of(image))
     height, width = pixels.shape[:2]
     known = file.known
     found = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,17 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import mmdet.datasets
 from mmengine.config import Config
 
 from moca.data.coco import CROWD, OBJECT, CocoFile, duplicates, read_coco
+from moca.data.coco_boxes import box_notes, repeated
 from moca.data.coco_check import heads_faults
+from moca.data.coco_limits import limits_note
 from moca.data.coco_masks import broken_polygons, classify, flat_polygons, needs_mask
 from moca.data.config_datasets import dataset_key, datasets_of
 from moca.data.survey import Watch
 from moca.errors import UserError
-from moca.images.files import image_fault
+from moca.images.inspection import Inspection, inspect
 
 _THREADS = 8
 # COCO's own limits, in pixels of area: pycocotools, cocoeval.py, areaRng
@@ -41,6 +43,8 @@ class CocoSurvey:
         objects: of each class.
         images: with objects of each class.
         areas: how many objects are small, medium and large, as COCO's metric has it.
+        notes: what else its owner should know.
+        contents: fingerprints of the image files, with their names.
         runs: masks that are run lengths, not polygons.
         faults: what a run would stumble over, each text naming its file.
         right: indices of the images without a fault that have objects.
@@ -54,6 +58,8 @@ class CocoSurvey:
     objects: Counter[str] = field(default_factory=Counter)
     images: Counter[str] = field(default_factory=Counter)
     areas: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    contents: dict[bytes, str] = field(default_factory=dict)
     runs: int = 0
     faults: list[str] = field(default_factory=list)
     right: list[int] = field(default_factory=list)
@@ -76,7 +82,18 @@ def coco_survey(cfg: Config, watch: Watch) -> list[CocoSurvey]:
         if about not in seen:
             seen.append(about)
             found.append(_survey(cfg, name, dataset, cls, watch))
+    _compare_with_training(found)
     return found
+
+
+def _compare_with_training(surveys: list[CocoSurvey]) -> None:
+    """Name the images of validation and test sets that are trained on as well."""
+    trained = {key for survey in surveys if survey.name == 'train' for key in survey.contents}
+    for survey in surveys:
+        if survey.name != 'train':
+            shared = [name for key, name in survey.contents.items() if key in trained]
+            if shared:
+                survey.odd['images that are in train as well'] += shared
 
 
 def _survey(cfg: Config, name: str, dataset: Any, cls: type, watch: Watch) -> CocoSurvey:
@@ -87,15 +104,22 @@ def _survey(cfg: Config, name: str, dataset: Any, cls: type, watch: Watch) -> Co
         result.faults.append(str(error))
         return result
     result.faults += [*duplicates(file), *heads_faults(cfg, file)]
+    if file.changes:
+        result.notes.append(f'read otherwise than written: {file.changes}')
     faulty: set[Any] = set()
     kinds = _look_at_annotations(result, file, faulty)
+    _look_at_the_whole(result, cfg, file)
     with ThreadPoolExecutor(_THREADS) as pool:
         inspected = pool.map(lambda image: _inspect(file.path_of(image), image), file.images)
         found = watch(inspected, len(file.images), result.name)
-        for place, (size, fault) in enumerate(found):
+        for place, (about, fault, content) in enumerate(found):
             image = file.images[place]
-            if size is not None:
-                result.sizes[size] += 1
+            if content:
+                result.contents[content] = image['file_name']
+            if about.width:
+                result.sizes[about.width, about.height] += 1
+            for what in about.oddities():
+                result.odd[what].append(image['file_name'])
             if fault is not None:
                 result.faults.append(fault)
             elif kinds[image['id']][OBJECT] and image['id'] not in faulty:
@@ -103,23 +127,35 @@ def _survey(cfg: Config, name: str, dataset: Any, cls: type, watch: Watch) -> Co
     return result
 
 
-def _inspect(path: Path, image: dict[str, Any]) -> tuple[tuple[int, int] | None, str | None]:
-    """Return an image's size (width, height) and fault, as far as known."""
+def _look_at_the_whole(result: CocoSurvey, cfg: Config, file: CocoFile) -> None:
+    """Note what only shows when annotations are seen beside each other."""
+    odd, faults = box_notes(file)
+    for what, where in (odd | repeated(file)).items():
+        result.odd[what] += where
+    result.faults = [*faults, *result.faults]  # what explains others comes first
+    note = limits_note(cfg, file)
+    if note and file.evaluated:
+        result.notes.append(note)
+
+
+def _inspect(path: Path, image: dict[str, Any]) -> tuple[Inspection, str | None, bytes]:
+    """Return what an image is, as far as known, its fault, and a fingerprint of its file."""
     if not path.is_file():
-        return None, f'{path}: the file is missing.'
-    broken = image_fault(path)
-    if broken:
-        return None, f'{path}: a broken image ({broken}).'
-    pixels = cv2.imread(str(path))
-    if pixels is None:
-        return None, f'{path}: cannot be read as an image.'
-    height, width = pixels.shape[:2]
-    if (width, height) != (image['width'], image['height']):
-        return (width, height), (
-            f'{path}: {width} x {height} pixels, but its annotations are of {image["width"]} x '
-            f'{image["height"]}: give the image that was annotated.'
+        return Inspection(), f'{path}: the file is missing.', b''
+    about = inspect(path)
+    if about.damage:
+        return Inspection(), f'{path}: a broken image ({about.damage}).', b''
+    with path.open('rb') as opened:
+        content = hashlib.file_digest(opened, 'blake2b').digest()
+    width, height = image['width'], image['height']
+    if (about.width, about.height) != (width, height):
+        note = about.size_note(height, width) or ': give the image that was annotated'
+        fault = (
+            f'{path}: {about.width} x {about.height} pixels, but its annotations are of '
+            f'{width} x {height}{note}.'
         )
-    return (width, height), None
+        return about, fault, content
+    return about, None, content
 
 
 def _look_at_annotations(
@@ -136,7 +172,7 @@ def _look_at_annotations(
         image = images.get(annotation['image_id'])
         kind, fault = classify(file, annotation, image)
         if image is None:
-            result.odd[f'annotations {kind}'].append(str(annotation['id']))
+            result.odd[f'annotations {kind}'].append(file.name_of(annotation))
         else:
             _look(result, file, annotation, image, kind, fault)
             if fault and needs_mask(file, kind):
@@ -151,7 +187,7 @@ def _look_at_annotations(
     for names in classes.values():
         result.images.update(names)
     _look_at_images(result, images, found)
-    if not result.kinds[OBJECT]:
+    if not result.kinds[OBJECT] and file.annotations:
         result.faults.append(f'{file.path}: none of its annotations is an object to be found.')
     return found
 
@@ -181,7 +217,7 @@ def _look(
     fault: str | None,
 ) -> None:
     """Note what is odd about one annotation of an image, or wrong."""
-    where = f'{annotation["id"]} of {image["file_name"]}'
+    where = f'{file.name_of(annotation)} of {image["file_name"]}'
     mask = annotation.get('segmentation')
     if fault is None and mask:
         result.runs += not isinstance(mask, list)

@@ -34,9 +34,14 @@ def dataset_key(dataset: dict[str, Any]) -> dict[str, Any]:
 
     The same files may be good for training and not for evaluation, or for other classes.
     """
-    fields = ('type', 'data_root', 'ann_file', 'metainfo', 'reduce_zero_label')
+    fields = (
+        *('type', 'data_root', 'ann_file', 'metainfo', 'reduce_zero_label'),
+        *('img_suffix', 'seg_map_suffix'),
+    )
     folders = {k: str(Path(v)) for k, v in (dataset.get('data_prefix') or {}).items() if v}
     asked = {field: dataset.get(field) for field in fields}
+    steps = nested_dicts(dataset.get('pipeline'))
+    asked['labels'] = [s for s in steps if str(s.get('type')).endswith('LoadCheckedAnnotations')]
     return {**asked, 'data_prefix': folders, 'test_mode': bool(dataset.get('test_mode'))}
 
 

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mmseg.registry
-import numpy as np
 
-from moca.data.config_datasets import nested_dicts
+from moca.data.classes import class_names
+from moca.data.config_datasets import dataset_class, nested_dicts
+from moca.data.name_lists import check_names
 from moca.errors import UserError
 from moca.images.files import (
     dataset_path,
-    evenly_spread,
-    require_files,
     require_folder,
-    require_whole,
+    unused_images,
 )
-from moca.segmentation.label_maps import IGNORE, LabelFault, LabelRule, header_fault, read_values
-
-DECODED = 32  # label maps of a split that are decoded before a run
-_THREADS = 8
+from moca.segmentation.label_maps import LabelRule
 
 
 @dataclass(frozen=True)
@@ -31,23 +26,33 @@ class Pairs:
     """A data set's images and label maps, as mmseg lists them.
 
     Attributes:
-        images, labels: one each, in mmseg's order.
+        images, labels: one each, in mmseg's order; no labels where the data set has none.
         source: where their names come from.
+        folder: where the images lie.
         suffix, label_suffix: what the names of images and label maps end in.
-        label_folder: where the label maps lie.
+        label_folder: where the label maps lie; None without label maps.
         rule: what the label maps may hold; None if another transform than ours loads them.
         names, palette: of the classes.
+        notes: what is no fault, but what the owner of the data should know.
     """
 
     images: list[Path]
     labels: list[Path]
     source: Path
+    folder: Path
     suffix: str
-    label_folder: Path
+    label_folder: Path | None
     label_suffix: str
     rule: LabelRule | None
     names: Sequence[str]
     palette: Sequence[Sequence[int]]
+    notes: Sequence[str] = ()
+
+
+def has_labels(dataset: dict[str, Any]) -> bool:
+    """Whether a data set's config names a folder of label maps."""
+    prefix = dataset.get('data_prefix')
+    return not isinstance(prefix, dict) or prefix.get('seg_map_path') is not None
 
 
 def find_pairs(dataset: dict[str, Any], field: str) -> Pairs:
@@ -58,36 +63,74 @@ def find_pairs(dataset: dict[str, Any], field: str) -> Pairs:
         field: what to call it in messages.
 
     Raises:
-        UserError: if a folder is missing or empty, or there is no image of the right name.
+        UserError: if a folder is missing or empty, there is no image of the right name, a list of
+            names is none, or the classes are wrong.
     """
-    source = require_folder(dataset, 'img_path', field)
-    label_folder = require_folder(dataset, 'seg_map_path', field)
+    cls = dataset_class(dataset['type'], field, 'mmseg')
+    names = class_names(dataset, cls, field)
+    source = folder = require_folder(dataset, 'img_path', field)
+    label_folder = require_folder(dataset, 'seg_map_path', field) if has_labels(dataset) else None
     if dataset.get('ann_file'):
         source = dataset_path(dataset, dataset['ann_file'])
         if not source.is_file():
             raise UserError(f'{source}: no such file ({field}.ann_file).')
     options = {key: value for key, value in dataset.items() if key != 'indices'}
+    if not label_folder:  # mmengine takes no None
+        options['data_prefix'] = dict(img_path=dataset['data_prefix'].get('img_path') or '')
     built = mmseg.registry.DATASETS.build({**options, 'pipeline': [], 'lazy_init': True})
+    note = check_names(source, built.img_suffix, folder) if source is not folder else None
     entries = built.load_data_list()
     if not entries:
+        unused_images(folder, [], built.img_suffix)  # raises where an ending is spelt otherwise
         raise UserError(
             f'{source}: no images. {field} reads files whose names end in '
             f'{built.img_suffix!r}; check --data-root and img_suffix.'
         )
     return Pairs(
         images=[Path(entry['img_path']) for entry in entries],
-        labels=[Path(entry['seg_map_path']) for entry in entries],
+        labels=[Path(entry['seg_map_path']) for entry in entries if 'seg_map_path' in entry],
         source=source,
+        folder=folder,
         suffix=built.img_suffix,
         label_folder=label_folder,
         label_suffix=built.seg_map_suffix,
-        rule=_rule(dataset, built),
-        names=list(built.metainfo['classes']),
+        rule=label_rule(dataset, built) if label_folder else None,
+        names=names,
         palette=list(built.metainfo['palette']),
+        notes=[note] if note else [],
     )
 
 
-def _rule(dataset: dict[str, Any], built: Any) -> LabelRule | None:
+def unused_notes(parts: Sequence[Pairs]) -> list[str]:
+    """Say what lies in the folders of a split's data sets that none of them reads.
+
+    Data sets that list names in a file choose themselves, and are passed over.
+
+    Raises:
+        UserError: if images are left out for the spelling of their ending alone.
+    """
+    folders: dict[Path, list[Pairs]] = {}
+    for part in parts:
+        if part.source == part.folder:
+            folders.setdefault(part.folder, []).append(part)
+    notes = []
+    for folder, sharing in folders.items():
+        used = [path for part in sharing for path in (*part.images, *part.labels)]
+        suffixes = {part.suffix for part in sharing}
+        notes.append(unused_images(folder, used, suffixes.pop() if len(suffixes) == 1 else None))
+    return [note for note in notes if note]
+
+
+def label_rule(dataset: dict[str, Any], built: Any) -> LabelRule | None:
+    """The rule by which a data set's pipeline reads label maps; None if it is not ours.
+
+    Args:
+        dataset: its config.
+        built: the data set, lazily.
+
+    Raises:
+        UserError: if data set and pipeline contradict each other.
+    """
     for step in nested_dicts(dataset.get('pipeline')):
         if step.get('type') not in ('LoadAnnotations', 'LoadCheckedAnnotations'):
             continue
@@ -102,53 +145,6 @@ def _rule(dataset: dict[str, Any], built: Any) -> LabelRule | None:
         )
         return rule
     return None
-
-
-def check_pairs(dataset: dict[str, Any], field: str) -> None:
-    """Check that every image has a label map of its size, and what some of them hold.
-
-    All files are looked at, of which `DECODED` label maps, evenly spread, are decoded; the others
-    are checked as they are loaded.
-
-    Raises:
-        UserError: naming the first file that is missing, broken or wrong.
-    """
-    pairs = find_pairs(dataset, field)
-    require_files(pairs.images, f'listed in {pairs.source}')
-    hint = missing_label_hint(pairs.labels, dataset)
-    require_files(pairs.labels, f'the label maps of {pairs.source}', hint)
-    require_whole([*pairs.images, *pairs.labels])
-    if pairs.rule is None:
-        return
-    with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(header_fault, pairs.labels, pairs.images, chunksize=64))
-        _require_right(pairs.labels, found)
-        chosen = [pairs.labels[i] for i in evenly_spread(len(pairs.labels), DECODED)]
-        counted = list(pool.map(lambda path: count_classes(path, pairs.rule), chosen))
-    _require_right(chosen, [result if isinstance(result, str) else None for result in counted])
-    counts = np.sum([result for result in counted if not isinstance(result, str)], axis=0)
-    if not counts[:IGNORE].any():
-        raise UserError(
-            f'{chosen[0]}: every pixel is ignored ({IGNORE}), in this and all {len(chosen)} label '
-            'maps looked at: there is nothing to learn. Check how they were converted.'
-        )
-
-
-def _require_right(paths: Sequence[Path], faults: Iterable[str | None]) -> None:
-    wrong = [(path, fault) for path, fault in zip(paths, faults, strict=True) if fault]
-    if wrong:
-        path, fault = wrong[0]
-        raise UserError(f'{path}: {fault}. So {len(wrong)} of {len(paths)} label maps looked at.')
-
-
-def count_classes(path: Path, rule: LabelRule | None) -> Any:
-    """Pixels of each class in a label map, int64 `[256]`, or what is wrong with it as text."""
-    try:
-        values = read_values(path)
-        labels = values if rule is None else rule.convert(values)
-    except LabelFault as fault:
-        return str(fault)
-    return np.bincount(labels.ravel(), minlength=256)
 
 
 def missing_label_hint(labels: Iterable[Path], dataset: dict[str, Any]) -> str:

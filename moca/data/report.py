@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -19,7 +18,9 @@ from moca import figures
 from moca.data.pairs import Pairs
 from moca.data.survey import Survey
 from moca.images.files import evenly_spread
-from moca.segmentation.label_maps import IGNORE, read_values
+from moca.images.image_io import read_pixels
+from moca.segmentation.label_files import read_values
+from moca.segmentation.label_maps import IGNORE
 
 _SHOWN = 10  # files of a kind that are named
 BAR = 20  # characters of the longest bar
@@ -106,14 +107,17 @@ def _histogram(surveys: Sequence[Survey]) -> Table:
 
 def _notes(survey: Survey, first: Survey) -> list[str]:
     """What is no fault, but what its owner should know."""
-    notes = []
+    notes = [*survey.notes]
     if survey.ignored:
         notes.append(
             f'{len(survey.ignored)} label maps have no labeled pixel: {named(survey.ignored)}'
         )
+    notes += [f'{len(where):,} {what}: {named(where)}' for what, where in survey.odd.items()]
     if survey.orphans:
         notes.append(f'{len(survey.orphans)} label maps have no image: {named(survey.orphans)}')
-    if survey.pairs and survey.pairs.rule is None:
+    if survey.pairs and not survey.pairs.label_folder:
+        notes.append('no label maps: a test set to predict, not to score')
+    elif survey.pairs and survey.pairs.rule is None:
         notes.append('the label maps are read by a transform of your own: they were not looked at')
     if survey.pairs and survey is not first and first.pixels.any():
         unseen = (survey.pixels > 0) & (first.pixels == 0)
@@ -175,7 +179,7 @@ def sheet(surveys: Sequence[Survey], out: Path, count: int) -> bool:
 def _draw(pairs: Pairs, place: int) -> tuple[figures.Image, figures.Image, NDArray[np.int64]]:
     """An image, the same with its labels, and pixels per class `[256]`."""
     assert pairs.rule is not None
-    image: figures.Image = cv2.cvtColor(cv2.imread(str(pairs.images[place])), cv2.COLOR_BGR2RGB)
+    image: figures.Image = read_pixels(pairs.images[place])
     labels = pairs.rule.convert(read_values(pairs.labels[place]))
     colors = figures.color_labels(labels, pairs.palette)
     return image, figures.blend(image, colors), np.bincount(labels.ravel(), minlength=256)

@@ -1,5 +1,9 @@
-"""What mmdet lacks: pyramids of a plain ViT, predictors in full precision, careful loading."""
+"""What mmdet lacks: pyramids of a plain ViT, predictors in full precision, careful loading.
 
+Importing this package has mmdet read annotation files by :mod:`moca.detection.annotation_file`.
+"""
+
+from moca.detection.coco_api import NormalizedCoco, install
 from moca.detection.coco_metric import QuickCocoMetric
 from moca.detection.gradients import HalfPrecisionGradients
 from moca.detection.loading import LoadReadableImage
@@ -12,7 +16,10 @@ __all__ = [
     'Fp32RPNHead',
     'HalfPrecisionGradients',
     'LoadReadableImage',
+    'NormalizedCoco',
     'QuickCocoMetric',
     'RescaledFPN',
     'SimpleFeaturePyramid',
 ]
+
+install()

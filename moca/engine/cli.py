@@ -8,21 +8,25 @@ import inspect
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec
 
 import torch.distributed
 from mmengine.config import Config, DictAction
-from mmengine.logging import print_log
 from mmengine.runner import Runner
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from moca.engine.accumulate import set_accumulation
 from moca.engine.amp import enable_amp
-from moca.engine.checkpoints import latest_checkpoint
 from moca.engine.config_check import building_error, check_config, nearest
-from moca.engine.distributed import LAUNCHERS, prepare_launcher
+from moca.engine.distributed import LAUNCHERS, check_environment, prepare_launcher
+from moca.engine.meeting import joined, processes_of
 from moca.engine.memory import keep_freed_memory
+from moca.engine.resume import settle_resume
+from moca.engine.same_run import check_same_device
+from moca.engine.shared_memory import shared_memory_error
 from moca.errors import UserError
 
 P = ParamSpec('P')
@@ -156,27 +160,20 @@ def apply_common(cfg: Config, args: argparse.Namespace) -> Config:
 
     Raises:
         UserError: if the launcher's environment is incomplete, the checkpoint to resume from does
-            not exist, the recipe's batch cannot be reached by accumulation, or the config's
-            optimizer wrapper cannot run in mixed precision.
+            not exist or not for every process, the recipe's batch cannot be reached by
+            accumulation, or the config's optimizer wrapper cannot run in mixed precision.
     """
     stem = Path(cfg.filename).stem if cfg.filename else 'run'
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / stem)
     cfg.launcher = args.launcher
-    prepare_launcher(cfg, Path(sys.argv[0]).name)
+    tool = Path(sys.argv[0]).name
+    check_environment(cfg.launcher, tool)
+    processes = processes_of(cfg.launcher)
+    check_same_device(processes)
+    prepare_launcher(cfg, tool)
     if not torch.cuda.is_available():
         keep_freed_memory()
-    if args.resume == 'auto':
-        latest = latest_checkpoint(cfg.work_dir)
-        cfg.resume, cfg.load_from = latest is not None, str(latest) if latest else None
-        if latest is None:
-            print_log(f'--resume: no checkpoint in {cfg.work_dir} yet, starting anew', 'current')
-    elif args.resume:
-        if not Path(args.resume).is_file():
-            raise UserError(
-                f'--resume {args.resume}: no such file. Name a checkpoint that a run has written, '
-                f'or give --resume alone to go on from the newest one in {cfg.work_dir}.'
-            )
-        cfg.resume, cfg.load_from = True, str(args.resume)
+    settle_resume(cfg, args.resume, processes)
     count = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
     if args.accumulate or count != 1:  # by --cfg-options: of steps of the optimizer as well
         set_accumulation(cfg, args.accumulate or str(count))
@@ -189,6 +186,9 @@ def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
     """Decorate a tool's ``main``: a `UserError`, or a library's refusal to build what the config
     asks for, becomes one red line on stderr and exit code 2; an interrupt (Ctrl-C) one line and
     exit code 130.
+
+    Where several processes were joined (`moca.engine.meeting.join`), any error ends all of them
+    within seconds, with the line and the exit code of the one that failed first.
 
     Example:
         >>> @main_guard
@@ -211,23 +211,15 @@ def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> int:
         try:
             fn(*args, **kwargs)
-        except UserError as error:
-            # from a loader's worker it arrives with the worker's traceback in front
-            _print_error(str(error).rsplit('UserError: ', 1)[-1].strip())
-            return 2
-        except (TypeError, KeyError) as error:
-            message = building_error(error)
-            if message is None:
+            joined().finish()
+        except BaseException as error:
+            code, line = _outcome(error)
+            if joined().size > 1:
+                _end_all(error, code, line)
+            if line is None:
                 raise
-            _print_error(f'the config cannot be built: {message}')
-            return 2
-        except KeyboardInterrupt:
-            print(
-                'Interrupted. --resume continues a run from its last checkpoint, if it has one; '
-                'the same command continues a queue of runs.',
-                file=sys.stderr,
-            )
-            return 130
+            print(line, file=sys.stderr)
+            return code
         finally:
             # Left to the interpreter's exit, gloo's threads can outlive what they use and abort.
             if torch.distributed.is_initialized():
@@ -237,9 +229,43 @@ def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
     return launched
 
 
-def _print_error(message: str) -> None:
+def _outcome(error: BaseException) -> tuple[int, str | None]:
+    """The exit code of an error, and the line that stands for it; None where a traceback does."""
+    if isinstance(error, UserError):
+        # from a loader's worker it arrives with the worker's traceback in front
+        return 2, _error_line(str(error).rsplit('UserError: ', 1)[-1].strip())
+    if isinstance(error, TypeError | KeyError) and (message := building_error(error)):
+        return 2, _error_line(f'the config cannot be built: {message}')
+    if message := shared_memory_error(error):
+        return 2, _error_line(message)
+    if isinstance(error, KeyboardInterrupt):
+        return 130, (
+            'Interrupted. --resume continues a run from its last checkpoint, if it has one; '
+            'the same command continues a queue of runs.'
+        )
+    return 1, None
+
+
+def _end_all(error: BaseException, code: int, line: str | None) -> None:
+    """Tell the other processes of an error, and end this one without waiting for any of them."""
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    last = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
+    first = joined().fail(code, line or _error_line(last))
+    if first.rank != joined().rank and first.message != line:
+        # this error is mostly the other's: a collective that it has left
+        line = first.message + joined().whose(first)
+    elif line is None:
+        line = ''.join(traceback.format_exception(error))
+    if first.rank == joined().rank and 'TORCHELASTIC_ERROR_FILE' in os.environ:
+        get_error_handler().record_exception(error)  # for torchrun's summary
+    logging.shutdown()
+    joined().leave(first.code, line)
+
+
+def _error_line(message: str) -> str:
     red, plain = ('\033[31m', '\033[0m') if sys.stderr.isatty() else ('', '')
-    print(f'{red}error: {message}{plain}', file=sys.stderr)
+    return f'{red}error: {message}{plain}'
 
 
 def merge_options(cfg: Config, options: dict[str, Any]) -> None:

@@ -21,7 +21,8 @@ _ENVIRONMENT = {
     ),
     'slurm': (
         ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
-        'srun --ntasks=GPUS --gres=gpu:GPUS_PER_NODE python tools/{tool} CONFIG --launcher slurm',
+        'srun --kill-on-bad-exit=1 --ntasks=GPUS --gres=gpu:GPUS_PER_NODE python tools/{tool} '
+        'CONFIG --launcher slurm',
     ),
     'mpi': (
         (
@@ -50,6 +51,21 @@ def _from_environment(launcher: str, place: int, default: int) -> int:
     return int(os.environ.get(names[place], default)) if names else default
 
 
+def check_environment(launcher: str, tool: str) -> None:
+    """Verify that a tool was started by the launcher that it was told.
+
+    Raises:
+        UserError: naming the missing variables and the command that sets them.
+    """
+    names, command = _ENVIRONMENT.get(launcher, ((), ''))
+    missing = [name for name in names if not os.environ.get(name)]
+    if missing:
+        raise UserError(
+            f'--launcher {launcher}: the environment has no {", ".join(missing)}. '
+            f'Start the tool by its launcher: {command.format(tool=tool)}'
+        )
+
+
 def prepare_launcher(cfg: Config, tool: str = 'train.py') -> None:
     """Check the environment of ``cfg.launcher`` and choose the backend that the machine has.
 
@@ -57,18 +73,12 @@ def prepare_launcher(cfg: Config, tool: str = 'train.py') -> None:
     without a GPU the gloo process group is therefore made here, and `Runner` leaves it alone.
 
     Raises:
-        UserError: naming the missing variables and the command that sets them.
+        UserError: variables are missing (`check_environment`), or the launcher needs a GPU.
     """
     launcher = cfg.launcher
     if launcher == 'none':
         return
-    names, command = _ENVIRONMENT[launcher]
-    missing = [name for name in names if not os.environ.get(name)]
-    if missing:
-        raise UserError(
-            f'--launcher {launcher}: the environment has no {", ".join(missing)}. '
-            f'Start the tool by its launcher: {command.format(tool=tool)}'
-        )
+    check_environment(launcher, tool)
     if torch.cuda.is_available():
         return
     if launcher != 'pytorch':

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
 from moca.engine.hooks import named_hooks
+from moca.engine.same_run import SameOnAllProcesses
 from moca.errors import UserError
 
 # What a moving average reads and writes, beside the blocks.
@@ -37,6 +38,12 @@ def runner_of(cfg: Config) -> Any:
     Raises:
         UserError: A hook is to look at an encoder whose parameters are sharded.
     """
+    runner = _build(cfg)
+    runner.register_hook(SameOnAllProcesses())
+    return runner
+
+
+def _build(cfg: Config) -> Any:
     if not cfg.get('strategy'):
         return Runner.from_cfg(cfg)
     if cfg.get('launcher', 'none') == 'none':
@@ -117,6 +124,7 @@ class ShardedStrategy(FSDPStrategy):
                 sharded, self.state_dict_type, self.state_dict_config, self.optim_state_dict_config
             )
         sharded.whole_shapes = shapes  # for `check_fit`
+        sharded.replicated = whole  # for `whole_tensors`
         return sharded
 
     def build_optim_wrapper(self, optim_wrapper: Any, model: Any = None) -> OptimWrapper:

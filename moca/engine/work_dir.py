@@ -30,7 +30,9 @@ def check_unused(cfg: Config) -> None:
     Raises:
         UserError: There are some, and not all of them are damaged.
     """
-    newest = None if cfg.get('resume') else latest_checkpoint(cfg.work_dir)
+    if cfg.get('resume') or rank_of(cfg) != 0:  # one process reads them
+        return
+    newest = latest_checkpoint(cfg.work_dir)
     if newest:
         raise UserError(
             f'{cfg.work_dir} has checkpoints of a run, the newest is {newest.name}. --resume '
@@ -114,7 +116,7 @@ def warn_of_changes(runner: Any, checkpoint: Mapping[str, Any]) -> None:
 def changed_fields(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """``field: before -> now`` of every value that differs, in the order of the fields' names."""
     before, after = (
-        dict(_leaves({key: value for key, value in fields.items() if key not in _STARTING}))
+        dict(config_leaves({key: value for key, value in fields.items() if key not in _STARTING}))
         for fields in (earlier, now)
     )
     return [
@@ -124,7 +126,7 @@ def changed_fields(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
     ]
 
 
-def _leaves(node: Any, name: str = '') -> Iterator[tuple[str, Any]]:
+def config_leaves(node: Any, name: str = '') -> Iterator[tuple[str, Any]]:
     """Dotted names and values; a list is as good as a tuple."""
     if isinstance(node, Mapping) and node:
         inner = list(node.items())
@@ -135,7 +137,7 @@ def _leaves(node: Any, name: str = '') -> Iterator[tuple[str, Any]]:
             yield name, list(node) if isinstance(node, tuple) else node
         return
     for key, value in inner:
-        yield from _leaves(value, f'{name}.{key}' if name else str(key))
+        yield from config_leaves(value, f'{name}.{key}' if name else str(key))
 
 
 def _short(value: Any) -> str:

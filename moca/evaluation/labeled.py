@@ -86,8 +86,12 @@ def read_folder(root: str | Path, field: str) -> Labeled:
             'come with a validation set in one flat folder: sort it first.)'
         )
     _check_depth(paths, Path(root), where)
+    passed = '; '.join(
+        filter(None, [f'{beside:,} beside the classes' if beside else '', listing.passed_over()])
+    )
     print_log(
-        f'{field} {listing.describe()}' + (f'; {beside:,} beside the classes' if beside else ''),
+        f'{where}: {len(paths):,} images of {len(classes):,} classes'
+        + (f'; {passed}' if passed else ''),
         'current',
     )
     prefix = os.path.join(root, '')

@@ -42,7 +42,7 @@ class _Ear:
             self._listening += 1
             if self._listening == 1:
                 self._start()
-            start = os.fstat(self._file).st_size
+            start = 0 if self._listening == 1 else os.fstat(self._file).st_size
         try:
             yield lambda: self._written(start)
         finally:
@@ -62,7 +62,10 @@ class _Ear:
     def _stop(self) -> None:
         os.dup2(self._stderr, _STDERR)
         os.close(self._stderr)
-        others = [line for line in self._written(0).splitlines() if line and not _is_damage(line)]
+        written = self._written(0)
+        if not written:
+            return
+        others = [line for line in written.splitlines() if line and not _is_damage(line)]
         if others:  # what some other part of the process had to say
             os.write(_STDERR, '\n'.join([*others, '']).encode())
         # Descriptors share the place at which is written: both go back to the start.
@@ -71,6 +74,8 @@ class _Ear:
 
     def _written(self, start: int) -> str:
         size = os.fstat(self._file).st_size
+        if size == start:
+            return ''
         return os.pread(self._file, size - start, start).decode(errors='replace')
 
 

@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from PIL import Image
 
 from moca.errors import UserError
-from moca.images.inspection import TURNED_REMEDY, inspect, quick_fault
+from moca.images.inspection import TURNED_REMEDY, Inspection, inspect, quick_fault
 from moca.images.listing import NO_ENDING, USUAL_ENDINGS, Listing, ending_of, list_folder
 
 
@@ -84,8 +84,7 @@ def require_sizes(paths: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> No
     Raises:
         UserError: One is of another size; says how many are.
     """
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        found = list(pool.map(lambda path: inspect(path, decode=False), paths, chunksize=64))
+    found = _headers(paths)
     wrong = [
         f'{path}: {about.width} x {about.height} pixels, but its annotations are of {width} x '
         f'{height}{about.size_note(height, width) or ". Give the image that was annotated"}.'
@@ -94,15 +93,25 @@ def require_sizes(paths: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> No
     ]
     if wrong:
         raise UserError(f'{wrong[0]} So {len(wrong)} of {len(paths)} images.')
-    log_turned([path for path, about in zip(paths, found, strict=True) if about.turned], len(paths))
+    _log_turned(paths, found)
 
 
-def log_turned(turned: Sequence[Path], total: int) -> None:
-    """Say how many images EXIF says to turn, since that is ignored."""
+def log_turned(paths: Sequence[Path]) -> None:
+    """Say how many images EXIF says to turn, since that is ignored; reads their headers."""
+    _log_turned(paths, _headers(paths))
+
+
+def _headers(paths: Sequence[Path]) -> list[Inspection]:
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return list(pool.map(lambda path: inspect(path, decode=False), paths, chunksize=64))
+
+
+def _log_turned(paths: Sequence[Path], found: Sequence[Inspection]) -> None:
+    turned = [path for path, about in zip(paths, found, strict=True) if about.turned]
     if turned:
         print_log(
-            f'{len(turned):,} of {total:,} images, such as {turned[0]}, have EXIF data that say to '
-            f'turn them. {TURNED_REMEDY}.',
+            f'{len(turned):,} of {len(paths):,} images, such as {turned[0]}, have EXIF data that '
+            f'say to turn them. {TURNED_REMEDY}.',
             'current',
             level=logging.WARNING,
         )

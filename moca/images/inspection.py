@@ -26,7 +26,7 @@ _UPRIGHT, _QUARTER_TURNS = 1, (5, 6, 7, 8)  # EXIF 2.3, tag 0x0112
 
 TURNED_REMEDY = (
     'Sizes, boxes and label maps refer to the pixels as stored, and EXIF is ignored: turn the '
-    'image itself or its labels (docs/data.md, "Turned images")'
+    'image itself or its labels (docs/images.md)'
 )
 
 
@@ -52,6 +52,11 @@ class Inspection:
     constant: bool = False
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
+    @property
     def turned(self) -> bool:
         """Whether EXIF says to show it otherwise than stored."""
         return self.orientation != _UPRIGHT
@@ -68,8 +73,8 @@ class Inspection:
         quarter = self.orientation in _QUARTER_TURNS
         if quarter and (height, width) == (self.width, self.height) and height != width:
             return (
-                f'. Its EXIF orientation is {self.orientation}, a quarter turn, and the turned '
-                f'image was annotated. {TURNED_REMEDY}'
+                f' (its EXIF orientation is {self.orientation}, a quarter turn, and the turned '
+                f'image was annotated. {TURNED_REMEDY})'
             )
         return ''
 

@@ -8,7 +8,8 @@ import cv2
 
 from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
-from moca.segmentation.label_maps import LabelFault, LabelRule, read_values
+from moca.segmentation.label_files import LabelFault, read_values
+from moca.segmentation.label_maps import LabelRule
 
 CLASS_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """The labelId of each training class, road to bicycle. Source: cityscapesscripts/helpers/labels.py

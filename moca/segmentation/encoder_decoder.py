@@ -89,15 +89,15 @@ class LeanEncoderDecoder(EncoderDecoder):
 
     def test_step(self, data: Any) -> list[SegDataSample]:
         """Predict; unlike mmseg's, images of a batch can be of different sizes."""
-        if self._merges() and isinstance(data, Mapping):
-            images = list(data['inputs'])
-            if len({image.shape for image in images}) > 1:
-                parts = [
-                    self.data_preprocessor(dict(inputs=[image], data_samples=[sample]), False)
-                    for image, sample in zip(images, data['data_samples'], strict=True)
-                ]
+        images = list(data['inputs']) if isinstance(data, Mapping) else []
+        if len({image.shape for image in images}) > 1:
+            pairs = zip(images, data['data_samples'], strict=True)
+            singles = [dict(inputs=[image], data_samples=[sample]) for image, sample in pairs]
+            if self._merges():
+                parts = [self.data_preprocessor(single, False) for single in singles]
                 samples = [part['data_samples'][0] for part in parts]
                 return self._slide([part['inputs'][0] for part in parts], samples)
+            return [super(LeanEncoderDecoder, self).test_step(one)[0] for one in singles]
         return super().test_step(data)
 
     def val_step(self, data: Any) -> list[SegDataSample]:
@@ -119,7 +119,10 @@ class LeanEncoderDecoder(EncoderDecoder):
         """
         if self._merges():
             return self._slide(list(inputs), data_samples)
-        return super().predict(inputs, data_samples)
+        samples = super().predict(inputs, data_samples)
+        for sample in samples:  # mmseg's are of a floating type after a sigmoid
+            sample.pred_sem_seg.data = sample.pred_sem_seg.data.long()
+        return samples
 
     def slide_inference(self, inputs: Tensor, batch_img_metas: list[dict[str, Any]]) -> Tensor:
         """Mean logits of all windows, ``[N, classes, H, W]``, as mmseg's of the same name."""

@@ -11,9 +11,11 @@ import mmengine.fileio
 from mmengine.logging import print_log
 from mmengine.registry import TRANSFORMS
 from mmseg.datasets.transforms import LoadAnnotations
+from numpy.typing import NDArray
 
 from moca.errors import UserError
-from moca.segmentation.label_maps import IGNORE, LabelFault, LabelRule, one_channel
+from moca.segmentation.label_files import LabelFault, decode_values, one_channel
+from moca.segmentation.label_maps import IGNORE, LabelRule
 
 
 @TRANSFORMS.register_module()
@@ -26,13 +28,13 @@ class LoadCheckedAnnotations(LoadAnnotations):
     Args:
         num_classes: of the model's heads; None to take as many as there are `ids`.
         ids: the value of each class in the files, in the order of the classes, where that is not
-            the number of the class.
-        ignore_ids: values that are ignored, beside 255.
+            the number of the class. Of masks of black and white, [0, 255].
+        ignore_ids: values that are ignored, beside 255; of 16 bits, such as 65535, too.
         kwargs: arguments of mmseg's class.
 
     Raises:
         UserError: on loading, naming the file: another size than its image's, colors instead of
-            class numbers, or values that are neither a class nor ignored.
+            class numbers, a lossy format (JPEG), or values that are neither a class nor ignored.
     """
 
     def __init__(
@@ -77,11 +79,10 @@ class LoadCheckedAnnotations(LoadAnnotations):
         path = results['seg_map_path']
         try:
             content = mmengine.fileio.get(path, backend_args=self.backend_args)
-            values = mmcv.imfrombytes(content, flag='unchanged', backend=self.imdecode_backend)
-        except (OSError, SyntaxError, ValueError) as error:
+        except OSError as error:
             raise UserError(f'{path}: cannot be read as a label map ({error}).') from error
         try:
-            labels = self._rule.convert(one_channel(values), results.get('ori_shape'))
+            labels = self._rule.convert(self._decode(content), results.get('ori_shape'))
         except LabelFault as fault:
             raise UserError(f'{path}: {fault}.') from fault
         if not self._warned and labels.min(initial=IGNORE) == IGNORE:
@@ -95,3 +96,14 @@ class LoadCheckedAnnotations(LoadAnnotations):
             )
         results['gt_seg_map'] = labels
         results['seg_fields'].append('gt_seg_map')
+
+    def _decode(self, content: bytes) -> NDArray[Any]:
+        if self.imdecode_backend == 'pillow':  # mmseg's default, and what the checks read by
+            return decode_values(content)
+        try:
+            values = mmcv.imfrombytes(content, flag='unchanged', backend=self.imdecode_backend)
+        except Exception as error:  # whatever a backend raises
+            raise LabelFault(f'cannot be read as a label map ({error})') from error
+        if values is None:
+            raise LabelFault('cannot be read as a label map')
+        return one_channel(values)

@@ -16,6 +16,7 @@ from moca.data.survey import check_data
 from moca.engine.checkpoints import check_fit
 from moca.engine.cli import apply_common
 from moca.errors import UserError
+from moca.transfer.predictions import predict_without_labels, set_predictions
 from moca.transfer.run import protocol_config
 from moca.transfer.run_record import TEST_FOLDER, kinds_of, percent_metrics
 from moca.transfer.tta import set_tta
@@ -36,6 +37,9 @@ def prepare_test(args: argparse.Namespace) -> Config:
     cfg.work_dir = str(Path(args.checkpoint).parent / TEST_FOLDER)
     apply_common(cfg, args)
     set_checkpoint(cfg, None)  # all weights come from the run
+    if cfg.protocol.task == 'segmentation':
+        predict_without_labels(cfg)
+        set_predictions(cfg, ['test'])
     check_data(cfg, splits=('test',))
     if args.tta:
         set_tta(cfg)

@@ -7,18 +7,22 @@ not fit, heads of another number of classes than the data, labels that reach the
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mmseg.datasets
 import mmseg.registry
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.registry import MODELS
 
 from moca.backbone.vit import PlainViT
+from moca.data.classes import class_names
 from moca.data.config_datasets import nested_dicts, segmentation_datasets
+from moca.data.pairs import has_labels
 from moca.errors import UserError
-from moca.segmentation.label_maps import IGNORE
+from moca.segmentation.label_maps import IGNORE, ONE_CLASS
+from moca.transfer.predictions import set_predictions
 
 # mmseg's and mmdet's, which know backbones by the name of their class and reject any other.
 _BY_CLASS_NAME = ('LearningRateDecayOptimizerConstructor', 'LayerDecayOptimizerConstructor')
@@ -62,6 +66,7 @@ def check_protocol(cfg: Config) -> None:
     read_by_one_reader(cfg)
     if cfg.protocol.task == 'segmentation':
         check_segmentation(cfg)
+        set_predictions(cfg)
 
 
 def read_by_one_reader(cfg: Config) -> None:
@@ -78,6 +83,10 @@ def check_segmentation(cfg: Config) -> None:
     for field, dataset, cls in segmentation_datasets(cfg):
         _check_dataset(field, dataset, cls, classes)
         _check_at_load(dataset, classes)
+        if not has_labels(dataset):  # mmengine takes no None
+            dataset['data_prefix'].pop('seg_map_path', None)
+        if field.startswith('train'):
+            _warn_of_sizes(cfg, field, dataset)
 
 
 def _check_backbone(cfg: Config) -> None:
@@ -104,6 +113,11 @@ def _check_heads(cfg: Config) -> int:
         raise UserError(
             f'{cfg.filename}: {", ".join(f"{k}={v}" for k, v in counts.items())}: every head needs '
             'the number of classes of the data set.'
+        )
+    if classes == 1:
+        raise UserError(
+            f'{cfg.filename}: {next(iter(counts))}=1: {ONE_CLASS}. One output with a sigmoid is '
+            'num_classes=2, out_channels=1, threshold=0.5 in the head.'
         )
     for name, head in heads.items():
         if head.get('ignore_index', IGNORE) not in (IGNORE, None):
@@ -145,14 +159,7 @@ def _check_loss(field: str, loss: dict[str, Any], classes: int) -> None:
 
 
 def _check_dataset(field: str, dataset: dict[str, Any], cls: Any, classes: int) -> None:
-    names = (dataset.get('metainfo') or {}).get('classes') or cls.METAINFO.get('classes')
-    if isinstance(names, str):  # mmengine reads them from the file
-        return
-    if not names:
-        raise UserError(
-            f'{field}: {cls.__name__} does not know its classes. Name them: '
-            "metainfo=dict(classes=('road', 'car', ...))."
-        )
+    names = class_names(dataset, cls, field)
     if len(names) != classes:
         raise UserError(
             f'{field}: {cls.__name__} has {len(names)} classes, and the heads are of {classes}. '
@@ -188,3 +195,48 @@ def _check_at_load(dataset: dict[str, Any], classes: int) -> None:
         if name in ('LoadAnnotations', 'mmseg.LoadAnnotations', 'LoadCheckedAnnotations'):
             step['type'] = 'LoadCheckedAnnotations'
             step.setdefault('num_classes', classes)
+
+
+def _warn_of_sizes(cfg: Config, field: str, dataset: dict[str, Any]) -> None:
+    """Say where training crops are not of the size that the model is set up for.
+
+    Smaller ones are padded to ``data_preprocessor.size``, which costs time and memory for nothing,
+    and positions are resampled in every step where ``backbone.img_size`` is another.
+    """
+    crop = _crop_size(dataset.get('pipeline') or [])
+    model = cfg.model
+    fields = {
+        'model.data_preprocessor.size': (model.get('data_preprocessor') or {}).get('size'),
+        'model.backbone.img_size': (model.get('backbone') or {}).get('img_size'),
+    }
+    sizes = {name: size for name, given in fields.items() if (size := _pair(given))}
+    other = [name for name, size in sizes.items() if crop and size != crop]
+    if crop and other:
+        found = ' and '.join(f'{name} is {sizes[name][0]} x {sizes[name][1]}' for name in other)
+        print_log(
+            f'{field}: crops are {crop[0]} x {crop[1]}, but {found} (height x width). Set '
+            f'{" and ".join(other)} to ({crop[0]}, {crop[1]}), or crop to the size of the model.',
+            'current',
+            level=30,
+        )
+
+
+def _crop_size(pipeline: Sequence[dict[str, Any]]) -> tuple[int, int] | None:
+    """Height and width that a training pipeline ends in; None where they vary or are not known."""
+    size = None
+    for step in pipeline:
+        kind = getattr(step.get('type'), '__name__', str(step.get('type'))).rpartition('.')[2]
+        if kind == 'RandomCrop':
+            size = _pair(step.get('crop_size'))
+        elif kind == 'Resize' and not step.get('keep_ratio'):
+            size = _pair(step.get('scale'))
+            size = size and (size[1], size[0])  # mmcv's scale is (width, height)
+        elif 'Resize' in kind:
+            size = None
+    return size
+
+
+def _pair(size: Any) -> tuple[int, int] | None:
+    if isinstance(size, int):
+        return size, size
+    return (size[0], size[1]) if isinstance(size, list | tuple) and len(size) == 2 else None

@@ -17,6 +17,7 @@ from moca.data.survey import check_data
 from moca.engine.cli import apply_common, merge_options, read_config
 from moca.engine.config_check import check_config
 from moca.engine.hooks import find_hook
+from moca.engine.same_run import SameOnAllProcesses, check_same_start
 from moca.engine.work_dir import alone_in_work_dir
 from moca.errors import UserError
 from moca.transfer.held_out import set_held_out
@@ -179,6 +180,7 @@ def train(cfg: Config, record: dict[str, Any]) -> Path:
         UserError: if the work dir holds, or ``--resume`` would go on with, another run, or another
             process trains in it.
     """
+    check_same_start(cfg)
     with alone_in_work_dir(cfg):
         return _train(cfg, record)
 
@@ -186,6 +188,7 @@ def train(cfg: Config, record: dict[str, Any]) -> Path:
 def _train(cfg: Config, record: dict[str, Any]) -> Path:
     check_earlier_run(cfg, record)
     runner = Runner.from_cfg(cfg)
+    runner.register_hook(SameOnAllProcesses())
     hook = RunRecordHook(record)
     runner.register_hook(hook)
     if record['checkpoint']['path'] is None:

@@ -218,10 +218,15 @@ def _identity(record: dict[str, Any]) -> dict[tuple[str, str], Any]:
 
 
 def kinds_of(evaluator: Any) -> tuple[str, ...]:
-    """What an evaluator's config (or several) measures: of ``bbox`` and ``segm``."""
+    """What an evaluator's config (or several) measures: of ``bbox`` and ``segm``.
+
+    One with ``format_only`` writes predictions and measures nothing.
+    """
     several = evaluator if isinstance(evaluator, Sequence) else [evaluator]
     asked: list[str] = []
     for each in several:
+        if (each or {}).get('format_only'):
+            continue
         metric = (each or {}).get('metric', 'bbox')  # CocoMetric's default
         asked += [metric] if isinstance(metric, str) else metric
     return tuple(kind for kind in KINDS if kind in asked)

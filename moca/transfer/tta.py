@@ -19,8 +19,8 @@ def set_tta(cfg: Config) -> None:
 
     ``tta.ratios`` multiply the size to which the test pipeline resizes; a ratio at which the short
     side would fall below that of the sliding window is raised to where it does not, as in the
-    sources of the protocols. ``tta.flip`` tests each size mirrored, too. ``tta_model``, mmseg's
-    `SegTTAModel`, averages the probabilities.
+    sources of the protocols. ``tta.flip`` tests each size mirrored, too. ``tta_model``,
+    `AveragingTTAModel` (also in the place of mmseg's `SegTTAModel`), averages the probabilities.
 
     Args:
         cfg: a config, checked and otherwise ready; it is changed.
@@ -42,6 +42,8 @@ def set_tta(cfg: Config) -> None:
         dataset['pipeline'] = _augmented(dataset['pipeline'], ratios, tta.flip, _window(cfg))
     if cfg.model.get('test_cfg', {}).get('keep_logits') is False:
         cfg.model.test_cfg.keep_logits = True
+    if model['type'] in ('SegTTAModel', 'mmseg.SegTTAModel'):
+        model = dict(model, type='AveragingTTAModel')
     cfg.model = dict(**model, module=cfg.model)
 
 

@@ -243,3 +243,23 @@ def test_images_of_a_class_are_counted_once(tmp_path: Path) -> None:
     found = survey(root)[0]
     assert found.objects == Counter(person=5, car=4)
     assert found.images == Counter(person=4, car=4)
+
+
+def test_turned_and_constant_images_are_counted(tmp_path: Path, capsys: Any) -> None:
+    root = write_coco(tmp_path / 'coco', train=3)
+    images = sorted((root / 'train2017').iterdir())
+    note = Image.Exif()
+    note[0x0112] = 3  # upside down: of the same size, so that no size tells of it
+    Image.open(images[0]).save(images[0], exif=note)
+    Image.new('RGB', (128, 96)).save(images[1])
+    assert check(root, tmp_path / 'sheet.png') == 0
+    said = capsys.readouterr().out
+    turned = (
+        'train: 1 images that EXIF says to turn; it is ignored, and labels are of stored pixels'
+    )
+    assert f'{turned}: {images[0].name}' in said
+    assert f'train: 1 images of a single color: {images[1].name}' in said
+    note[0x0112] = 6
+    Image.open(images[0]).transpose(Image.Transpose.ROTATE_90).save(images[0], exif=note)
+    assert check(root, tmp_path / 'sheet.png') == 2
+    assert 'its EXIF orientation is 6, a quarter turn' in capsys.readouterr().err

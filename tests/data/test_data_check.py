@@ -128,21 +128,32 @@ def test_ade20k_without_the_shift_of_its_labels(tmp_path: Path) -> None:
     check_data(cfg)
 
 
-def test_a_image_that_is_turned_as_it_is_loaded(tmp_path: Path) -> None:
-    """Phones write an image as the sensor saw it, and a tag that says how to turn it."""
+def test_an_image_that_exif_says_to_turn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Phones write an image as the sensor saw it, and a tag that says how to turn it.
+
+    The tag is ignored: label maps are of the image as stored, and of another size otherwise.
+    """
     cfg = Config.fromfile(REPOSITORY / 'configs/segmentation/ade20k/upernet.py')
     set_data_root(cfg, write_ade20k(tmp_path))
     path = next((tmp_path / 'images/training').iterdir())
     image = Image.open(path)
     exif = image.getexif()
     exif[0x0112] = 6
+    image.save(path, exif=exif)
+    assert cv2.imread(str(path)).shape == (96, 64, 3), 'as OpenCV turns it'
+    check_data(cfg)
+    assert f'1 of 4 images, such as {path}, have EXIF data' in capsys.readouterr().out
     image.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
     assert cv2.imread(str(path)).shape == (64, 96, 3)
-    check_data(cfg)
+    with pytest.raises(UserError, match=r'is 96 x 64, its image 64 x 96 .*EXIF orientation is 6'):
+        check_data(cfg)
     exif[0x0112] = 1
     image.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
-    with pytest.raises(UserError, match=r'is 96 x 64, its image 64 x 96'):
+    with pytest.raises(UserError, match=r'is 96 x 64, its image 64 x 96') as caught:
         check_data(cfg)
+    assert 'EXIF' not in str(caught.value)
 
 
 @pytest.mark.parametrize(

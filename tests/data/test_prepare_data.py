@@ -172,6 +172,14 @@ def test_check_finds_every_fault_at_once(tmp_path: Path, capsys: Any) -> None:
     assert (tmp_path / 'sheet.png').is_file()
 
 
+def test_a_folder_with_brackets_is_named_as_it_is(tmp_path: Path, capsys: Any) -> None:
+    root = write_cityscapes(tmp_path / 'data [old] ünï')
+    out = tmp_path / 'out [red] x' / 'sheet.png'
+    assert check(LINEAR, root, out) == 0
+    assert f'Written: {out}\n' in capsys.readouterr().out
+    assert out.is_file()
+
+
 def test_check_names_a_split_that_is_missing(tmp_path: Path, capsys: Any) -> None:
     root = write_cityscapes(tmp_path / 'data')
     (root / 'leftImg8bit/val').rename(root / 'elsewhere')

@@ -33,7 +33,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
-    for module in ('moca.data.coco_check', 'moca.detection.loading'):
+    for module in ('moca.data.coco_check', 'moca.images.loading'):
         monkeypatch.setattr(f'{module}.print_log', lambda text, *_, **__: lines.append(text))
     return lines
 

@@ -112,6 +112,12 @@ def test_only_the_first_process_holds_it(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv('SLURM_PROCID', '3')
     with alone_in_work_dir(cfg):
         assert not (tmp_path / 'run').exists()
+    (tmp_path / 'run').mkdir()
+    torch.save({}, tmp_path / 'run/epoch_2.pth')
+    check_unused(cfg)  # and only the first reads what is there
+    monkeypatch.setenv('SLURM_PROCID', '0')
+    with pytest.raises(UserError, match='the newest is'):
+        check_unused(cfg)
 
 
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from torchvision import transforms
+from torchvision.datasets import ImageFolder
 
 from moca.errors import UserError
 from moca.evaluation.labeled import center, hold_out, read_folder
@@ -88,3 +89,24 @@ def test_images_one_folder_below_their_class(tmp_path: Path) -> None:
     found = read_folder(tmp_path, 'field')
     assert found.classes == ('birds', 'n01443537', 'n01629819')
     assert np.bincount(found.labels).tolist() == [5, 3, 3]
+
+
+def test_what_is_not_used_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, {'a': 2, 'b': 3})
+    Image.new('RGB', (4, 4)).save(tmp_path / 'beside.png')
+    (tmp_path / 'a/notes.txt').touch()
+    (tmp_path / 'b/up').symlink_to(tmp_path)
+    found = read_folder(tmp_path, 'field')
+    assert names(found.paths) == ['a/00.png', 'a/01.png', 'b/00.png', 'b/01.png', 'b/02.png']
+    said = capsys.readouterr().out
+    assert f'field {tmp_path}: 5 images of 2 classes' in said
+    assert '1 .txt' in said
+    assert '1 beside the classes' in said
+
+
+def test_labels_are_those_of_torchvision(tmp_path: Path) -> None:
+    write(tmp_path, {'z/inner': 2, 'b': 11, 'a': 3, 'B': 2})
+    expected = ImageFolder(str(tmp_path))
+    found = read_folder(tmp_path, 'field')
+    assert list(found.classes) == expected.classes
+    assert [*zip(map(os.fsdecode, found.paths), found.labels, strict=True)] == expected.samples

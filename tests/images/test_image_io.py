@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -12,7 +11,6 @@ import pytest
 from PIL import Image
 
 from moca.images.image_io import CorruptImage, open_image
-from moca.images.listing import PathList, list_folder
 from tests.images.photographs import photograph
 
 PHOTOGRAPH = Image.fromarray(photograph(75, 101, seed=0))
@@ -129,30 +127,3 @@ def test_a_cut_jpeg_is_told_without_the_help_of_opencv(monkeypatch: pytest.Monke
     assert cut.count(b'\xff\xd9') == 1, 'the end marker of the thumbnail'
     assert_corrupt(cut, 'cut short')
     assert_corrupt(data[:-1], 'cut short')
-
-
-def test_list_images(tmp_path: Path) -> None:
-    for name in (
-        'b.JPG', 'a/z.Jpeg', 'a/deep/er/c.png', 'a/d.webp', 'e.BMP',
-        'notes.txt', 'labels.json', '._b.jpg', '.cache/f.jpg', 'jpg',
-    ):  # fmt: skip
-        path = tmp_path / 'root' / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    elsewhere = tmp_path / 'elsewhere'
-    elsewhere.mkdir()
-    (elsewhere / 'g.png').touch()
-    (tmp_path / 'root' / 'link').symlink_to(elsewhere)
-    assert list(list_folder(tmp_path / "root").paths) == [
-        'a/d.webp', 'a/deep/er/c.png', 'a/z.Jpeg', 'b.JPG', 'e.BMP', 'link/g.png',
-    ]  # fmt: skip
-
-
-def test_path_list_is_a_list() -> None:
-    names = ['a/b.jpg', '', 'ümläut/図.png', 'not utf-8 \udcff.jpg']
-    paths = PathList(names)
-    assert list(paths) == names
-    assert len(paths) == 4
-    assert paths[1:3] == names[1:3]
-    with pytest.raises(IndexError):
-        paths[4]

@@ -301,7 +301,7 @@ def test_sizes_of_the_turned_image_are_explained(tmp_path: Path) -> None:
     path.write_bytes(LOSSY['jpeg, EXIF 6'][0])
     load = loading.LoadReadableImage()
     assert load(dict(img_path=str(path), height=40, width=56)) is not None
-    with pytest.raises(UserError, match=r'EXIF orientation is 6, a quarter turn.*docs/data\.md'):
+    with pytest.raises(UserError, match=r'EXIF orientation is 6, a quarter turn.*docs/images\.md'):
         load(dict(img_path=str(path), height=56, width=40))
     path.write_bytes(LOSSY['jpeg, EXIF 3'][0])
     with pytest.raises(UserError, match=r'of \(56, 40\)\. Give the image that was annotated'):

@@ -12,10 +12,11 @@ from mmseg.datasets.transforms import LoadAnnotations
 from numpy.typing import NDArray
 from PIL import Image
 
-from moca.data.pairs import DECODED
+from moca.data.pair_check import DECODED
 from moca.errors import UserError
 from moca.images.files import evenly_spread
 from moca.segmentation import LoadCheckedAnnotations
+from moca.segmentation.label_files import header_fault
 from tests.configs.helpers import REPOSITORY, write_cityscapes
 from tools.train import main as train
 
@@ -67,6 +68,108 @@ def test_ids_of_the_files() -> None:
     assert rule.convert(values).tolist() == [[1, 0, 2], [255, 255, 1]]
     with pytest.raises(ValueError, match='holds 1, which'):
         rule.convert(np.array([[1]]))
+
+
+def test_black_and_white_masks() -> None:
+    values = np.array([[0, 255], [255, 0]], np.uint8)
+    rule = LoadCheckedAnnotations(ids=[0, 255]).rule({})
+    assert rule.convert(values).tolist() == [[0, 1], [1, 0]]
+    assert rule.values == (0, 255)
+    rule = LoadCheckedAnnotations(ids=[255, 0], ignore_ids=[128]).rule({})
+    assert rule.convert(np.array([[0, 255, 128]])).tolist() == [[1, 0, 255]]
+    # sixteen bits of white
+    rule = LoadCheckedAnnotations(ids=[0, 65535]).rule({})
+    assert rule.convert(np.array([[0, 65535]], np.uint16)).tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ('values', 'kind'), [([0, 1, 65535], np.uint16), ([0, 1, -1], np.int32), ([0, 1, 300], '>u2')]
+)
+def test_void_beyond_eight_bits(values: list[int], kind: Any) -> None:
+    void = values[-1]
+    found = LoadCheckedAnnotations(num_classes=2, ignore_ids=[void]).rule({})
+    assert found.convert(np.array([values, [255, 0, 1]], kind)).tolist() == [
+        [0, 1, 255],
+        [255, 0, 1],
+    ]
+    with pytest.raises(ValueError, match=rf'holds {void}, which.*void, give ignore_ids=\[{void}\]'):
+        LoadCheckedAnnotations(num_classes=2).rule({}).convert(np.array([values], kind))
+
+
+@pytest.mark.parametrize(
+    'data_set',
+    [
+        {},
+        dict(reduce_zero_label=True),
+        dict(label_map={0: 255, 1: 2, 2: 255, 3: 0, 4: 1}),
+        dict(reduce_zero_label=True, label_map={0: 1, 1: 2, 2: 0}),
+        dict(ids=[40, 255, 7]),
+    ],
+)
+def test_values_are_the_inverse(data_set: dict[str, Any]) -> None:
+    ids = data_set.pop('ids', None)
+    rule = LoadCheckedAnnotations(num_classes=3, ids=ids).rule(data_set)
+    assert rule.convert(np.array([rule.values])).tolist() == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    ('classes', 'found', 'advice'),
+    [
+        (2, [0, 1, 2], 'reduce_zero_label=True'),
+        (2, [1, 2], 'reduce_zero_label=True'),
+        (2, [0, 2], r'ids=\[0, 2\]'),
+        (2, [0, 128, 255], r'ids=\[0, 128\]'),
+        (2, [128, 255], r'ids=\[128, 255\]'),
+        (2, [0, 65535], r'ids=\[0, 65535\]'),  # as void, it would leave one class
+        (2, [2], 'Check num_classes'),
+        (3, [0, 3], 'Check num_classes'),
+        (3, [0, 1, 3], 'reduce_zero_label=True'),
+        (3, [0, 65535], 'Check num_classes'),
+    ],
+)
+def test_advice_leads_to_two_classes_or_more(classes: int, found: list[int], advice: str) -> None:
+    """What a message advises is tried on the same file."""
+    values = np.array([found])
+    with pytest.raises(ValueError, match=advice) as error:
+        LoadCheckedAnnotations(num_classes=classes).rule({}).convert(values)
+    text = str(error.value)
+    options: dict[str, Any] = dict(num_classes=classes)
+    if 'ids=[' in text:
+        options['ids'] = [int(v) for v in text.split('ids=[')[1].split(']')[0].split(',')]
+    elif 'reduce_zero_label' not in text:
+        return
+    rule = LoadCheckedAnnotations(**options).rule(
+        dict(reduce_zero_label='reduce_zero_label=True' in text)
+    )
+    assert len(set(rule.convert(values).ravel().tolist()) - {255}) >= 2
+
+
+def test_lossy_files_are_refused(tmp_path: Path) -> None:
+    """A lossy file of one value decodes right, and is refused all the same."""
+    image = Image.fromarray(np.ones((16, 16), np.uint8))
+    lossy: dict[str, dict[str, Any]] = {
+        'a.jpg': dict(quality=100),
+        'a.webp': dict(quality=90),
+        'a.jp2': {},
+        'a.tif': dict(compression='jpeg'),
+        'named.png': dict(format='JPEG'),  # the content counts, not the name
+    }
+    for name, options in lossy.items():
+        image.save(tmp_path / name, **options)
+        with pytest.raises(UserError, match=rf'{name}: is a .*(JPEG|WebP).*PNG'):
+            LoadCheckedAnnotations(num_classes=2)(about(tmp_path / name))
+        assert 'is a' in (header_fault(tmp_path / name, tmp_path / name) or '')
+    alpha = Image.fromarray(np.full((16, 16, 4), 128, np.uint8))  # an extended file: VP8X first
+    alpha.save(tmp_path / 'alpha.webp', quality=50)
+    assert 'lossy WebP' in (header_fault(tmp_path / 'alpha.webp', tmp_path / 'a.jpg') or '')
+    image.save(tmp_path / 'kept.tif', compression='tiff_lzw')
+    image.save(tmp_path / 'kept.png')
+    for name in ('kept.tif', 'kept.png'):
+        loaded = LoadCheckedAnnotations(num_classes=2)(about(tmp_path / name, (16, 16)))
+        assert (loaded['gt_seg_map'] == 1).all()
+    colors = image.convert('RGB')
+    colors.save(tmp_path / 'kept.webp', lossless=True)
+    assert 'holds colors' in (header_fault(tmp_path / 'kept.webp', tmp_path / 'a.jpg') or '')
 
 
 def test_palette_and_other_depths_are_read_as_numbers(tmp_path: Path) -> None:
@@ -144,10 +247,21 @@ def test_a_map_that_is_ignored_throughout_is_named_once(
     ('options', 'data_set', 'message'),
     [
         ({}, {}, 'needs num_classes or ids'),
-        (dict(num_classes=254), {}, '1 to 253 classes'),
+        (dict(num_classes=254), {}, '2 to 253 classes'),
         (dict(num_classes=3, ids=[1, 2]), {}, '2 ids for 3 classes'),
         (dict(ids=[1, 1]), {}, 'different values'),
-        (dict(ids=[1, 300]), {}, r'different values.*300'),
+        (dict(ids=[1, 70000]), {}, r'different values.*70000'),
+        (dict(ids=[1, -1]), {}, r'different values.*-1'),
+        (dict(num_classes=1), {}, r'a single class.*num_classes=2.*ids=\[0, 255\]'),
+        (dict(ids=[0]), {}, 'a single class'),
+        # classes that no value would stand for
+        (dict(num_classes=3, ignore_ids=[0]), {}, r'ignore_ids=\[0\].*classes \[0\].*never'),
+        (dict(ids=[4, 9], ignore_ids=[9, 3]), {}, r'ignore_ids=\[9\].*classes \[1\]'),
+        (dict(ids=[0, 255], ignore_ids=[255]), {}, r'ignore_ids=\[255\].*classes \[1\]'),
+        (dict(num_classes=2, ignore_ids=[2]), dict(reduce_zero_label=True), r'classes \[1\]'),
+        (dict(num_classes=3), dict(label_map={0: 1, 1: 255, 2: 0}), r'classes \[2\] of 3'),
+        (dict(ids=[7, 8]), dict(label_map={0: 1, 1: 0}), 'Leave ids out'),
+        (dict(num_classes=3, ignore_ids=['void']), {}, "whole numbers; not .'void'"),
         (dict(ids=[1, 2]), dict(reduce_zero_label=True), 'leave reduce_zero_label out'),
         (dict(num_classes=3, reduce_zero_label=True), {}, r'True in LoadAnn.*False in the data'),
     ],

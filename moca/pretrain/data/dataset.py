@@ -80,8 +80,8 @@ class UnlabeledImages(Dataset[dict[str, Any]]):
         # too small to gain from more threads, and the workers take all cores.
         cv2.setNumThreads(1)
         self.paths, listing = find_images(self.data_root, limit)
-        used = '' if len(self) == len(listing.paths) else f', of which {len(self):,} are used'
-        print_log(f'Training on {listing.describe()}{used}', 'current')
+        used = '' if len(self) == len(listing.paths) else f'{len(self):,} images of '
+        print_log(f'Training on {used}{listing.describe()}', 'current')
         self._check_readable()
 
     def __setstate__(self, state: dict[str, Any]) -> None:

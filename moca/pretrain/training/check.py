@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from mmengine.registry import HOOKS, MODELS, TRANSFORMS, DefaultScope
 from moca.checkpoints.loading import check_checkpoint
 from moca.engine.accumulate import world_size_of
 from moca.engine.hooks import named_hooks
+from moca.engine.shared_memory import check_shared_memory
 from moca.errors import UserError
 from moca.pretrain.data.dataset import check_data_root
 from moca.pretrain.parts.ranges import check_count, check_weight
@@ -30,6 +32,7 @@ def check_run(cfg: Config) -> None:
         UserError: As the parts of the run would raise it later, beneath a log of the whole config.
     """
     check_method(cfg)
+    _check_shared_memory(cfg)
     if cfg.train_dataloader.dataset.type == 'UnlabeledImages':
         check_data_root(cfg.train_dataloader.dataset.data_root)
     for _, hook in named_hooks(cfg):
@@ -43,6 +46,16 @@ def check_run(cfg: Config) -> None:
     if not start.get('checkpoint'):
         raise UserError('model.backbone.init_cfg has no checkpoint: give --checkpoint FILE.')
     check_checkpoint(start['checkpoint'], backbone.arch, img_size=backbone.get('img_size'), **how)
+
+
+def _check_shared_memory(cfg: Config) -> None:
+    dataset = cfg.train_dataloader.dataset
+    if dataset.type == 'UnlabeledImages':
+        views = TRANSFORMS.build(dataset.views)
+        pixels = len(views.recipes) * 3 * views.size**2
+        batch = pixels * torch.finfo(torch.float32).bits // 8 * cfg.train_dataloader.batch_size
+        processes = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+        check_shared_memory(batch, cfg.train_dataloader.get('num_workers', 0), processes)
 
 
 def check_method(cfg: Config, processes: int | None = None, images: int | None = None) -> None:

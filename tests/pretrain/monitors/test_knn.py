@@ -135,6 +135,17 @@ def test_a_resumed_run_does_not_measure_its_start_again(labeled: Path, tmp_path:
     assert logged[-1] == logged[-2]  # bit for bit the same run
 
 
+def test_progress_is_said(labeled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knn, 'SAY_EVERY', -1.0)
+    train(labeled / 'train', tmp_path, hooks=watching(labeled)[:1])
+    (log,) = tmp_path.glob('*/*.log')
+    before_training = log.read_text().partition('k-NN of the teacher after 0 epochs')[0]
+    images = len(list((labeled / 'train').rglob('*.png')))
+    for done in range(4, images, 4):  # batches of 4
+        assert f'k-NN: {done} of {images} images' in before_training
+    assert f'k-NN: {images} of {images} images' in before_training
+
+
 # ---------------------------------------------------------------------- one process or several
 
 

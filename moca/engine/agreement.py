@@ -1,0 +1,204 @@
+"""The processes of one run: they agree on what they are to do, and when one fails all end.
+
+Collectives wait for a process that never comes, for minutes and without a word. Under torchrun the
+launcher ends the others; plain srun does not. What is said here goes through torch's key-value
+store at MASTER_ADDR:MASTER_PORT, before there is a process group and beside it afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any, NamedTuple, TypeVar
+
+import torch.distributed as dist
+
+from moca.errors import UserError
+
+T = TypeVar('T')
+
+WAIT = 600.0
+"""Seconds in which every process has to come to an agreement: a cold start may take minutes."""
+
+_LOOK = 1.0  # seconds between looks at whether another process has failed
+_GONE = 20.0  # seconds in which a lost store must answer again
+_END = 60.0  # seconds that the first process waits for the others to end as well
+
+
+class Failure(NamedTuple):
+    """What a process says of its own end: its number, machine, exit code and one line."""
+
+    rank: int
+    host: str
+    code: int
+    message: str
+
+
+class Processes:
+    """The processes that a launcher has started for one run, as one of them sees them.
+
+    Args:
+        rank: The number of this one.
+        size: How many there are.
+        connect: Gives a connection to the store that they share, waiting for it some seconds at
+            most before a `UserError`; of a single process None.
+        hosts: Whether the store ends with this process.
+    """
+
+    def __init__(
+        self,
+        rank: int = 0,
+        size: int = 1,
+        connect: Callable[[float], dist.Store] | None = None,
+        hosts: bool = False,
+    ) -> None:
+        self.rank, self.size, self.hosts = rank, size, hosts
+        self._connect = connect
+        self._store = connect(WAIT) if connect else None
+        self._ended = threading.Event()
+        self._leaving = threading.Lock()
+        self._watcher: threading.Thread | None = None
+
+    # ------------------------------------------------------------------ agreements
+
+    def first(self, about: str, decide: Callable[[], T]) -> T:
+        """What the first process decides; the others do not look themselves.
+
+        Args:
+            about: What is being decided, for messages; the same on all processes.
+            decide: Returns something that JSON can hold.
+
+        Raises:
+            UserError: On all processes, if `decide` raises it on the first; or one does not come.
+        """
+        answers = self.everywhere(about, decide if self.rank == 0 else lambda: None)
+        return answers[0]  # type: ignore[return-value]
+
+    def everywhere(self, about: str, look: Callable[[], T]) -> list[T]:
+        """What each process finds, in the order of their numbers, on all of them.
+
+        Args:
+            about: What is being looked for, for messages; the same on all processes.
+            look: Returns something that JSON can hold.
+
+        Raises:
+            UserError: On all processes, if `look` raises it on any; or one does not come.
+        """
+        if self._store is None:
+            return [look()]
+        try:
+            mine: dict[str, Any] = {'value': look()}
+        except UserError as error:
+            mine = {'error': str(error)}
+        # counted in the store, which may serve several runs one after the other
+        key = f'{self._store.add(f"calls/{self.rank}", 1)}/{about}'
+        self._store.set(f'{key}/{self.rank}', json.dumps(mine))
+        if self.rank == 0:  # gathers for all, so that each asks for one key
+            self._wait([f'{key}/{rank}' for rank in range(self.size)], about, WAIT)
+            found = [json.loads(self._store.get(f'{key}/{rank}')) for rank in range(self.size)]
+            self._store.set(key, json.dumps(found))
+        self._wait([key], about, WAIT + _END)
+        answers = json.loads(self._store.get(key))
+        errors = {rank: a['error'] for rank, a in enumerate(answers) if 'error' in a}
+        if errors:
+            message = next(iter(errors.values()))
+            alike = [rank for rank, error in errors.items() if error == message]
+            raise UserError(message + ('' if len(alike) == self.size else f' ({numbers(alike)})'))
+        return [answer['value'] for answer in answers]
+
+    def _wait(self, keys: list[str], about: str, seconds: float) -> None:
+        assert self._store is not None
+        try:
+            self._store.wait(keys, timedelta(seconds=seconds))
+        except RuntimeError as error:
+            try:
+                late = [n for n, key in enumerate(keys) if not self._store.check([key])]
+            except RuntimeError:
+                late = [0]
+            raise UserError(
+                f'{numbers(late)} of {self.size} did not come to an agreement ({about}) within '
+                f'{seconds:.0f} s. See what it wrote, and start the run again.'
+            ) from error
+
+    # ------------------------------------------------------------------ the end
+
+    def watch(self) -> None:
+        """Look every second, in a thread, whether another process has failed; end if so."""
+        if self._store is not None and self._watcher is None:
+            self._watcher = threading.Thread(target=self._watch, daemon=True)
+            self._watcher.start()
+
+    def _watch(self) -> None:
+        assert self._connect is not None
+        store: dist.Store | None = None  # of its own: a connection serves one thread at a time
+        while not self._ended.wait(_LOOK):
+            first = None
+            try:
+                store = store or self._connect(_GONE)
+                if store.check(['failed']):
+                    first = Failure(*json.loads(store.get('failed')))
+            except RuntimeError:
+                store = None
+            except UserError:
+                host = os.environ.get('MASTER_ADDR', '')
+                first = Failure(0, host, 1, 'error: the first process has gone without a word')
+            if first is not None and not self._ended.is_set():
+                self.leave(first.code, first.message + self.whose(first))
+
+    def whose(self, failure: Failure) -> str:
+        """Name the process of a failure, if that is another."""
+        if failure.rank == self.rank:
+            return ''
+        return f' (process {failure.rank} on {failure.host}, which ended first)'
+
+    def fail(self, code: int, message: str) -> Failure:
+        """Note that this process ends by an error; returns the first failure of the run."""
+        self._ended.set()
+        mine = Failure(self.rank, socket.gethostname(), code, message)
+        if self._store is None:
+            return mine
+        try:
+            first = self._store.compare_set('failed', '', json.dumps(mine))
+            return Failure(*json.loads(first))
+        except RuntimeError:  # the store is gone
+            return mine
+
+    def leave(self, code: int, line: str) -> None:
+        """Print a line and end the process, whatever its threads wait for.
+
+        A process that hosts the store stays until the others have looked.
+        """
+        self._leaving.acquire()  # for good: one thread says why
+        print(line, file=sys.stderr)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        if self.hosts:
+            time.sleep(3 * _LOOK)
+        os._exit(code)
+
+    def finish(self) -> None:
+        """Note that this process has done its work; the store's host waits for the others."""
+        self._ended.set()
+        if self._store is None or self._watcher is None:
+            return
+        self._watcher.join()
+        try:
+            self._store.set(f'finished/{self.rank}', '')
+            if self.hosts:
+                ends = [f'finished/{rank}' for rank in range(self.size)]
+                self._store.wait(ends, timedelta(seconds=_END))
+        except RuntimeError:  # others have ended by an error, or do not end
+            pass
+
+
+def numbers(ranks: Iterable[int]) -> str:
+    """``process 1``, ``processes 1, 2``, or the first of many."""
+    known = list(ranks)
+    shown = ', '.join(map(str, known[:4])) + (f' and {len(known) - 4} more' * (len(known) > 4))
+    return f'process{"es" if len(known) > 1 else ""} {shown}'
