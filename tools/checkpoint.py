@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -66,12 +68,29 @@ def checkpoint_file(path: str) -> Path:
 
 def architecture(info: CheckpointInfo) -> str:
     """What the run says, or else what the tensors fit: a name for ``--arch``, or dimensions."""
+    if info.fitting and not info.arch_from_run:
+        return f'{" or ".join(info.fitting)} (by its tensors)'
+    who = 'says the run' if info.arch_from_run else 'by its tensors; no name fits'
     if isinstance(info.arch, str):
-        return f'{info.arch} (says the run)'
+        return f'{info.arch} ({who})'
     if info.arch is not None:
         dimensions = ', '.join(f'{key}={value!r}' for key, value in info.arch.items())
-        return f'dict({dimensions}) (says the run)'
-    return f'{" or ".join(info.fitting)} (by its tensors)' if info.fitting else 'no name fits'
+        return f'dict({dimensions}) ({who})'
+    return 'no name fits, and nothing tells the number of heads'
+
+
+def normalization(info: CheckpointInfo) -> str:
+    """Mean, deviation and eps, and who says so."""
+    mean, std = (' '.join(f'{value:.3f}' for value in part) for part in (info.mean, info.std))
+    eps = '' if info.norm_eps is None else f', eps {info.norm_eps:g}'
+    return f'mean {mean}, std {std}{eps} ({info.normalized_by or "nobody says; ImageNet assumed"})'
+
+
+def by_kind(keys: Sequence[str]) -> str:
+    """Names of tensors by their first part, with numbers."""
+    kinds = Counter(key.split('.')[0] for key in keys)
+    shown = [f'{kind} ({count})' if count > 1 else kind for kind, count in kinds.most_common(8)]
+    return ', '.join(shown) + (' ...' if len(kinds) > 8 else '')
 
 
 def rows(info: CheckpointInfo) -> dict[str, str]:
@@ -87,8 +106,11 @@ def rows(info: CheckpointInfo) -> dict[str, str]:
         'position rows': str(info.num_positions),
         'registers': str(info.num_registers),
         'LayerScale': 'yes' if info.layer_scale else 'no',
+        'normalization': normalization(info),
+        'positions resampled': info.interpolation,
         'parameters': f'{info.num_parameters / 1e6:.2f} M',
-        'not loaded': ', '.join(info.ignored[:6]) or 'nothing',
+        'not loaded': by_kind(info.ignored) or 'nothing',
+        **({'cannot be loaded': info.refusal} if info.refusal else {}),
         **{f'note: {name}': note for name, note in info.notes.items()},
     }
 

@@ -59,11 +59,7 @@ PLAIN = 'plain ViT (timm names)'
 # Order matters: the first family whose keys are found wins. Prefixes are read after wrappers
 # such as DDP's `module.` have been stripped.
 FAMILIES = (
-    Family(
-        'MOCA',
-        {'teacher': ('model', 'encoder_teacher.'), 'student': ('model', 'encoder.')},
-        needs=2,
-    ),
+    Family('MOCA', {'teacher': ('model', 'encoder_teacher.'), 'student': ('model', 'encoder.')}),
     Family(
         'pre-training run',
         {'teacher': ('state_dict', 'teacher.'), 'student': ('state_dict', 'student.')},
@@ -227,6 +223,8 @@ def _of_family(
     }
     if family.name == 'downstream run' and 'meta' not in content:
         return {}  # mmengine's and our runs say what they are
+    if family.name == 'MOCA' and len(found) == 1 and 'args' not in content:
+        return {}  # SimMIM and CAE have an encoder as well
     if family.name == PLAIN and len(found) == 1:  # raw or averaged only where there are both
         return {'encoder': next(iter(found.values()))}
     return found
@@ -421,4 +419,11 @@ def built_arch(encoder: Encoder) -> ArchSpec | None:
         return encoder.arch
     if encoder.heads_guessed and width % 64 and width not in _SIZES:
         return None
+    names = fitting_archs(encoder)
+    if len(names) == 1 and not _TOLD.intersection(encoder.built):
+        return names[0]
     return dict(encoder.built)
+
+
+# Settings that timm's models of the names above do not have.
+_TOLD = frozenset(('act_layer', 'rope', 'norm', 'mlp'))

@@ -39,6 +39,7 @@ class CheckpointInfo:
         notes: Where an exported file came from; see :func:`moca.checkpoints.export.export_notes`.
         arch: The architecture: of the run that wrote the file, else from names and shapes; None if
             nothing tells the number of heads.
+        arch_from_run: Whether the run that wrote the file says so.
         fitting: Names of architectures that the tensors fit; see
             :func:`moca.checkpoints.families.fitting_archs`. Known from `inspect_checkpoint` alone.
     """
@@ -64,6 +65,7 @@ class CheckpointInfo:
     container: str = ''
     notes: Mapping[str, str] = field(default_factory=dict)
     arch: ArchSpec | None = None
+    arch_from_run: bool = False
     fitting: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -106,4 +108,5 @@ def describe(path: str | Path, encoder: Encoder) -> CheckpointInfo:
         container=odd_container(path),
         notes=encoder.notes,
         arch=built_arch(encoder),
+        arch_from_run=encoder.arch is not None,
     )

@@ -38,8 +38,8 @@ def other_network(state: Mapping[str, Tensor]) -> str | None:
     for key, value in state.items():
         if key.endswith('patch_embed.proj.weight') and value.ndim == 5:
             return (
-                f'a ViT of videos or volumes (its patches are {list(value.shape[2:])}). Use weights '
-                'of images.'
+                f'a ViT of videos or volumes (its patches are {list(value.shape[2:])}). Use '
+                'weights of images.'
             )
         if _QUANTIZED.search(key):
             return f'quantized weights ({key}). Use the weights before that.'

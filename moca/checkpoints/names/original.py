@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -80,11 +79,10 @@ def _settle(trunk: Trunk, state: StateDict, config: Mapping[str, Any]) -> None:
     args = config.get('model_args') or {}
     if args.get('num_heads'):
         trunk.settings['num_heads'] = int(args['num_heads'])
-    names = ' '.join(state)
     if 'rope.periods' in trunk.state or _is_timm_dinov3(state, config):
         trunk.family, trunk.statistics = 'DINOv3', trunk.statistics or IMAGENET
         trunk.settings |= dict(norm_eps=1e-5, rope=dict(base=100.0))
-    elif re.search(r'blocks\.0\.(\d+\.)?ls1\.gamma', names) and 'mask_token' in state:
+    elif 'mask_token' in state and 'decoder_embed.weight' not in state:
         trunk.family, trunk.statistics = 'DINOv2', trunk.statistics or IMAGENET
         registers = 'reg_token' in trunk.state
         trunk.interpolation = 'bicubic-antialias' if registers else 'bicubic-offset'
