@@ -35,6 +35,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         command.add_argument(
             '--trust', action='store_true', help='read with plain pickle, which can run code'
         )
+    inspect.add_argument(
+        '--prefix', help='what stands before the keys of the encoder, in a file of several'
+    )
     inspect.add_argument('--arch', help='also verify that it fits this architecture')
     write.add_argument(
         'target', nargs='?', help='file to write [beside the checkpoint and named after it]'
@@ -133,14 +136,14 @@ def main(arguments: list[str] | None = None) -> None:
         )
         console.print(done, soft_wrap=True, markup=False)
         return
-    info = inspect_checkpoint(source, args.branch, args.trust)
+    info = inspect_checkpoint(source, args.branch, args.trust, args.prefix)
     console.print(str(source), soft_wrap=True, markup=False)
     table = Table(show_header=False)
     for name, value in rows(info).items():
         table.add_row(name, value)
     console.print(table)
     if args.arch:
-        check_checkpoint(source, args.arch, args.branch, trust=args.trust)
+        check_checkpoint(source, args.arch, args.branch, trust=args.trust, prefix=args.prefix)
         console.print(f'fits {args.arch}')
 
 

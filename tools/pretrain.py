@@ -45,6 +45,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--branch', choices=('teacher', 'student'), help='encoder of CKPT to take [teacher]'
     )
+    parser.add_argument(
+        '--prefix', help='what stands before the keys of the encoder, where CKPT holds several'
+    )
     parser.add_argument('--trust', action='store_true', help='read CKPT with plain pickle')
     parser.add_argument('--epochs', type=int, help='train for EPOCHS; warm-up keeps its share')
     parser.add_argument(
@@ -87,7 +90,7 @@ def configure(args: argparse.Namespace) -> Config:
         seed=args.seed,
     )
     if args.checkpoint:
-        set_checkpoint(cfg, args.checkpoint, args.branch, args.trust)
+        set_checkpoint(cfg, args.checkpoint, args.branch, args.trust, prefix=args.prefix)
     elif args.branch or args.trust:
         raise UserError('--branch and --trust describe a checkpoint: give --checkpoint as well.')
     if args.features is not None:

@@ -30,6 +30,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--branch', choices=['teacher', 'student'], help='encoder of CKPT to take where it has both'
     )
+    parser.add_argument(
+        '--prefix', help='what stands before the keys of the encoder, where CKPT holds several'
+    )
     parser.add_argument('--name', metavar='LABEL', help='name of CKPT in the leaderboard')
     parser.add_argument('--trust', action='store_true', help='read CKPT with plain pickle')
     parser.add_argument(

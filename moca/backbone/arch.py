@@ -7,12 +7,19 @@ import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import timm
 import torch
-from timm.layers import LayerNorm, PatchEmbed, RmsNorm, SwiGLU, SwiGLUPacked
+from timm.layers import (
+    LayerNorm,
+    PatchEmbed,
+    RmsNorm,
+    RotaryEmbeddingDinoV3,
+    SwiGLU,
+    SwiGLUPacked,
+)
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -67,6 +74,7 @@ def build_vit(arch: ArchSpec, **overrides: Any) -> VisionTransformer:
     Raises:
         UserError: The name or a dimension is unknown, or the model is no plain ViT.
     """
+    arch = _resolved(arch) if isinstance(arch, str) else arch
     if isinstance(arch, str):
         short, other, heads = arch.partition(_HEADS)
         name, patch = _timm_name(short)
@@ -135,8 +143,47 @@ class _Patches(PatchEmbed):
         super().__init__(*args, **{**kwargs, 'bias': with_bias})
 
 
+@cache
+def _resolved(name: str) -> ArchSpec:
+    """A dict in the place of timm's name of a ViT with DINOv3's rotary positions; else the name.
+
+    timm builds those (DINOv3, EUPE, LingBot-Vision) by another class, `Eva`, whose weights have
+    other names.
+    """
+    if not timm.is_model(name):
+        return name
+    entry = timm.model_entrypoint(name)
+    if not entry.__module__.endswith('.eva'):
+        return name
+    with torch.device('meta'):
+        eva: Any = timm.create_model(name)
+    if not isinstance(eva.rope, RotaryEmbeddingDinoV3):
+        return name
+    block, rope = eva.blocks[0], eva.rope
+    arch: dict[str, Any] = dict(
+        patch_size=eva.patch_embed.patch_size[0],
+        img_size=eva.patch_embed.img_size[0],
+        embed_dim=eva.embed_dim,
+        depth=len(eva.blocks),
+        num_heads=block.attn.num_heads,
+        # keys have no bias, which changes nothing: it is there, and zero, for queries and values
+        qkv_bias=block.attn.q_bias is not None,
+        reg_tokens=eva.num_prefix_tokens - 1,
+        norm_eps=block.norm1.eps,
+        init_values=1e-5,  # timm's of these models
+        rope=dict(base=float(rope.temperature)),
+    )
+    if isinstance(block.mlp, SwiGLU):
+        hidden = block.mlp.fc1_g.out_features
+        arch |= dict(mlp='swiglu', mlp_hidden=hidden)
+    else:
+        arch['mlp_ratio'] = block.mlp.fc1.out_features / eva.embed_dim
+    return arch
+
+
 def rope_of(arch: ArchSpec) -> dict[str, Any] | None:
     """The arguments of rotary positions that an architecture has, None without them."""
+    arch = _resolved(arch) if isinstance(arch, str) else arch
     given = None if isinstance(arch, str) else arch.get('rope')
     return None if given is None else dict(given)
 

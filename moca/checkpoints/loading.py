@@ -155,10 +155,10 @@ def _listed(title: str, rows: list[str]) -> str:
 
 
 def inspect_checkpoint(
-    path: str | Path, branch: str | None = None, trust: bool = False
+    path: str | Path, branch: str | None = None, trust: bool = False, prefix: str | None = None
 ) -> CheckpointInfo:
     """Describe the encoder in a checkpoint file; raises as :func:`read_file` does."""
-    encoder = find_encoder(read_file(path, trust), path, branch)
+    encoder = find_encoder(read_file(path, trust), path, branch, prefix)
     return replace(describe(path, encoder), fitting=tuple(fitting_archs(encoder)))
 
 
@@ -169,6 +169,7 @@ def load_checkpoint(
     *,
     grid: tuple[int, int] | None = None,
     trust: bool = False,
+    prefix: str | None = None,
 ) -> CheckpointInfo:
     """Load the encoder of a checkpoint file into a backbone, every parameter or none.
 
@@ -182,13 +183,14 @@ def load_checkpoint(
         branch: ``teacher`` or ``student``, where the file has both.
         grid: Rows and columns of the file's position embedding, where they are not square.
         trust: Read with plain pickle.
+        prefix: What stands before the encoder's keys, in a file of several.
 
     Raises:
         CheckpointMismatch: A backbone parameter has no counterpart in the file, or the other
             way round, or shapes differ.
         UserError: The file cannot be read, or lacks the branch.
     """
-    encoder = find_encoder(read_file(path, trust), path, branch)
+    encoder = find_encoder(read_file(path, trust), path, branch, prefix)
     info = describe(path, encoder)
     state, resampled = fit_state(encoder, info, model, grid)
     model.interpolation = model.interpolation or info.interpolation
@@ -219,6 +221,7 @@ def check_checkpoint(
     img_size: int | Sequence[int] | None = None,
     grid: tuple[int, int] | None = None,
     trust: bool = False,
+    prefix: str | None = None,
 ) -> CheckpointInfo:
     """Verify, without building weights, that a checkpoint fits an architecture.
 
@@ -230,7 +233,7 @@ def check_checkpoint(
     Raises:
         CheckpointMismatch: It does not; see :func:`load_checkpoint`.
     """
-    encoder = find_encoder(read_file(path, trust), path, branch)
+    encoder = find_encoder(read_file(path, trust), path, branch, prefix)
     info = describe(path, encoder)
     with torch.device('meta'):
         model = PlainViT(arch, img_size=img_size)
@@ -248,14 +251,23 @@ class ViTCheckpoint:
         branch: str | None = None,
         grid: tuple[int, int] | None = None,
         trust: bool = False,
+        prefix: str | None = None,
     ) -> None:
         self.checkpoint = checkpoint
+        self.prefix = prefix
         self.branch = branch
         self.grid = grid
         self.trust = trust
 
     def __call__(self, module: PlainViT) -> None:
-        load_checkpoint(module, self.checkpoint, self.branch, grid=self.grid, trust=self.trust)
+        load_checkpoint(
+            module,
+            self.checkpoint,
+            self.branch,
+            grid=self.grid,
+            trust=self.trust,
+            prefix=self.prefix,
+        )
 
 
 def set_checkpoint(
@@ -264,13 +276,14 @@ def set_checkpoint(
     branch: str | None = None,
     trust: bool = False,
     grid: Sequence[int] | None = None,
+    prefix: str | None = None,
 ) -> None:
     """Initialize the backbone from a checkpoint of any family, or randomly if it is None.
 
     Args:
         cfg: Config with ``model.backbone``, which is changed.
         checkpoint: File, or None for random weights.
-        branch, trust, grid: As :func:`load_checkpoint` takes them.
+        branch, trust, grid, prefix: As :func:`load_checkpoint` takes them.
     """
     cfg.model.backbone.init_cfg = (
         None
@@ -280,6 +293,7 @@ def set_checkpoint(
             checkpoint=str(checkpoint),
             branch=branch,
             trust=trust,
+            prefix=prefix,
             grid=None if grid is None else tuple(grid),
         )
     )

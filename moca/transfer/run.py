@@ -151,7 +151,8 @@ def _prepare_checkpoint(cfg: Config, args: argparse.Namespace) -> dict[str, Any]
     backbone = cfg.model.backbone
     grid = getattr(args, 'grid', None)
     if args.checkpoint:
-        set_checkpoint(cfg, args.checkpoint, args.branch, args.trust, grid)
+        prefix = getattr(args, 'prefix', None)
+        set_checkpoint(cfg, args.checkpoint, args.branch, args.trust, grid, prefix)
     weights = backbone.get('init_cfg') or {}
     if not args.checkpoint and (args.branch or grid or (args.name and not weights)):
         raise UserError(
