@@ -20,7 +20,6 @@ from moca.images.files import (
 )
 from moca.segmentation.label_maps import LabelRule
 
-
 _NO_IMAGES = ('.npy', '.npz', '.mat', '.json', '.xml', '.txt')  # what else labels come in
 
 
@@ -92,8 +91,8 @@ def find_pairs(dataset: dict[str, Any], field: str) -> Pairs:
     rule = label_rule(dataset, built) if label_folder else None
     if rule is not None and built.seg_map_suffix.endswith(_NO_IMAGES):
         raise UserError(
-            f'{field}.seg_map_suffix={built.seg_map_suffix!r}: label maps are images. Write them as '
-            'PNG of one channel, or load them by a transform of your own.'
+            f'{field}.seg_map_suffix={built.seg_map_suffix!r}: label maps are images. Write them '
+            'as PNG of one channel, or load them by a transform of your own.'
         )
     return Pairs(
         images=[Path(entry['img_path']) for entry in entries],
