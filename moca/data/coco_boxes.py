@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pycocotools import mask as mask_utils
 
 from moca.data.coco import AREA_ZERO, OBJECT, CocoFile, kind_of
@@ -83,33 +81,39 @@ def _fractions(file: CocoFile, boxes: Sequence[Box]) -> str | None:
     )
 
 
-def mask_box(
-    file: CocoFile, annotation: dict[str, Any], image: dict[str, Any]
-) -> NDArray[np.float64] | None:
-    """The box ``[x1, y1, x2, y2]`` around a mask; None if there is no mask, or a broken one."""
+def mask_box(file: CocoFile, annotation: dict[str, Any], image: dict[str, Any]) -> Box | None:
+    """The corners (x1, y1, x2, y2) around a mask; None if there is no mask, or a broken one."""
     mask = annotation.get('segmentation')
     if not mask or mask_fault(file, annotation, image) is not None:
         return None
     if isinstance(mask, list):
+        # plain Python: arrays of so few numbers cost several times as much
         polygons = whole_parts(mask)
         if not polygons:
             return None
-        points = np.concatenate([np.asarray(polygon, float).reshape(-1, 2) for polygon in polygons])
-        return np.concatenate([points.min(0), points.max(0)])
+        x = [side(polygon[::2]) for polygon in polygons for side in (min, max)]
+        y = [side(polygon[1::2]) for polygon in polygons for side in (min, max)]
+        return min(x), min(y), max(x), max(y)
     if isinstance(mask['counts'], list):
         mask = mask_utils.frPyObjects(mask, *mask['size'])
-    box = _to_corners(mask_utils.toBbox(mask))
-    return box if (box[2:] > box[:2]).all() else None
+    box = _to_corners(mask_utils.toBbox(mask).tolist())
+    return box if box[2] > box[0] and box[3] > box[1] else None
 
 
-def _to_corners(box: Any) -> NDArray[np.float64]:
+def _to_corners(box: Box) -> Box:
     x, y, width, height = box
-    return np.array([x, y, x + width, y + height], float)
+    return x, y, x + width, y + height
 
 
-def _fits(box: Any, mask: NDArray[np.float64]) -> bool:
-    room = np.maximum(_PIXELS, _SHARE * np.tile(mask[2:] - mask[:2], 2))
-    return bool((np.abs(np.asarray(box, float) - mask) <= room).all())
+def _fits(box: Box, mask: Box) -> bool:
+    across = max(_PIXELS, _SHARE * (mask[2] - mask[0]))
+    down = max(_PIXELS, _SHARE * (mask[3] - mask[1]))
+    return (
+        abs(box[0] - mask[0]) <= across
+        and abs(box[2] - mask[2]) <= across
+        and abs(box[1] - mask[1]) <= down
+        and abs(box[3] - mask[3]) <= down
+    )
 
 
 def _look_like_corners(boxes: Sequence[tuple[Box, dict[str, Any]]]) -> bool:

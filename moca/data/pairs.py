@@ -20,6 +20,8 @@ from moca.images.files import (
 )
 from moca.segmentation.label_maps import LabelRule
 
+_NO_IMAGES = ('.npy', '.npz', '.mat', '.json', '.xml', '.txt')  # what else labels come in
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -86,6 +88,12 @@ def find_pairs(dataset: dict[str, Any], field: str) -> Pairs:
             f'{source}: no images. {field} reads files whose names end in '
             f'{built.img_suffix!r}; check --data-root and img_suffix.'
         )
+    rule = label_rule(dataset, built) if label_folder else None
+    if rule is not None and built.seg_map_suffix.endswith(_NO_IMAGES):
+        raise UserError(
+            f'{field}.seg_map_suffix={built.seg_map_suffix!r}: label maps are images. Write them '
+            'as PNG of one channel, or load them by a transform of your own.'
+        )
     return Pairs(
         images=[Path(entry['img_path']) for entry in entries],
         labels=[Path(entry['seg_map_path']) for entry in entries if 'seg_map_path' in entry],
@@ -94,7 +102,7 @@ def find_pairs(dataset: dict[str, Any], field: str) -> Pairs:
         suffix=built.img_suffix,
         label_folder=label_folder,
         label_suffix=built.seg_map_suffix,
-        rule=label_rule(dataset, built) if label_folder else None,
+        rule=rule,
         names=names,
         palette=list(built.metainfo['palette']),
         notes=[note] if note else [],

@@ -25,6 +25,7 @@ from moca.segmentation.label_maps import IGNORE
 _SHOWN = 10  # files of a kind that are named
 BAR = 20  # characters of the longest bar
 CLASSES = 40  # in the table
+_DRAWN = 1600  # pixels of the longer side of an image in the sheet [choice]: a slide would take GBs
 _LEGEND = 24  # in the legend of the sheet, the most frequent ones
 
 
@@ -181,5 +182,8 @@ def _draw(pairs: Pairs, place: int) -> tuple[figures.Image, figures.Image, NDArr
     assert pairs.rule is not None
     image: figures.Image = read_pixels(pairs.images[place])
     labels = pairs.rule.convert(read_values(pairs.labels[place]))
+    counts = np.bincount(labels.ravel(), minlength=256)
+    step = -(-max(labels.shape) // _DRAWN)
+    image, labels = image[::step, ::step], labels[::step, ::step]
     colors = figures.color_labels(labels, pairs.palette)
-    return image, figures.blend(image, colors), np.bincount(labels.ravel(), minlength=256)
+    return image, figures.blend(image, colors), counts

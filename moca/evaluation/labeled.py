@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.logging import print_log
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -34,18 +33,20 @@ class Labeled:
             list of Python strings piece by piece, since reading one writes its reference count.)
         labels: int64 ``[N]``.
         classes: Names of the folders; a label is an index into them.
+        about: A line for logs: how many images its folder has, and what is not used of it.
     """
 
     paths: NDArray[np.bytes_]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
+    about: str = ''
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def part(self, indices: NDArray[np.int64] | list[int] | slice) -> Labeled:
         """Some of the images."""
-        return Labeled(self.paths[indices], self.labels[indices], self.classes)
+        return replace(self, paths=self.paths[indices], labels=self.labels[indices])
 
 
 def read_folder(root: str | Path, field: str) -> Labeled:
@@ -89,14 +90,11 @@ def read_folder(root: str | Path, field: str) -> Labeled:
     passed = '; '.join(
         filter(None, [f'{beside:,} beside the classes' if beside else '', listing.passed_over()])
     )
-    print_log(
-        f'{where}: {len(paths):,} images of {len(classes):,} classes'
-        + (f'; {passed}' if passed else ''),
-        'current',
-    )
+    about = f'{where}: {len(paths):,} images of {len(classes):,} classes'
+    about += f'; {passed}' if passed else ''
     prefix = os.path.join(root, '')
     encoded = np.array([os.fsencode(prefix + path) for path in paths])
-    return Labeled(encoded, labels, classes)
+    return Labeled(encoded, labels, classes, about)
 
 
 def _class_names(root: Path) -> tuple[str, ...]:

@@ -171,6 +171,7 @@ def test_endings_that_are_spelt_otherwise(tmp_path: Path) -> None:
             dict(metainfo=dict(classes=('a', 'b'), palette=[[0, 0, 0], [0, 300, 0]])),
             r'\[0, 300, 0\] is no color',
         ),
+        (dict(seg_map_suffix='.npy'), r"seg_map_suffix='\.npy'.*PNG of one channel"),
         (dict(img_dir='images'), r'img_dir.*data_prefix=dict\(img_path'),
         (dict(split='train.txt'), r'split.*ann_file'),
         (dict(data_prefix=dict(img_path='images')), 'seg_map_path names no folder'),

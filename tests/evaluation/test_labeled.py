@@ -91,17 +91,16 @@ def test_images_one_folder_below_their_class(tmp_path: Path) -> None:
     assert np.bincount(found.labels).tolist() == [5, 3, 3]
 
 
-def test_what_is_not_used_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_used_is_said(tmp_path: Path) -> None:
     write(tmp_path, {'a': 2, 'b': 3})
     Image.new('RGB', (4, 4)).save(tmp_path / 'beside.png')
     (tmp_path / 'a/notes.txt').touch()
     (tmp_path / 'b/up').symlink_to(tmp_path)
     found = read_folder(tmp_path, 'field')
     assert names(found.paths) == ['a/00.png', 'a/01.png', 'b/00.png', 'b/01.png', 'b/02.png']
-    said = capsys.readouterr().out
-    assert f'field {tmp_path}: 5 images of 2 classes' in said
-    assert '1 .txt' in said
-    assert '1 beside the classes' in said
+    assert found.about.startswith(f'field {tmp_path}: 5 images of 2 classes; 1 beside the classes')
+    assert '1 .txt' in found.about
+    assert hold_out(found, 0.5)[0].about == found.about
 
 
 def test_labels_are_those_of_torchvision(tmp_path: Path) -> None:

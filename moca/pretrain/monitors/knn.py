@@ -149,6 +149,12 @@ class KNNMonitor(EncoderMonitor):
         self.k, self.temperature = tuple(k), temperature
         self.batch_size, self.num_workers = batch_size, num_workers
 
+    def before_train(self, runner: Any) -> None:
+        """Say how many images there are, and look at what training starts from."""
+        for about in dict.fromkeys((self.bank.about, self.queries.about)):
+            runner.logger.info(about)
+        super().before_train(runner)
+
     def look(self, runner: Any, epoch: int) -> None:
         """Measure and log."""
         start = time.perf_counter()
@@ -224,7 +230,7 @@ def read_pair(
         )
     label = {name: number for number, name in enumerate(images.classes)}
     numbers = torch.tensor([label[name] for name in asked.classes]).numpy()
-    return images, Labeled(asked.paths, numbers[asked.labels], images.classes)
+    return images, Labeled(asked.paths, numbers[asked.labels], images.classes, asked.about)
 
 
 def add_knn_hook(

@@ -141,6 +141,8 @@ def test_progress_is_said(labeled: Path, tmp_path: Path, monkeypatch: pytest.Mon
     (log,) = tmp_path.glob('*/*.log')
     before_training = log.read_text().partition('k-NN of the teacher after 0 epochs')[0]
     images = len(list((labeled / 'train').rglob('*.png')))
+    assert f'KNNMonitor.bank {labeled}/train: {images} images of' in before_training
+    assert f'KNNMonitor.queries {labeled}/val: ' in before_training
     for done in range(4, images, 4):  # batches of 4
         assert f'k-NN: {done} of {images} images' in before_training
     assert f'k-NN: {images} of {images} images' in before_training
