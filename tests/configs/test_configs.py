@@ -12,6 +12,7 @@ from mmcv.ops import RoIAlign
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from moca.engine.amp import fast_bfloat16
 from moca.transfer.run import prepare_training
 from moca.transfer.run_record import percent_metrics
 from tests.configs.helpers import (
@@ -50,9 +51,10 @@ def runner(request: Any, roots: dict[str, Path], tmp_path: Path) -> Runner:
     config = REPOSITORY / request.param
     _, task, data, _ = request.param.parts
     root = roots.get(data, roots[task])
-    cfg, _ = prepare_training(
-        train_args(config, '--data-root', root, '--amp', '--work-dir', tmp_path)
-    )
+    # a detector's step takes minutes where a CPU only emulates bfloat16; one shows that it works
+    emulated = task == 'detection' and not fast_bfloat16() and 'own-coco' not in data
+    amp = [] if emulated else ['--amp']
+    cfg, _ = prepare_training(train_args(config, '--data-root', root, *amp, '--work-dir', tmp_path))
     runner = Runner.from_cfg(shrink(cfg))
     runner.model.init_weights()
     runner.optim_wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
@@ -82,7 +84,8 @@ def test_step_and_prediction(runner: Runner) -> None:
             )
     losses = model.train_step(batch, runner.optim_wrapper)
     assert all(torch.isfinite(value).all() for value in losses.values())
-    assert types['qkv'] == torch.bfloat16  # --amp reaches the backbone
+    if 'dtype' in cfg.optim_wrapper:  # --amp reaches the backbone
+        assert types['qkv'] == torch.bfloat16
     assert types['losses'] == {torch.float32}
 
     after = model.state_dict()
@@ -107,7 +110,8 @@ def test_step_and_prediction(runner: Runner) -> None:
     assert all(contiguous)
     assert bool(contiguous) == (cfg.protocol.task == 'detection')
     metrics = percent_metrics(evaluator.evaluate(len(data.dataset)), cfg.protocol.task)
-    for name in cfg.protocol.metrics:
+    best = {f'{name}_best' for name in cfg.protocol.get('best', ())}  # of a run, not of one test
+    for name in set(cfg.protocol.metrics) - best:
         value = metrics[name]
         assert value is not None
         assert 0 <= value <= 100

@@ -201,7 +201,7 @@ def edit(change: Callable[[dict], object]) -> Callable[[Path], None]:
         ('val2017', shutil.rmtree, r'val2017: no such folder.*val_dataloader'),
         (ANNOTATIONS, Path.unlink, rf'{ANNOTATIONS}: no such annotation file'),
         (ANNOTATIONS, halve, rf'{ANNOTATIONS}: not a COCO instances file'),
-        (ANNOTATIONS, edit(lambda c: c.pop('categories')), "KeyError: 'categories'"),
+        (ANNOTATIONS, edit(lambda c: c.pop('categories')), "'categories' is absent"),
         (ANNOTATIONS, edit(lambda c: c['annotations'].clear()), '3 images and 0 annotations'),
         (ANNOTATIONS, edit(lambda c: c['categories'].pop(1)), r"no category 'bicycle' \(1 of 80"),
         ('train2017/000000000002.jpg', Path.unlink, r'1 of 3 files are missing.*0002\.jpg'),

@@ -42,7 +42,8 @@ def test_the_tool(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     arguments = ['views', '--data', str(tmp_path), '--seconds', '0.1', '--size', '32']
     assert benchmark.main(arguments) == 0
     printed = capsys.readouterr().out
-    numbers = {line.split()[0]: float(line.split()[1]) for line in printed.splitlines()[2:]}
+    rows = [line.split() for line in printed.splitlines() if line.startswith('  ')]
+    numbers = {row[0]: float(row[1]) for row in rows}
     assert numbers['ratio'] == pytest.approx(numbers['ours'] / numbers['torchvision/PIL'], rel=0.01)
 
 
