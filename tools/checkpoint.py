@@ -35,15 +35,21 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         )
     inspect.add_argument('--arch', help='also verify that it fits this architecture')
     write.add_argument(
-        'target', nargs='?', help='file to write [beside the checkpoint and named after it]'
+        'target',
+        nargs='?',
+        help='file or folder to write [beside the checkpoint and named after it]',
     )
     write.add_argument(
         '--to',
         choices=FORMATS,
         help='timm: one encoder, .pth; safetensors: the same [default]; moca: the released format, '
-        'which is the whole run, or with --branch one encoder',
+        'which is the whole run, or with --branch one encoder; transformers: one encoder, a folder '
+        'that AutoModel.from_pretrained reads',
     )
-    write.add_argument('--force', action='store_true', help='write over a file that exists')
+    write.add_argument(
+        '--arch', help='for transformers: the architecture, where the file does not say it'
+    )
+    write.add_argument('--force', action='store_true', help='write over what exists')
     args, rest = parser.parse_known_args(arguments)
     # argparse takes no TARGET behind the options, since it may be left out
     behind = args.command == 'export' and args.target is None and len(rest) == 1
@@ -106,6 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
             args.target,
             branch=args.branch,
             to=args.to,
+            arch=args.arch,
             trust=args.trust,
             force=args.force,
         )

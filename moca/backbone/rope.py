@@ -127,3 +127,22 @@ def rotated_attention(attention: Any, x: Tensor, table: Tensor | None) -> Tensor
         out = attention.attn_drop(weights) @ v
     out = attention.norm(out.transpose(1, 2).flatten(2))
     return attention.proj_drop(attention.proj(out))
+
+
+def rounded_periods(rope: RotaryPositions) -> bool:
+    """Whether periods are those of their base rounded to bfloat16, and not in fp32.
+
+    Raises:
+        UserError: They are neither, so that no other program computes them from the base.
+    """
+    periods = rope.periods.float()
+    count = len(periods)
+    exact = rope.base ** (torch.arange(count, device=periods.device) / count)
+    if torch.allclose(periods, exact, rtol=1e-5, atol=0):
+        return False
+    if torch.equal(periods, exact.bfloat16().float()):
+        return True
+    raise UserError(
+        f'rope.periods: those of the checkpoint are not those of base {rope.base:g}, from which '
+        'timm and transformers compute them; it can be used here alone.'
+    )
