@@ -129,20 +129,26 @@ def rotated_attention(attention: Any, x: Tensor, table: Tensor | None) -> Tensor
     return attention.proj_drop(attention.proj(out))
 
 
-def rounded_periods(rope: RotaryPositions) -> bool:
-    """Whether periods are those of their base rounded to bfloat16, and not in fp32.
+def rounded_periods(periods: Tensor, base: float) -> bool:
+    """Whether periods ``[head_dim / 4]`` are those of a base rounded to bfloat16, and not in fp32.
 
     Raises:
         UserError: They are neither, so that no other program computes them from the base.
     """
-    periods = rope.periods.float()
-    count = len(periods)
-    exact = rope.base ** (torch.arange(count, device=periods.device) / count)
+    periods = periods.float()
+    exact = base ** (torch.arange(len(periods), device=periods.device) / len(periods))
     if torch.allclose(periods, exact, rtol=1e-5, atol=0):
         return False
     if torch.equal(periods, exact.bfloat16().float()):
         return True
     raise UserError(
-        f'rope.periods: those of the checkpoint are not those of base {rope.base:g}, from which '
-        'timm and transformers compute them; it can be used here alone.'
+        f'rope.periods: those of the checkpoint are not those of base {base:g}, from which timm '
+        'and transformers compute them; it can be used here alone.'
     )
+
+
+ROUNDED = (
+    "The file's rotary periods are rounded to bfloat16; {} computes them in fp32, which changes "
+    'features by some thousandths.'
+)
+"""What to say of a program that takes no periods from a file, where `rounded_periods`."""

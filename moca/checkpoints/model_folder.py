@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 
 from moca.backbone.arch import ArchSpec
-from moca.backbone.rope import rounded_periods
+from moca.backbone.rope import ROUNDED, rounded_periods
 from moca.backbone.vit import PlainViT
 from moca.checkpoints.export import choose_encoder, export_notes, write_file
 from moca.checkpoints.info import CheckpointInfo
@@ -98,11 +98,8 @@ def differences(model: PlainViT, config: Mapping[str, Any]) -> list[str]:
     """Sentences on what transformers computes otherwise from the same weights."""
     remarks = []
     kind = config['model_type']
-    if model.rope is not None and rounded_periods(model.rope):
-        remarks.append(
-            "The file's rotary periods are rounded to bfloat16; transformers computes them in "
-            'fp32, which changes features by some thousandths.'
-        )
+    if model.rope is not None and rounded_periods(model.rope.periods, model.rope.base):
+        remarks.append(ROUNDED.format('transformers'))
     theirs = RESAMPLED_BY.get(kind)
     if theirs is not None and model.interpolation not in (None, theirs):
         remarks.append(

@@ -137,7 +137,7 @@ def _own_config(model: PlainViT, kind: str) -> dict[str, Any]:
 def _rope_config(model: PlainViT) -> dict[str, Any]:
     rope = model.rope
     assert rope is not None
-    rounded_periods(rope)  # refuses those of no base
+    rounded_periods(rope.periods, rope.base)  # refuses those of no base
     return {
         'rope_theta': float(rope.base),
         'pos_embed_rescale': rope.rotary.rescale_coords,

@@ -122,8 +122,8 @@ def export(
     if encoder is None:
         write_file(target, torch_bytes(released_content(content, source)))
         return f'{target}: the whole of {source} in the format of the released MOCA checkpoints'
-    write_encoder(encoder, export_notes(content, source, encoder), target)
-    return f'{target}: {describe(source, encoder)}, from {source}'
+    said = write_encoder(encoder, export_notes(content, source, encoder), target)
+    return f'{target}: {describe(source, encoder)}, from {source}. {said}'
 
 
 def released_content(content: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
