@@ -117,8 +117,7 @@ def rotated_attention(attention: Any, x: Tensor, table: Tensor | None) -> Tensor
     q, k, v = attention.qkv(x).unflatten(-1, (3, attention.num_heads, -1)).unbind(2)
     q, k, v = (part.transpose(1, 2) for part in (attention.q_norm(q), attention.k_norm(k), v))
     if table is not None:
-        table = table if table.ndim == 2 else table[:, None]
-        q, k = (apply_rot_embed_cat(part, table, half=True).to(v.dtype) for part in (q, k))
+        q, k = (rotated(part, table).to(v.dtype) for part in (q, k))
     dropout = attention.attn_drop.p if attention.training else 0.0
     if attention.fused_attn:
         out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
@@ -127,6 +126,11 @@ def rotated_attention(attention: Any, x: Tensor, table: Tensor | None) -> Tensor
         out = attention.attn_drop(weights) @ v
     out = attention.norm(out.transpose(1, 2).flatten(2))
     return attention.proj_drop(attention.proj(out))
+
+
+def rotated(x: Tensor, table: Tensor) -> Tensor:
+    """Rotate queries or keys ``[B, heads, N, d]`` by a table; see `RopeAttention.forward`."""
+    return apply_rot_embed_cat(x, table if table.ndim == 2 else table[:, None], half=True)
 
 
 def rounded_periods(periods: Tensor, base: float) -> bool:
