@@ -179,8 +179,9 @@ def run_rope(args: argparse.Namespace) -> None:
     device = torch.device(args.device)
     print(f'{args.arch}, forward and backward, batch {args.batch_size}, {args.dtype}, {device}')
     print(f'{"images":>22}{"learned":>12}{"rotary":>13}{"ratio":>9}')
-    for cost in measure_rope(args.arch, args.size, args.batch_size, args.steps, args.dtype, device):
-        print(cost)
+    for size in args.size:
+        cost = measure_rope(args.arch, size, args.batch_size, args.steps, args.dtype, device)
+        print(cost, flush=True)
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:

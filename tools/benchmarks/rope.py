@@ -71,13 +71,13 @@ def dimensions(arch: str) -> dict[str, Any]:
 
 @quiet()
 def measure_rope(
-    arch: str, sizes: list[int], batch: int, steps: int, dtype: str, device: torch.device
-) -> list[RopeCost]:
+    arch: str, size: int, batch: int, steps: int, dtype: str, device: torch.device
+) -> RopeCost:
     """Forward and backward passes of two ViTs that differ in their positions alone, in turn.
 
     Args:
         arch: A timm name.
-        sizes: Sides of the images in pixels.
+        size: Sides of the images in pixels.
         batch: Images a step.
         steps: Timed ones of each version, after one that is not.
         dtype: ``float32``, ``bfloat16`` or ``float16``, the latter two by autocast.
@@ -86,17 +86,11 @@ def measure_rope(
     Raises:
         UserError: A number is not positive, or the architecture is another.
     """
-    if min(batch, steps, *sizes) < 1:
+    if min(batch, steps, size) < 1:
         raise UserError('--batch-size, --steps and --size must be 1 or more.')
     if device.type == 'cpu':
         keep_freed_memory()
     settings = dimensions(arch)
-    return [_measure(settings, size, batch, steps, dtype, device) for size in sizes]
-
-
-def _measure(
-    settings: dict[str, Any], size: int, batch: int, steps: int, dtype: str, device: torch.device
-) -> RopeCost:
     images = torch.randn(batch, 3, size, size, device=device)
     models = {
         name: PlainViT({**settings, **own}, img_size=size).to(device).train()

@@ -32,4 +32,4 @@ def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(UserError, match='class token and learned positions'):
         dimensions('vit_small_patch14_reg4_dinov2')
     with pytest.raises(UserError, match='1 or more'):
-        measure_rope('vit_tiny_patch16', [0], 1, 1, 'float32', torch.device('cpu'))
+        measure_rope('vit_tiny_patch16', 0, 1, 1, 'float32', torch.device('cpu'))
