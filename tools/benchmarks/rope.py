@@ -92,9 +92,10 @@ def measure_rope(
         keep_freed_memory()
     settings = dimensions(arch)
     images = torch.randn(batch, 3, size, size, device=device)
+    positions: dict[str, dict[str, Any]] = {PLAIN: {}, ROTARY: {'rope': {}}}
     models = {
         name: PlainViT({**settings, **own}, img_size=size).to(device).train()
-        for name, own in {PLAIN: {}, ROTARY: {'rope': {}}}.items()
+        for name, own in positions.items()
     }
     for model in models.values():
         model.init_weights()
