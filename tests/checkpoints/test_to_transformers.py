@@ -1,6 +1,7 @@
 """Exported folders: names and fields as transformers 5.24 writes them, and features by hand.
 
-transformers itself is not needed: what its classes compute is written out here from their names.
+What its classes compute is written out here from their names; where transformers is installed, it
+is asked as well.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from safetensors import safe_open
 from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from moca.backbone import PlainViT
@@ -256,6 +258,27 @@ def test_features_are_the_same(name: str) -> None:
     torch.testing.assert_close(
         theirs, torch.cat([ours.prefix, ours.patches], 1), rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize('name', ARCHS)
+@torch.no_grad()
+def test_transformers_itself_computes_the_same(name: str, tmp_path: Path) -> None:
+    transformers = pytest.importorskip('transformers')
+    model = backbone(name)
+    config, state = as_transformers(model)
+    weights = safetensors_bytes(state, metadata={'format': 'pt'})
+    files = {'config.json': json.dumps(config).encode(), 'model.safetensors': weights}
+    write_folder(tmp_path / 'vit', files)
+    pooler = {'add_pooling_layer': False} if name == 'vit' else {}
+    theirs, said = transformers.AutoModel.from_pretrained(
+        tmp_path / 'vit', output_loading_info=True, **pooler
+    )
+    assert not any(said.values())  # nothing missing, unexpected or of another shape
+    images = random_images(2, 3, 32, 32)
+    ours = model.tokens(images)
+    expected = theirs.eval()(images).last_hidden_state
+    found = torch.cat([ours.prefix, ours.patches], 1)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_bias_of_keys_is_kept() -> None:
