@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 import moca  # noqa: F401  (registers the components)
+from moca.checkpoints.info import normalization_text
 from moca.checkpoints.loading import CheckpointInfo, check_checkpoint, inspect_checkpoint
 from moca.engine.checkpoints import latest_checkpoint
 from moca.engine.cli import main_guard
@@ -40,15 +41,21 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     inspect.add_argument('--arch', help='also verify that it fits this architecture')
     write.add_argument(
-        'target', nargs='?', help='file to write [beside the checkpoint and named after it]'
+        'target',
+        nargs='?',
+        help='file or folder to write [beside the checkpoint and named after it]',
     )
     write.add_argument(
         '--to',
         choices=FORMATS,
         help='timm: one encoder, .pth; safetensors: the same [default]; moca: the released format, '
-        'which is the whole run, or with --branch one encoder',
+        'which is the whole run, or with --branch one encoder; transformers: one encoder, a folder '
+        'that AutoModel.from_pretrained reads',
     )
-    write.add_argument('--force', action='store_true', help='write over a file that exists')
+    write.add_argument(
+        '--arch', help='for transformers: the architecture, where the file does not say it'
+    )
+    write.add_argument('--force', action='store_true', help='write over what exists')
     args, rest = parser.parse_known_args(arguments)
     # argparse takes no TARGET behind the options, since it may be left out
     behind = args.command == 'export' and args.target is None and len(rest) == 1
@@ -82,13 +89,6 @@ def architecture(info: CheckpointInfo) -> str:
     return 'no name fits, and nothing tells the number of heads'
 
 
-def normalization(info: CheckpointInfo) -> str:
-    """Mean, deviation and eps, and who says so."""
-    mean, std = (' '.join(f'{value:.3f}' for value in part) for part in (info.mean, info.std))
-    eps = '' if info.norm_eps is None else f', eps {info.norm_eps:g}'
-    return f'mean {mean}, std {std}{eps} ({info.normalized_by or "nobody says; ImageNet assumed"})'
-
-
 def by_kind(keys: Sequence[str]) -> str:
     """Names of tensors by their first part, with numbers."""
     kinds = Counter(key.split('.')[0] for key in keys)
@@ -109,7 +109,7 @@ def rows(info: CheckpointInfo) -> dict[str, str]:
         'position rows': str(info.num_positions),
         'registers': str(info.num_registers),
         'LayerScale': 'yes' if info.layer_scale else 'no',
-        'normalization': normalization(info),
+        'normalization': normalization_text(info),
         'positions resampled': info.interpolation,
         'parameters': f'{info.num_parameters / 1e6:.2f} M',
         'not loaded': by_kind(info.ignored) or 'nothing',
@@ -131,6 +131,7 @@ def main(arguments: list[str] | None = None) -> None:
             args.target,
             branch=args.branch,
             to=args.to,
+            arch=args.arch,
             trust=args.trust,
             force=args.force,
         )

@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 import moca  # noqa: F401  (registers the components)
 from moca.backbone import vit_dimensions
-from moca.checkpoints.loading import set_checkpoint
+from moca.checkpoints.loading import inspect_checkpoint, set_checkpoint
 from moca.engine.amp import gpu_has_bfloat16
 from moca.engine.backends import BACKENDS, log_to
 from moca.engine.cli import (
@@ -29,7 +29,7 @@ from moca.errors import UserError
 from moca.pretrain.moca.released import accept_released
 from moca.pretrain.monitors.features import add_features_hook
 from moca.pretrain.training.check import check_run
-from moca.pretrain.training.config import pretraining_config
+from moca.pretrain.training.config import pretraining_config, take_from_checkpoint
 from moca.pretrain.training.schedule import check_options
 
 
@@ -91,6 +91,8 @@ def configure(args: argparse.Namespace) -> Config:
     )
     if args.checkpoint:
         set_checkpoint(cfg, args.checkpoint, args.branch, args.trust, prefix=args.prefix)
+        info = inspect_checkpoint(args.checkpoint, args.branch, args.trust, args.prefix)
+        take_from_checkpoint(cfg, info, args.arch)
     elif args.branch or args.trust:
         raise UserError('--branch and --trust describe a checkpoint: give --checkpoint as well.')
     if args.features is not None:

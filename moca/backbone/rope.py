@@ -176,9 +176,8 @@ def rotated_attention(attention: Any, x: Tensor, table: Tensor | None) -> Tensor
     q, k, v = attention.qkv(x).unflatten(-1, (3, attention.num_heads, -1)).unbind(2)
     q, k, v = (part.transpose(1, 2) for part in (attention.q_norm(q), attention.k_norm(k), v))
     if table is not None:
-        table = table if table.ndim == 2 else table[:, None]
         halves = attention.rotate_halves
-        q, k = (apply_rot_embed_cat(part, table, half=halves).to(v.dtype) for part in (q, k))
+        q, k = (rotated(part, table, halves).to(v.dtype) for part in (q, k))
     dropout = attention.attn_drop.p if attention.training else 0.0
     if attention.fused_attn:
         out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
@@ -187,3 +186,33 @@ def rotated_attention(attention: Any, x: Tensor, table: Tensor | None) -> Tensor
         out = attention.attn_drop(weights) @ v
     out = attention.norm(out.transpose(1, 2).flatten(2))
     return attention.proj_drop(attention.proj(out))
+
+
+def rotated(x: Tensor, table: Tensor, halves: bool) -> Tensor:
+    """Rotate queries or keys ``[B, heads, N, d]`` by a table; see `RopeAttention`."""
+    return apply_rot_embed_cat(x, table if table.ndim == 2 else table[:, None], half=halves)
+
+
+def rounded_periods(periods: Tensor, base: float) -> bool:
+    """Whether periods ``[head_dim / 4]`` are those of a base rounded to bfloat16, and not in fp32.
+
+    Raises:
+        UserError: They are neither, so that no other program computes them from the base.
+    """
+    periods = periods.float()
+    exact = base ** (torch.arange(len(periods), device=periods.device) / len(periods))
+    if torch.allclose(periods, exact, rtol=1e-5, atol=0):
+        return False
+    if torch.equal(periods, exact.bfloat16().float()):
+        return True
+    raise UserError(
+        f'rope.periods: those of the checkpoint are not those of base {base:g}, from which timm '
+        'and transformers compute them; it can be used here alone.'
+    )
+
+
+ROUNDED = (
+    "The file's rotary periods are rounded to bfloat16; {} computes them in fp32, which changes "
+    'features by some thousandths.'
+)
+"""What to say of a program that takes no periods from a file, where `rounded_periods`."""

@@ -23,6 +23,7 @@ from moca.backbone.positions import (
 from moca.backbone.rope import RopeAttention, RotaryPositions, with_unrotated
 from moca.backbone.windows import REL_POS, set_windows
 from moca.errors import UserError
+from moca.images.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 
 class Tokens(NamedTuple):
@@ -117,6 +118,8 @@ class PlainViT(BaseModule):
         self.no_embed_class: bool = vit.no_embed_class
         self.grid: tuple[int, int] = vit.patch_embed.grid_size
         self.interpolation = interpolation
+        # what images are normalized with, RGB of 0 to 1; a checkpoint sets its own
+        self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
         self.final_norm = final_norm
         self.grad_checkpoint = grad_checkpoint
         self.frozen = frozen

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save as safetensors_bytes
+from torch import Tensor
 
+from moca.backbone.rope import ROUNDED, rounded_periods
 from moca.checkpoints.families import Encoder, find_encoder, timm_names
 from moca.checkpoints.reading import NOTES_VERSION, run_notes
 from moca.engine.checkpoints import write_atomically
@@ -32,13 +35,62 @@ def choose_encoder(content: Mapping[str, Any], source: str | Path, branch: str |
     return encoder
 
 
-def write_encoder(encoder: Encoder, notes: dict[str, str], target: str | Path) -> None:
-    """Write an encoder under timm's names, in the format that the target's suffix names."""
-    state = {key: value.contiguous().clone() for key, value in timm_names(encoder).items()}
+def write_encoder(encoder: Encoder, notes: dict[str, str], target: str | Path) -> str:
+    """Write an encoder under timm's names, in the format that the target's suffix names.
+
+    Returns:
+        Which class of timm reads it, and what that computes otherwise.
+
+    Raises:
+        UserError: No class of timm has its rotary positions.
+    """
+    state, said = timm_names(encoder), 'timm reads it as a VisionTransformer.'
+    rope = encoder.built.get('rope') or {}
+    if rope.get('kind', 'dinov3') != 'dinov3':
+        raise UserError(
+            f'{encoder.family}: rotary positions of that kind are not written for timm. Use the '
+            'original file.'
+        )
+    if 'rope.periods' in state:
+        state, said = as_eva(state)
+    state = {key: value.contiguous().clone() for key, value in state.items()}
     if Path(target).suffix == '.safetensors':
         write_file(target, safetensors_bytes(state, metadata=notes))
     else:
         write_file(target, torch_bytes({'model': state, 'meta': notes}))
+    return said
+
+
+def as_eva(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """A ViT with DINOv3's rotary positions under the names of timm's ``Eva``, and what to say.
+
+    timm's names are ``vit_SIZE_patch16_dinov3``, and ``..._dinov3_qkvb`` with biases of queries and
+    values; timm computes the periods from base 100 and has no bias of keys.
+
+    Args:
+        state: Under the names of `PlainViT`.
+
+    Raises:
+        UserError: The periods are of another base, or keys have a bias.
+    """
+    base = 100.0
+    said = [ROUNDED.format('timm')] if rounded_periods(state['rope.periods'], base) else []
+    eva: dict[str, Tensor] = {}
+    for key, value in state.items():
+        name = re.sub(r'\bls([12])\.gamma$', r'gamma_\1', key)
+        if key.endswith('attn.qkv.bias'):
+            query, keys, values = value.chunk(3)
+            if keys.any():
+                raise UserError(
+                    f'{key}: keys have a bias, and no ViT with rotary positions of timm has. '
+                    'Export it --to transformers.'
+                )
+            block = key.removesuffix('qkv.bias')
+            eva |= {f'{block}q_bias': query, f'{block}v_bias': values}
+        elif key != 'rope.periods':
+            eva[name] = value
+    form = 'vit_SIZE_patch16_dinov3' + '_qkvb' * ('blocks.0.attn.q_bias' in eva)
+    return eva, ' '.join([f'timm reads it as an Eva, such as {form}.', *said])
 
 
 def check_target(

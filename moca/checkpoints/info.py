@@ -79,6 +79,13 @@ class CheckpointInfo:
         )
 
 
+def normalization_text(info: CheckpointInfo) -> str:
+    """Mean, deviation and eps, and who says so."""
+    mean, std = (' '.join(f'{value:.3f}' for value in part) for part in (info.mean, info.std))
+    eps = '' if info.norm_eps is None else f', eps {info.norm_eps:g}'
+    return f'mean {mean}, std {std}{eps} ({info.normalized_by or "nobody says; ImageNet assumed"})'
+
+
 def describe(path: str | Path, encoder: Encoder) -> CheckpointInfo:
     """Describe an encoder found in the file ``path``."""
     state = encoder.state

@@ -27,7 +27,7 @@ from moca.checkpoints.families import (
     known_heads,
     timm_names,
 )
-from moca.checkpoints.info import CheckpointInfo, describe
+from moca.checkpoints.info import CheckpointInfo, describe, normalization_text
 from moca.checkpoints.reading import read_file
 from moca.errors import CheckpointMismatch, UserError
 
@@ -195,6 +195,7 @@ def load_checkpoint(
     state, resampled = fit_state(encoder, info, model, grid)
     model.interpolation = model.interpolation or info.interpolation
     resampled += _set_eps(model, info.norm_eps)
+    model.mean, model.std = info.mean, info.std
     absent = model.load_state_dict(state, strict=False).missing_keys
     count = sum(value.numel() for value in state.values())
     total = sum(value.numel() for value in model.state_dict().values())
@@ -203,6 +204,7 @@ def load_checkpoint(
         f'  {len(state)} tensors, {count / 1e6:.2f} M of {total / 1e6:.2f} M backbone parameters '
         f'({count / total:.0%}); {resampled}',
     ]
+    lines.append(f'  images are normalized with {normalization_text(info)}')
     if absent:
         lines.append(f'  {len(absent)} relative positions are not in the file and start from zero')
     if branch is not None and branch != info.branch:

@@ -23,7 +23,6 @@ from moca.checkpoints.loading import CheckpointInfo, inspect_checkpoint, load_ch
 from moca.engine.cli import read_config
 from moca.errors import UserError
 from moca.evaluation.labeled import normalize, read_image
-from moca.images.transforms import IMAGENET_MEAN, IMAGENET_STD
 from moca.transfer.run_names import RANDOM, arch_of_each, checkpoint_label, random_label
 
 
@@ -143,7 +142,7 @@ def read_input(
         model: The backbone.
 
     Returns:
-        RGB `[H, W, 3]`, and the same normalized with ImageNet's statistics `[1, 3, H, W]`, on the
+        RGB `[H, W, 3]`, and the same normalized as the backbone wants it, `[1, 3, H, W]`, on the
         backbone's device.
 
     Raises:
@@ -155,5 +154,5 @@ def read_input(
     patch = model.patch_size
     whole = [max(round(side / patch), 1) * patch for side in sides]
     resized: Image.Image = transforms.resize(image, whole, InterpolationMode.BICUBIC)
-    tensor = normalize(resized, IMAGENET_MEAN, IMAGENET_STD)
+    tensor = normalize(resized, model.mean, model.std)
     return np.asarray(resized), tensor[None].to(next(model.parameters()).device)

@@ -17,7 +17,7 @@ from moca.engine.checkpoints import check_fit
 from moca.engine.cli import apply_common
 from moca.errors import UserError
 from moca.transfer.predictions import predict_without_labels, set_predictions
-from moca.transfer.run import protocol_config
+from moca.transfer.run import AUTO, protocol_config
 from moca.transfer.run_record import TEST_FOLDER, kinds_of, percent_metrics
 from moca.transfer.tta import set_tta
 
@@ -28,6 +28,8 @@ def prepare_test(args: argparse.Namespace) -> Config:
     Raises:
         UserError: naming what is wrong in the first of the three that has a fault.
     """
+    if args.arch == AUTO:
+        raise UserError(f'--arch {AUTO}: a run has its own; name the config in its work dir.')
     cfg = protocol_config(args)
     if 'state_dict' not in read_file(args.checkpoint):
         raise UserError(

@@ -7,11 +7,12 @@ the architecture.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 
 from moca.backbone.arch import ArchSpec, ViTDimensions, vit_dimensions
 from moca.data.config_datasets import leaf_datasets, nested_dicts
@@ -63,6 +64,51 @@ def set_data_root(cfg: Config, root: str | Path) -> None:
     for node in datasets:
         node['data_root'] = str(root)
     cfg.data_root = str(root)
+
+
+IMAGENET = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
+"""What our base configs normalize with, and mmseg's and mmdet's: of pixels from 0 to 255."""
+
+
+def set_statistics(
+    cfg: Config, mean: Sequence[float], std: Sequence[float], said_by: str | None
+) -> None:
+    """Normalize images as a checkpoint wants them.
+
+    Args:
+        cfg: A config, whose ``model.data_preprocessor`` is changed.
+        mean: RGB, of pixels from 0 to 1.
+        std: The same.
+        said_by: Who says so; None leaves the config as it is.
+
+    Raises:
+        UserError: The config names others itself, neither ImageNet's nor these.
+    """
+    preprocessor = cfg.model.get('data_preprocessor')
+    if said_by is None or preprocessor is None:
+        return
+    wanted = [round(255 * value, 3) for value in mean], [round(255 * value, 3) for value in std]
+    given = (
+        list(preprocessor.get('mean') or IMAGENET[0]),
+        list(preprocessor.get('std') or IMAGENET[1]),
+    )
+    if _close(given, wanted):
+        return
+    if not _close(given, IMAGENET):
+        raise UserError(
+            f'model.data_preprocessor: mean {given[0]} and std {given[1]}, but the checkpoint '
+            f'wants {wanted[0]} and {wanted[1]} ({said_by}). Leave them out of the config.'
+        )
+    preprocessor.mean, preprocessor.std = wanted
+    print_log(
+        f'Images are normalized with mean {wanted[0]} and std {wanted[1]} ({said_by}).', 'current'
+    )
+
+
+def _close(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> bool:
+    """Whether means and deviations agree to a fifth of a gray level."""
+    pairs = zip([*first[0], *first[1]], [*second[0], *second[1]], strict=True)
+    return all(abs(a - b) < 0.2 for a, b in pairs)
 
 
 def set_arch(cfg: Config, arch: ArchSpec) -> None:

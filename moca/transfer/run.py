@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from moca.checkpoints.loading import check_checkpoint, set_checkpoint
+from moca.checkpoints.loading import check_checkpoint, inspect_checkpoint, set_checkpoint
 from moca.data.survey import check_data
 from moca.engine.cli import apply_common, merge_options, read_config
 from moca.engine.config_check import check_config
@@ -21,7 +21,7 @@ from moca.engine.same_run import SameOnAllProcesses, check_same_start
 from moca.engine.work_dir import alone_in_work_dir
 from moca.errors import UserError
 from moca.transfer.held_out import set_held_out
-from moca.transfer.overrides import set_arch, set_data_root
+from moca.transfer.overrides import set_arch, set_data_root, set_statistics
 from moca.transfer.protocol import check_protocol
 from moca.transfer.recipe import (
     ema_of,
@@ -42,12 +42,17 @@ from moca.transfer.run_names import (
 )
 from moca.transfer.run_record import RunRecordHook, check_earlier_run, file_digest, options_of
 
+AUTO = 'auto'
+"""What ``--arch`` takes the architecture of the checkpoint by."""
+
 
 def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `tools/train.py` and `tools/test.py` share beside the common arguments."""
     parser.add_argument('config', metavar='CONFIG', help='a file of configs/segmentation|detection')
     parser.add_argument(
-        '--arch', help='timm name of the backbone, e.g. vit_small_patch14_dinov2 [as in CONFIG]'
+        '--arch',
+        help='timm name of the backbone, e.g. vit_small_patch14_dinov2, or auto for that of the '
+        'checkpoint [as in CONFIG]',
     )
     parser.add_argument('--data-root', help='folder of the data, laid out as CONFIG says')
 
@@ -69,7 +74,7 @@ def protocol_config(args: argparse.Namespace) -> Config:
             f'{args.config}: no protocol with a name and a task. Add e.g. '
             "protocol = dict(name='my_data_linear', title='My data', task='segmentation')."
         )
-    if args.arch:
+    if args.arch and args.arch != AUTO:
         set_arch(cfg, args.arch)
     if args.data_root:
         set_data_root(cfg, args.data_root)
@@ -148,6 +153,8 @@ def _prepare_checkpoint(cfg: Config, args: argparse.Namespace) -> dict[str, Any]
 
     They are those of ``--checkpoint``, else those that the config names itself, else random.
     """
+    if args.arch == AUTO:
+        _take_arch(cfg, args)
     backbone = cfg.model.backbone
     grid = getattr(args, 'grid', None)
     if args.checkpoint:
@@ -164,14 +171,39 @@ def _prepare_checkpoint(cfg: Config, args: argparse.Namespace) -> dict[str, Any]
     path = weights['checkpoint']
     size = backbone.get('img_size')
     info = check_checkpoint(path, backbone.arch, img_size=size, **options)
+    # what tests of the run have to know
     if backbone.get('interpolation') is None:
-        backbone.interpolation = info.interpolation  # what tests of the run have to know
+        backbone.interpolation = info.interpolation
+    if backbone.get('norm_eps') is None and info.norm_eps is not None:
+        backbone.norm_eps = info.norm_eps
+    set_statistics(cfg, info.mean, info.std, info.normalized_by)
     return {
         'name': args.name or checkpoint_label(path),
         'path': str(path),
         'branch': info.branch,
         'sha256': file_digest(path),
+        'mean': list(info.mean),
+        'std': list(info.std),
     }
+
+
+def _take_arch(cfg: Config, args: argparse.Namespace) -> None:
+    """Apply ``--arch auto``: the architecture of the checkpoint, by its names, shapes and config.
+
+    Raises:
+        UserError: there is no checkpoint, or nothing tells the number of its heads.
+    """
+    if not args.checkpoint:
+        raise UserError(f'--arch {AUTO}: takes the architecture of --checkpoint; name one.')
+    prefix = getattr(args, 'prefix', None)
+    info = inspect_checkpoint(args.checkpoint, args.branch, args.trust, prefix)
+    if info.arch is None:
+        raise UserError(
+            f'{args.checkpoint}: nothing tells the number of heads of this ViT. Give --arch or '
+            'model.backbone.arch with num_heads.'
+        )
+    set_arch(cfg, info.arch)
+    print_log(f'--arch {AUTO}: {info.arch}', 'current')
 
 
 def train(cfg: Config, record: dict[str, Any]) -> Path:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from moca import figures
 from moca.backbone import PlainViT
+from moca.backbone.rope import RopeAttention, rotated
 from moca.errors import UserError
 from moca.evaluation.backbones import NamedBackbone, read_input
 from moca.evaluation.components import principal_colors
@@ -23,21 +24,27 @@ from moca.images.files import evenly_spread
 from moca.pretrain.monitors.features import load_moment, moments_of
 
 
-def attention_weights(attention: Attention, x: Tensor, queries: slice = slice(None)) -> Tensor:
+def attention_weights(
+    attention: Attention, x: Tensor, queries: slice = slice(None), table: Tensor | None = None
+) -> Tensor:
     """The weights that a block's attention takes the mean of its values with.
 
     Args:
         attention: timm's, in eval mode.
         x: Its input (after the block's first norm), ``[B, N, C]``.
         queries: Which tokens look; all by default.
+        table: Of rotary positions, as `moca.backbone.rope.RopeAttention` takes it.
 
     Returns:
         ``[B, heads, queries, N]``; each row is of sum 1.
     """
     qkv = attention.qkv(x).unflatten(-1, (3, attention.num_heads, attention.head_dim))
     query, key, _ = qkv.permute(2, 0, 3, 1, 4)
-    query, key = attention.q_norm(query[:, :, queries]), attention.k_norm(key)
-    return (query * attention.scale @ key.transpose(-2, -1)).softmax(-1)
+    query, key = attention.q_norm(query), attention.k_norm(key)
+    if table is not None:
+        halves = getattr(attention, 'rotate_halves', True)
+        query, key = rotated(query, table, halves), rotated(key, table, halves)
+    return (query[:, :, queries] * attention.scale @ key.transpose(-2, -1)).softmax(-1)
 
 
 @torch.no_grad()
@@ -62,18 +69,22 @@ def class_attention(model: PlainViT, images: Tensor) -> Tensor:
     attention: Any = model.blocks[block].attn
     if model.cls_token is None:
         raise UserError('this ViT has no class token: there is no attention of it to draw.')
-    if type(attention) is not Attention:
+    if type(attention) not in (Attention, RopeAttention):
         raise UserError(
             f'block {block} has a {type(attention).__name__}: only the attention of plain ViTs '
-            "(timm's Attention) can be drawn."
+            "(timm's Attention, or with rotary positions) can be drawn."
         )
-    seen: list[Tensor] = []
-    handle = attention.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    seen: list[tuple[Tensor, Tensor | None]] = []
+    handle = attention.register_forward_pre_hook(
+        lambda _, inputs, named: seen.append((inputs[0], named.get('attn_mask'))), with_kwargs=True
+    )
     try:
         model(images)
     finally:
         handle.remove()
-    weights = attention_weights(attention, seen[0], slice(0, 1))[:, :, 0, model.num_prefix_tokens :]
+    x, table = seen[0]
+    weights = attention_weights(attention, x, slice(0, 1), table)
+    weights = weights[:, :, 0, model.num_prefix_tokens :]
     return weights.unflatten(-1, tuple(side // model.patch_size for side in images.shape[-2:]))
 
 

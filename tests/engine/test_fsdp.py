@@ -26,6 +26,10 @@ from tests.images.photographs import save_photographs
 from tools.pretrain import configure, parse_args
 
 WHOLE = 'strategy=None'
+# DINOv3's positions and a gated MLP
+ROTARY = [
+    f'model.backbone.arch.{option}' for option in ('rope.base=100.', 'mlp=swiglu', 'mlp_hidden=64')
+]
 PARTS = ['train_dataloader.batch_size=2', 'optim_wrapper.accumulative_counts=2']
 
 
@@ -48,6 +52,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ],
         'whole, in parts': ['--cfg-options', *PARTS, WHOLE],
         'sharded, in parts': ['--cfg-options', *PARTS],
+        'whole, rotary': ['--cfg-options', *ROTARY, WHOLE],
+        'sharded, rotary': ['--cfg-options', *ROTARY],
         'sharded, bfloat16': ['--amp', '--cfg-options', 'model.backbone.grad_checkpoint=True'],
         'sharded from released': ['--cfg-options', f'load_from={folder}/released.pth'],
     }
@@ -78,7 +84,12 @@ def assert_close_to_scale(ours: dict[str, Tensor], theirs: dict[str, Tensor]) ->
 
 
 @pytest.mark.parametrize(
-    ('sharded', 'whole'), [('sharded', 'whole'), ('sharded, in parts', 'whole, in parts')]
+    ('sharded', 'whole'),
+    [
+        ('sharded', 'whole'),
+        ('sharded, in parts', 'whole, in parts'),
+        ('sharded, rotary', 'whole, rotary'),
+    ],
 )
 class TestSameRun:
     def test_losses_and_gradient_norm(self, runs: Path, sharded: str, whole: str) -> None:

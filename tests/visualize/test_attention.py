@@ -96,6 +96,30 @@ def test_the_class_token_looks_at_patches_of_the_block_asked_for(block: int) -> 
     assert not model.blocks[block].attn._forward_pre_hooks
 
 
+def test_rotary_positions_turn_queries_and_keys() -> None:
+    """The weights explain what the block computes, which a map without angles does not."""
+    arch = dict(rope={}, reg_tokens=2, mlp='swiglu', mlp_hidden=32)
+    model = randomized(arch=dict(arch, num_heads=2), out_indices=(1,))
+    images = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(1))
+    seen: dict[str, torch.Tensor] = {}
+    attention = model.blocks[1].attn
+    handle = attention.register_forward_hook(
+        lambda _, inputs, out: seen.update(x=inputs[0], out=out)
+    )
+    found = class_attention(model, images)
+    handle.remove()
+    assert found.shape == (2, 2, 4, 6)
+    table = model._table((4, 6), 3)
+    weights = attention_weights(attention, seen['x'], table=table)
+    assert torch.allclose(weights[:, :, 0, 3:], found.flatten(2), atol=1e-6)
+    values = F.linear(seen['x'], attention.qkv.weight[48:], attention.qkv.bias[48:])
+    values = values.unflatten(-1, (2, 12)).transpose(1, 2)
+    mixed = attention.proj((weights @ values).transpose(1, 2).flatten(2))
+    assert torch.allclose(mixed, seen['out'], atol=1e-4)
+    unrotated = attention_weights(attention, seen['x'])
+    assert (unrotated - weights).abs().max() > 0.01
+
+
 def test_what_has_no_such_attention_is_refused() -> None:
     images = torch.zeros(1, 3, 32, 32)
     with pytest.raises(UserError, match='no class token'):

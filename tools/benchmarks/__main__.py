@@ -6,6 +6,7 @@ Example:
     python -m tools.benchmarks slide configs/segmentation/ade20k/upernet.py --size 512 683
     python -m tools.benchmarks segmentor configs/segmentation/ade20k/upernet.py --batch-size 2
     python -m tools.benchmarks detector configs/detection/coco/vitdet_mask-rcnn.py --size 1024
+    python -m tools.benchmarks rope --arch vit_small_patch16
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from moca.engine.cli import add_cfg_options, main_guard, merge_options, read_con
 from moca.transfer.run import add_protocol_arguments, protocol_config
 from tools.benchmarks.detector import measure_detector
 from tools.benchmarks.pretrain_step import DTYPES, measure_step
+from tools.benchmarks.rope import measure_rope
 from tools.benchmarks.segmentor import measure_training
 from tools.benchmarks.slide import Workload, measure_slide
 from tools.benchmarks.views import measure_views
@@ -39,6 +41,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_slide(commands)
     add_segmentor(commands)
     add_detector(commands)
+    add_rope(commands)
     return parser.parse_args(argv)
 
 
@@ -154,6 +157,31 @@ def run_detector(args: argparse.Namespace) -> None:
     """Print the figures of the versions and their ratios; images are real with --data-root."""
     cfg, device, real = protocol_config(args), torch.device(args.device), bool(args.data_root)
     print(measure_detector(cfg, args.size, args.batch_size, args.steps, args.dtype, device, real))
+
+
+def add_rope(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``rope``."""
+    parser = commands.add_parser(
+        'rope', help='speed of a training step with rotary positions beside learned ones'
+    )
+    parser.add_argument('--arch', default='vit_base_patch16', help='timm name [vit_base_patch16]')
+    parser.add_argument(
+        '--size', nargs='+', type=int, default=[224, 1024], help='sides of the images [224 1024]'
+    )
+    parser.add_argument('--batch-size', type=int, default=1, help='images a step [1]')
+    parser.add_argument('--steps', type=int, default=5, help='timed steps of each version [5]')
+    add_place(parser)
+    parser.set_defaults(run=run_rope)
+
+
+def run_rope(args: argparse.Namespace) -> None:
+    """Print the seconds of both versions and their ratio at each size."""
+    device = torch.device(args.device)
+    print(f'{args.arch}, forward and backward, batch {args.batch_size}, {args.dtype}, {device}')
+    print(f'{"images":>22}{"learned":>12}{"rotary":>13}{"ratio":>9}')
+    for size in args.size:
+        cost = measure_rope(args.arch, size, args.batch_size, args.steps, args.dtype, device)
+        print(cost, flush=True)
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:

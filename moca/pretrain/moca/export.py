@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from moca.backbone.arch import ArchSpec
 from moca.checkpoints.export import (
     check_target,
     choose_encoder,
@@ -20,6 +21,7 @@ from moca.checkpoints.export import (
 )
 from moca.checkpoints.families import tensors
 from moca.checkpoints.info import describe
+from moca.checkpoints.model_folder import export_folder
 from moca.checkpoints.reading import read_file, run_config
 from moca.engine.hooks import find_hook
 from moca.errors import UserError
@@ -33,8 +35,8 @@ from moca.pretrain.moca.released import (
 )
 from moca.pretrain.training.schedule import PretrainSchedule
 
-# What `--to` takes, and how the files are named.
-FORMATS = {'timm': '.pth', 'moca': '.pth', 'safetensors': '.safetensors'}
+# What `--to` takes, and how the files are named; transformers has a folder.
+FORMATS = {'timm': '.pth', 'moca': '.pth', 'safetensors': '.safetensors', 'transformers': ''}
 
 # The released code's option -> where our config has its value.
 _MODEL_OPTIONS = {
@@ -75,6 +77,7 @@ def export(
     *,
     branch: str | None = None,
     to: str | None = None,
+    arch: ArchSpec | None = None,
     trust: bool = False,
     force: bool = False,
 ) -> str:
@@ -87,8 +90,10 @@ def export(
         branch: ``teacher`` or ``student``; None takes the family's default, except that
             ``to='moca'`` then writes the whole.
         to: ``timm`` (``.pth``, one encoder), ``safetensors`` (one encoder) or ``moca`` (the
-            released format: all of a MOCA run, or with ``branch`` one encoder). None goes by the
-            suffix of ``target``; safetensors where there is none.
+            released format: all of a MOCA run, or with ``branch`` one encoder) or ``transformers``
+            (one encoder, a folder). None goes by the suffix of ``target``; safetensors where there
+            is none.
+        arch: For transformers, where neither the file nor its tensors tell the architecture.
         trust: Read the source with plain pickle.
         force: Write over a file that exists.
 
@@ -100,6 +105,12 @@ def export(
             its suffix and ``to`` contradict each other or leave the format open.
     """
     to = to or _format_of(target, branch)
+    if to == 'transformers':
+        if target is None:
+            raise UserError('--to transformers: give the folder to write.')
+        return export_folder(source, target, branch=branch, arch=arch, trust=trust, force=force)
+    if arch is not None:
+        raise UserError(f'--arch: only --to transformers takes it, not {to}. Leave it out.')
     if target is not None:  # before anything is read
         check_target(target, source, (FORMATS[to],), force)
     content = read_file(source, trust)
@@ -111,8 +122,8 @@ def export(
     if encoder is None:
         write_file(target, torch_bytes(released_content(content, source)))
         return f'{target}: the whole of {source} in the format of the released MOCA checkpoints'
-    write_encoder(encoder, export_notes(content, source, encoder), target)
-    return f'{target}: {describe(source, encoder)}, from {source}'
+    said = write_encoder(encoder, export_notes(content, source, encoder), target)
+    return f'{target}: {describe(source, encoder)}, from {source}. {said}'
 
 
 def released_content(content: Mapping[str, Any], source: str | Path) -> dict[str, Any]:

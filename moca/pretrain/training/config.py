@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 
+from moca.checkpoints import CheckpointInfo
 from moca.engine.cli import read_config
 from moca.errors import UserError
 from moca.pretrain.monitors.knn import add_knn_hook
@@ -41,7 +43,7 @@ def pretraining_config(
     check_pretraining(cfg, path)
     if data_root:
         cfg.train_dataloader.dataset.data_root = data_root
-    if arch:
+    if arch and arch != 'auto':
         cfg.model.backbone.arch = arch
     if epochs is not None:
         set_epochs(cfg, epochs)
@@ -52,3 +54,23 @@ def pretraining_config(
     if seed is not None:
         cfg.setdefault('randomness', {})['seed'] = seed
     return cfg
+
+
+def take_from_checkpoint(cfg: Config, info: CheckpointInfo, arch: str | None) -> None:
+    """Take architecture and normalization of the checkpoint that pre-training starts from.
+
+    Args:
+        cfg: changed in place.
+        info: of the checkpoint.
+        arch: what ``--arch`` says; ``auto`` takes that of the checkpoint.
+    """
+    backbone = cfg.model.backbone
+    own = backbone.arch
+    if arch == 'auto' and info.arch is not None and own not in (info.arch, *info.fitting):
+        backbone.arch = info.arch
+        print_log(f'--arch auto: {info.arch}', 'current')
+    if info.norm_eps is not None:
+        backbone.norm_eps = info.norm_eps
+    views = cfg.train_dataloader.dataset.get('views')
+    if info.normalized_by is not None and views is not None:
+        views.mean, views.std = info.mean, info.std
