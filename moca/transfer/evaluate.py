@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
 from moca.checkpoints.loading import set_checkpoint
-from moca.checkpoints.reading import read_file
+from moca.checkpoints.reading import read_file, run_config
 from moca.data.survey import check_data
 from moca.engine.checkpoints import check_fit
 from moca.engine.cli import apply_common
 from moca.errors import UserError
+from moca.transfer.overrides import set_statistics
 from moca.transfer.predictions import predict_without_labels, set_predictions
 from moca.transfer.run import AUTO, protocol_config
 from moca.transfer.run_record import TEST_FOLDER, kinds_of, percent_metrics
@@ -31,7 +33,8 @@ def prepare_test(args: argparse.Namespace) -> Config:
     if args.arch == AUTO:
         raise UserError(f'--arch {AUTO}: a run has its own; name the config in its work dir.')
     cfg = protocol_config(args)
-    if 'state_dict' not in read_file(args.checkpoint):
+    content = read_file(args.checkpoint)
+    if 'state_dict' not in content:
         raise UserError(
             f'{args.checkpoint}: not a checkpoint of a run. tools/test.py takes what '
             'tools/train.py has written; to measure a pre-trained backbone, train with it first.'
@@ -39,6 +42,7 @@ def prepare_test(args: argparse.Namespace) -> Config:
     cfg.work_dir = str(Path(args.checkpoint).parent / TEST_FOLDER)
     apply_common(cfg, args)
     set_checkpoint(cfg, None)  # all weights come from the run
+    take_from_run(cfg, run_config(content))
     if cfg.protocol.task == 'segmentation':
         predict_without_labels(cfg)
         set_predictions(cfg, ['test'])
@@ -46,6 +50,25 @@ def prepare_test(args: argparse.Namespace) -> Config:
     if args.tta:
         set_tta(cfg)
     return cfg
+
+
+def take_from_run(cfg: Config, run: Mapping[str, Any]) -> None:
+    """Take what a run's checkpoint told it and its weights do not: resampling, eps, normalization.
+
+    Args:
+        cfg: of the test; what it names itself stays. It is changed.
+        run: the config of the run.
+    """
+    model = run.get('model') or {}
+    backbone = model.get('backbone') or {}
+    for field in ('interpolation', 'norm_eps'):
+        if cfg.model.backbone.get(field) is None and backbone.get(field) is not None:
+            cfg.model.backbone[field] = backbone[field]
+    preprocessor, own = model.get('data_preprocessor') or {}, cfg.model.get('data_preprocessor')
+    if own is None or not {'mean', 'std'} <= preprocessor.keys():
+        return
+    mean, std = ([value / 255 for value in preprocessor[field]] for field in ('mean', 'std'))
+    set_statistics(cfg, mean, std, 'the run')
 
 
 def evaluate(cfg: Config, checkpoint: str | Path) -> dict[str, float | None]:

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from moca.errors import UserError
 from moca.evaluation.backbones import load_backbones, read_input
+from moca.transfer.evaluate import take_from_run
 from moca.transfer.overrides import set_statistics
 from moca.transfer.run import prepare_training
 from tests.backbone.helpers import TINY, timm_vit
@@ -87,3 +88,24 @@ def test_pre_training(checkpoint: Path, tmp_path: Path) -> None:
     assert cfg.model.backbone.arch['num_heads'] == TINY['num_heads']
     views = cfg.train_dataloader.dataset.views
     assert tuple(views.mean) == tuple(views.std) == (0.5,) * 3
+
+
+def test_a_test_takes_what_the_run_was_told() -> None:
+    """By its weights nobody could tell."""
+    imagenet = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+    run = dict(
+        model=dict(
+            backbone=dict(interpolation='bicubic-offset', norm_eps=1e-12),
+            data_preprocessor=dict(mean=HALF, std=HALF),
+        )
+    )
+    cfg = Config(dict(model=dict(backbone=dict(), data_preprocessor=dict(imagenet))))
+    take_from_run(cfg, run)
+    assert cfg.model.backbone == run['model']['backbone']
+    assert cfg.model.data_preprocessor == run['model']['data_preprocessor']
+    named = Config(dict(model=dict(backbone=dict(interpolation='bilinear'))))
+    take_from_run(named, run)
+    assert named.model.backbone == dict(interpolation='bilinear', norm_eps=1e-12)
+    old = Config(dict(model=dict(backbone=dict(), data_preprocessor=dict(imagenet))))
+    take_from_run(old, {})
+    assert old.model == dict(backbone=dict(), data_preprocessor=imagenet)
