@@ -30,7 +30,7 @@ from moca.results.published import published_markdown
 from moca.results.queue import Run, launcher, run_jobs
 from moca.results.race import RacePlan, make_race
 from moca.results.race_table import check_steps, race_markdown, read_standings, show_race
-from moca.results.sweep import candidates, decided, read_sweep
+from moca.results.sweep import decided, read_sweep, trials_of
 from moca.transfer.run_reading import read_runs
 
 
@@ -201,12 +201,11 @@ def run(args: argparse.Namespace) -> None:
     jobs = make_jobs(plan)
     if args.sweep:
         sweep = read_sweep(args.sweep)
-        trials = candidates(plan, sweep)
-        trying = [job for each in trials.values() for job in each]
-        complain(work(trying, 'train.py', args, console), len(trying))
+        trials = trials_of(plan, sweep)
+        work([job for trial in trials for job in trial.jobs], 'train.py', args, console)
         if args.dry_run:
             return
-        jobs = [job for each in decided(plan, sweep, trials) for job in make_jobs(each)]
+        jobs = [job for each in decided(trials, sweep) for job in make_jobs(each)]
     failed = work(jobs, 'train.py', args, console)
     if args.dry_run:
         return

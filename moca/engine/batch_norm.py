@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from moca.errors import UserError
 
 
 @HOOKS.register_module()
@@ -33,6 +36,20 @@ class RecomputeBatchNorm(Hook):
 
     def __init__(self, num_batches: int = 16) -> None:
         self.num_batches = num_batches
+
+    def before_train(self, runner: Any) -> None:
+        """Refuse what it does not fit.
+
+        Raises:
+            UserError: the loop counts epochs, or the weights that are validated are an average.
+        """
+        if not isinstance(runner.train_loop, IterBasedTrainLoop):
+            raise UserError('RecomputeBatchNorm: needs a train_cfg that counts iterations.')
+        if any(isinstance(hook, EMAHook) for hook in runner.hooks):
+            raise UserError(
+                'RecomputeBatchNorm: with averaged weights (--ema) it would measure others than '
+                'those validated. Give one of them alone (default_hooks.batch_norm=None).'
+            )
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -59,6 +76,9 @@ class RecomputeBatchNorm(Hook):
             },
             seed=runner.seed,
         )
+        seen: set[Any] = set()
+        watches = [norm.register_forward_pre_hook(lambda n, _: seen.add(n)) for norm in norms]
+        before = [copy.deepcopy(norm.state_dict()) for norm in norms]
         modes = {module: module.training for module in model.modules()}
         momenta = [norm.momentum for norm in norms]
         model.eval()
@@ -72,13 +92,17 @@ class RecomputeBatchNorm(Hook):
                 model(**data, mode='tensor')
                 if number == self.num_batches:
                     break
-        for norm, momentum in zip(norms, momenta, strict=True):
+        for norm, momentum, state in zip(norms, momenta, before, strict=True):
             norm.momentum = momentum
+            if norm not in seen:  # such as an auxiliary head's, which only the loss runs
+                norm.load_state_dict(state)
+        for watch in watches:
+            watch.remove()
         for module, mode in modes.items():
             module.training = mode
         _set_random_states(states)
         runner.logger.info(
-            f'Batch norm: statistics of {len(norms)} layers over {number} training batches.'
+            f'Batch norm: statistics of {len(seen)} layers over {number} training batches.'
         )
 
 

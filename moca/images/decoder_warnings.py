@@ -17,6 +17,8 @@ T = TypeVar('T')
 # libjpeg-turbo, jerror.h: of its warnings those that tell of damaged data. Others, such as
 # 'Invalid SOS parameters for sequential JPEG', are written of whole files of some cameras.
 _DAMAGE = ('Corrupt JPEG data', 'Premature end of JPEG file')
+# Bytes behind the last of the image: every pixel is right.
+_HARMLESS = 'extraneous bytes before marker 0xd9'
 _STDERR = 2
 
 
@@ -92,7 +94,7 @@ os.register_at_fork(after_in_child=_new_ear)
 
 
 def _is_damage(line: str) -> bool:
-    return line.startswith(_DAMAGE)
+    return line.startswith(_DAMAGE) and _HARMLESS not in line
 
 
 def decode_listening(decode: Callable[[], T]) -> tuple[T, str | None]:

@@ -19,25 +19,41 @@ def check_owners(cfg_options: Sequence[str], names: Collection[str], what: str) 
         UserError: naming the option.
     """
     for option in cfg_options:
-        name = owner(option)
-        if name and name not in names:
+        stranger = option.partition('=')[0].rpartition(':')[0]
+        if stranger and _owner(option, names) is None:
             raise UserError(
-                f'--cfg-options {option}: no {what} is called {name!r}, they are '
+                f'--cfg-options {option}: no {what} is called {stranger!r}, they are '
                 f'{", ".join(names)}.'
             )
 
 
-def options_of(names: Collection[str], cfg_options: Sequence[str]) -> list[str]:
+def options_of(
+    names: Collection[str], cfg_options: Sequence[str], others: Collection[str] = ()
+) -> list[str]:
     """The ``KEY=VALUE`` of one run: those of all first, so that its own win.
 
     Args:
         names: what it is called.
         cfg_options: as the command line has them.
+        others: what other runs are called.
     """
-    own = [o.removeprefix(f'{owner(o)}:') for o in cfg_options if owner(o) in names]
-    return [*(option for option in cfg_options if not owner(option)), *own]
+    known = [*names, *others]
+    own, shared = [], []
+    for option in cfg_options:
+        owner = _owner(option, known)
+        if owner is None:
+            shared.append(option)
+        elif owner in names:
+            own.append(option[len(owner) + 1 :])
+    return [*(option for option in shared if not _stranger(option)), *own]
 
 
-def owner(option: str) -> str:
-    """The name before the last colon of the key, empty if there is none."""
-    return option.partition('=')[0].rpartition(':')[0]
+def _stranger(option: str) -> bool:
+    """Whether an option is of a run that is not among those known here."""
+    return ':' in option.partition('=')[0]
+
+
+def _owner(option: str, names: Collection[str]) -> str | None:
+    """The longest of the names that stands before a colon in front of the option."""
+    found = [name for name in names if option.startswith(f'{name}:')]
+    return max(found, key=len, default=None)

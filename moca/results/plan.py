@@ -40,10 +40,12 @@ class Job(Run):
     Attributes:
         checkpoint: file, or `RANDOM`.
         options: data root and ``--cfg-options``, as `run.json` keeps them.
+        protocol: the name of what is measured.
     """
 
     checkpoint: str
     options: dict[str, Any] = field(default_factory=dict)
+    protocol: str = ''
 
     @property
     def record(self) -> dict[str, Any]:
@@ -104,7 +106,7 @@ def make_jobs(plan: Plan) -> list[Job]:
     archs = arch_of_each(plan.archs, plan.checkpoints)
     branches = branch_of_each(plan.branches, plan.checkpoints)
     pairs = list(zip(plan.checkpoints, archs, branches, strict=True))
-    names = [name for checkpoint in plan.checkpoints for name in _names(checkpoint)]
+    names = [name for checkpoint in plan.checkpoints for name in names_of(checkpoint)]
     check_owners(plan.cfg_options, names, 'checkpoint')
     configs = {
         (task, arch): task_config(task, arch, plan.configs)
@@ -154,6 +156,11 @@ def _check_folders(jobs: Sequence[Job]) -> None:
                 f'{job.folder} has measured another file of the name {job.checkpoint}: it has been '
                 'written anew since. Move that folder away.'
             )
+        name = job.record.get('protocol')
+        if job.protocol and name and name != job.protocol:
+            raise UserError(
+                f'{job.folder} has measured {name}, not {job.protocol}. Move that folder away.'
+            )
         told = job.record.get('options')
         if job.finished and told is not None and told != job.options:
             raise UserError(
@@ -186,7 +193,7 @@ def task_config(task: str, arch: str | None, root: Path) -> Config:
     return cfg
 
 
-def _names(checkpoint: str) -> list[str]:
+def names_of(checkpoint: str) -> list[str]:
     """What a checkpoint may be called before the colon of an option."""
     return [checkpoint] if checkpoint == RANDOM else [checkpoint, checkpoint_label(checkpoint)]
 
@@ -227,8 +234,9 @@ def _job(
     arguments += ['--work-dir', str(folder), *plan.options]
     if note := plan.notes.get(checkpoint):
         arguments += ['--note', note]
-    settings = options_of(_names(checkpoint), plan.cfg_options)
+    everybody = [name for each in plan.checkpoints for name in names_of(each)]
+    settings = options_of(names_of(checkpoint), plan.cfg_options, everybody)
     if settings:
         arguments += ['--cfg-options', *settings]
     options = told_options(root, parse_cfg_options(settings))
-    return Job(title, folder, tuple(arguments), checkpoint, options)
+    return Job(title, folder, tuple(arguments), checkpoint, options, protocol)

@@ -61,7 +61,10 @@ def launcher(tool: str, kind: str, gpus: int) -> Launch:
             *(sys.executable, '-m', 'torch.distributed.run', '--standalone'),
             f'--nproc_per_node={gpus}',
         ],
-        'slurm': ['srun', f'--ntasks={gpus}', f'--gres=gpu:{gpus}', sys.executable],
+        'slurm': [
+            *('srun', '--kill-on-bad-exit=1', f'--ntasks={gpus}', f'--gres=gpu:{gpus}'),
+            sys.executable,
+        ],
     }[kind]
     suffix = [] if kind == 'none' else ['--launcher', kind]
 

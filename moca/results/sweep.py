@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from moca.errors import UserError
-from moca.results.plan import Job, Plan, make_jobs
+from moca.results.options import options_of
+from moca.results.plan import Job, Plan, make_jobs, names_of
+from moca.transfer.held_out import HELD_OUT
+from moca.transfer.run_names import arch_of_each, branch_of_each
 
 SHARE = 0.1
 """Of the training images that validate the candidates [our choice]."""
@@ -42,49 +47,85 @@ def read_sweep(text: str) -> Sweep:
     return Sweep(key, values)
 
 
-def candidates(plan: Plan, sweep: Sweep) -> dict[tuple[str, str], list[Job]]:
-    """The runs that choose: of each task and checkpoint one for each value, with the first seed.
+@dataclass(frozen=True)
+class Trial:
+    """The runs that choose a value for one task, subset and checkpoint.
 
-    Returns:
-        Jobs in the order of the values, by task and checkpoint.
+    Attributes:
+        plan: of that alone.
+        jobs: one for each value, in their order, with the first seed.
     """
-    found: dict[tuple[str, str], list[Job]] = {}
+
+    plan: Plan
+    jobs: tuple[Job, ...]
+
+
+def trials_of(plan: Plan, sweep: Sweep) -> list[Trial]:
+    """Every cell of a plan, with the runs that choose a value for it."""
+    archs = arch_of_each(plan.archs, plan.checkpoints)
+    branches = branch_of_each(plan.branches, plan.checkpoints)
+    everybody = [name for checkpoint in plan.checkpoints for name in names_of(checkpoint)]
+    found = []
     for task in plan.tasks:
-        for value in sweep.values:
-            trial = dataclasses.replace(
-                plan,
-                tasks=[task],
-                seeds=plan.seeds[:1],
-                options=[*plan.options, '--held-out', f'{SHARE:g}'],
-                cfg_options=[*plan.cfg_options, f'{sweep.key}={value}'],
-                suffix=f'_{sweep.key.rpartition(".")[2]}={value}',
-                protocol_suffix='_held_out',
-            )
-            for job in make_jobs(trial):
-                found.setdefault((task, job.checkpoint), []).append(job)
+        for subset in plan.subsets:
+            for checkpoint, arch, branch in zip(plan.checkpoints, archs, branches, strict=True):
+                cell = dataclasses.replace(
+                    plan,
+                    tasks=[task],
+                    subsets=[subset],
+                    checkpoints=[checkpoint],
+                    archs=[arch] if arch else [],
+                    branches=[branch] if branch else [],
+                    cfg_options=options_of(names_of(checkpoint), plan.cfg_options, everybody),
+                )
+                jobs = [_candidate(cell, sweep, value) for value in sweep.values]
+                found.append(Trial(cell, tuple(jobs)))
     return found
 
 
-def decided(plan: Plan, sweep: Sweep, trials: dict[tuple[str, str], list[Job]]) -> list[Plan]:
-    """The plans of the final runs, one for each task: each checkpoint with its best value.
+def _candidate(cell: Plan, sweep: Sweep, value: str) -> Job:
+    shown = re.sub(r'[^\w.+-]+', '-', value)
+    (job,) = make_jobs(
+        dataclasses.replace(
+            cell,
+            seeds=cell.seeds[:1],
+            options=[*cell.options, '--held-out', f'{SHARE:g}'],
+            cfg_options=[*cell.cfg_options, f'{sweep.key}={value}'],
+            suffix=f'_{sweep.key.rpartition(".")[2]}={shown}',
+            protocol_suffix=HELD_OUT,
+        )
+    )
+    return job
+
+
+def decided(trials: Sequence[Trial], sweep: Sweep) -> list[Plan]:
+    """The plans of the final runs, each with the best value of its trial.
+
+    A candidate without a result, such as one that diverged, counts as the worst.
 
     Raises:
-        UserError: a candidate has no result.
+        UserError: none of a trial's candidates has a result.
     """
     plans = []
-    for task in plan.tasks:
-        own, notes = [], {}
-        for checkpoint in plan.checkpoints:
-            scores = [_score(job) for job in trials[task, checkpoint]]
-            best = sweep.values[scores.index(max(scores))]
-            own.append(f'{checkpoint}:{sweep.key}={best}')
-            notes[checkpoint] = (
-                f'{sweep.key}={best} was chosen of {", ".join(sweep.values)} on {SHARE:.0%} of the '
-                f'training images ({", ".join(f"{score:.2f}" for score in scores)})'
+    for trial in trials:
+        scores = [_score(job) for job in trial.jobs]
+        best = sweep.values[scores.index(max(scores))]
+        (checkpoint,) = trial.plan.checkpoints
+        if max(scores) == -math.inf:
+            raise UserError(
+                f'--sweep: none of the values of {sweep.key} gave a result for {checkpoint}; see '
+                f'{trial.jobs[0].folder} and the folders beside it.'
             )
+        shown = ', '.join('failed' if s == -math.inf else f'{s:.2f}' for s in scores)
+        note = (
+            f'{sweep.key}={best} was chosen of {", ".join(sweep.values)} on {SHARE:.0%} of the '
+            f'training images ({shown})'
+        )
         plans.append(
             dataclasses.replace(
-                plan, tasks=[task], cfg_options=[*plan.cfg_options, *own], notes=notes
+                trial.plan,
+                cfg_options=[*trial.plan.cfg_options, f'{sweep.key}={best}'],
+                notes={checkpoint: note},
             )
         )
     return plans
@@ -95,8 +136,5 @@ def _score(job: Job) -> float:
     metrics: Sequence[str] = record.get('main_metrics') or ('mIoU',)
     value = (record.get('metrics') or {}).get(metrics[0])
     if record.get('status') != 'finished' or value is None:
-        raise UserError(
-            f'{job.folder}: no result to choose by. Run the same command again, which resumes what '
-            'failed, or leave --sweep out.'
-        )
+        return -math.inf
     return float(value)

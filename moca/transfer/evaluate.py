@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
@@ -61,6 +62,12 @@ def take_from_run(cfg: Config, run: Mapping[str, Any]) -> None:
     """
     model = run.get('model') or {}
     backbone = model.get('backbone') or {}
+    if backbone and 'interpolation' not in backbone:
+        print_log(
+            'The run is of an earlier version: positions are resampled with antialiasing, as then.',
+            'current',
+        )
+        backbone = {**backbone, 'interpolation': 'bicubic-antialias'}
     for field in ('interpolation', 'norm_eps'):
         if cfg.model.backbone.get(field) is None and backbone.get(field) is not None:
             cfg.model.backbone[field] = backbone[field]

@@ -13,6 +13,9 @@ from moca.data.config_datasets import leaf_datasets
 from moca.data.pairs import find_pairs
 from moca.errors import UserError
 
+HELD_OUT = '_held_out'
+"""What is added to a protocol's name."""
+
 
 def set_held_out(cfg: Config, share: float) -> dict[str, Any]:
     """Apply ``--held-out``: validate on a share of the training images, and train on the others.
@@ -53,7 +56,7 @@ def set_held_out(cfg: Config, share: float) -> dict[str, Any]:
     train['indices'] = kept
     cfg.val_dataloader.dataset = dict(validation, test_mode=True)
     cfg.protocol.update(
-        name=f'{cfg.protocol.name}_held_out',
+        name=cfg.protocol.name + HELD_OUT,
         title=f'{cfg.protocol.get("title", cfg.protocol.name)}, held-out',
         published=None,
     )

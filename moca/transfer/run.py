@@ -20,7 +20,7 @@ from moca.engine.hooks import find_hook
 from moca.engine.same_run import SameOnAllProcesses, check_same_start
 from moca.engine.work_dir import alone_in_work_dir
 from moca.errors import UserError
-from moca.transfer.held_out import set_held_out
+from moca.transfer.held_out import HELD_OUT, set_held_out
 from moca.transfer.overrides import set_arch, set_data_root, set_statistics
 from moca.transfer.protocol import check_protocol
 from moca.transfer.recipe import (
@@ -112,10 +112,11 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
     seed = (cfg.get('randomness') or {}).get('seed')
     count = getattr(args, 'subset', None)
     if not args.work_dir and not cfg.get('work_dir'):
-        cfg.work_dir = str(run_folder(cfg.protocol.name, checkpoint, arch, seed, count))
+        name = cfg.protocol.name + ('' if getattr(args, 'held_out', None) is None else HELD_OUT)
+        cfg.work_dir = str(run_folder(name, checkpoint, arch, seed, count))
     apply_common(cfg, args)
-    scale_learning_rate(cfg)
     warn_of_size(cfg)
+    scale_learning_rate(cfg)
     if cfg.get('load_from') and not cfg.get('resume'):
         raise UserError(
             f'load_from={cfg.load_from}: weights of a whole model would pass for those of '
@@ -166,6 +167,8 @@ def _prepare_checkpoint(cfg: Config, args: argparse.Namespace) -> dict[str, Any]
             '--name, --branch and --grid describe a checkpoint: give --checkpoint as well.'
         )
     if weights.get('type') != 'ViTCheckpoint':
+        if backbone.get('interpolation') is None:
+            backbone.interpolation = 'bicubic'
         return {'name': random_label(backbone.arch), 'path': None, 'branch': None}
     options = {key: value for key, value in weights.items() if key not in ('type', 'checkpoint')}
     path = weights['checkpoint']

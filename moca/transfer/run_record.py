@@ -76,19 +76,23 @@ class RunRecordHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Note the time spent so far in the checkpoint."""
         checkpoint['moca_seconds'] = self.seconds
+        checkpoint['moca_best'] = dict(self.best)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Go on with the clock of the run that is resumed."""
         if runner._resume:
             self._seconds_before = checkpoint.get('moca_seconds', 0.0)
+            for name, value in checkpoint.get('moca_best', {}).items():
+                self.best[name] = max(value, self.best.get(name, value))
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Keep the newest metrics."""
         self.metrics = dict(metrics or {})
         for name in (runner.cfg.get('protocol') or {}).get('best', ()):
-            value = self.metrics.get(name, math.nan)
-            self.best[name] = max(value, self.best.get(name, value))
-            self.metrics[f'{name}_best'] = self.best[name]
+            value = float(self.metrics.get(name, math.nan))
+            if not math.isnan(value):
+                self.best[name] = max(value, self.best.get(name, value))
+            self.metrics[f'{name}_best'] = self.best.get(name, math.nan)
         if self.best and runner.iter < runner.max_iters:
             self._note(runner)
 
@@ -111,6 +115,7 @@ class RunRecordHook(Hook):
             'metrics': percent_metrics(
                 self.metrics or {}, self.record['task'], kinds_of(runner.cfg.val_evaluator)
             ),
+            **({'best': self.best} if self.best else {}),
             'finished_at': datetime.now(UTC).isoformat(timespec='seconds'),
         }
         return _write(runner, record)
@@ -214,6 +219,7 @@ def _identity(record: dict[str, Any]) -> dict[tuple[str, str], Any]:
         ('checkpoint.name', '--name'): checkpoint.get('name'),
         ('arch', '--arch'): record.get('arch'),
         ('subset', '--subset and --seed'): record.get('subset'),
+        ('held_out', '--held-out'): record.get('held_out'),
     }
 
 

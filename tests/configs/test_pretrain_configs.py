@@ -120,7 +120,7 @@ def test_a_run_starts_from_an_encoder_of_any_file(name: str, images: Path, tmp_p
     file = str(tmp_path / 'a.safetensors')
     config = f'configs/pretrain/{name}.py'
     assert configure(parse_args([config, '--checkpoint', file])).model.backbone.init_cfg == dict(
-        type='ViTCheckpoint', checkpoint=file, branch=None, trust=False, grid=None
+        type='ViTCheckpoint', checkpoint=file, branch=None, prefix=None, trust=False, grid=None
     )
     cfg = tiny(config, images, tmp_path / 'run', '--checkpoint', file)
     cfg.model.backbone.init_cfg.checkpoint = file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from moca.engine.batch_norm import RecomputeBatchNorm
 from moca.engine.checkpoints import latest_checkpoint
+from moca.errors import UserError
 from tests.engine.test_accumulate import config
 from tests.engine.test_ema import _Nothing  # noqa: F401  registered there
 
@@ -37,9 +40,12 @@ class _Drifting(BaseModel):
         return dict(loss=(output[:, 0] - target).square().mean() + self.line(inputs).mean())
 
 
+NAME = '_Drifting'
+
+
 def run(folder: Path, **hook: Any) -> Any:
     cfg = config(folder, 8, steps=6)
-    cfg.model = dict(type='_Drifting')
+    cfg.model = dict(type=NAME)
     cfg.train_cfg.val_interval = 3
     cfg.optim_wrapper.optimizer = dict(type='SGD', lr=0.05)
     cfg.val_cfg = dict(type='ValLoop')
@@ -99,3 +105,36 @@ def test_a_model_without_a_trained_norm_is_left_alone(
     monkeypatch.setattr(_Drifting, 'train', frozen)
     runner = run(tmp_path / 'c', num_batches=2)
     assert not runner.model.norm.running_mean.any()
+
+
+class _WithAuxiliary(_Drifting):
+    """Another norm, which only the loss runs, as mmseg's auxiliary heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.auxiliary = nn.BatchNorm1d(4)
+
+    def forward(self, inputs: Tensor, target: Tensor, mode: str) -> Any:
+        if mode == 'loss':
+            self.auxiliary(self.line(inputs) + 9)
+        return super().forward(inputs, target, mode)
+
+
+MODELS.register_module(module=_WithAuxiliary)
+
+
+def test_norms_that_only_the_loss_runs_keep_their_statistics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), 'NAME', '_WithAuxiliary')
+    runner = run(tmp_path / 'd', num_batches=5)
+    model = runner.model
+    wanted = true_mean(model.line.weight.detach(), model.line.bias.detach())
+    assert (model.norm.running_mean - wanted).abs().max() < 1e-5
+    assert model.auxiliary.running_mean.abs().max() > 1  # not reset
+
+
+def test_what_it_does_not_fit_is_refused(tmp_path: Path) -> None:
+    runner = SimpleNamespace(train_loop=None, hooks=[])
+    with pytest.raises(UserError, match='counts iterations'):
+        RecomputeBatchNorm().before_train(runner)

@@ -12,7 +12,7 @@ from moca.errors import UserError
 from moca.results.leaderboard import build_leaderboard
 from moca.results.plan import Job, Plan, make_jobs
 from moca.results.published import published_markdown
-from moca.results.sweep import candidates, decided, read_sweep
+from moca.results.sweep import decided, read_sweep, trials_of
 from moca.results.tables import remarks
 from moca.transfer.run import prepare_training
 from moca.transfer.run_reading import read_runs
@@ -76,22 +76,19 @@ def test_options_and_branches_of_one_checkpoint(plan: Plan) -> None:
 
 def test_each_checkpoint_gets_the_rate_that_was_best_on_held_out_images(plan: Plan) -> None:
     sweep = read_sweep(f'{RATE}=1e-4,2e-4,4e-4')
-    trials = candidates(plan, sweep)
-    jobs = [job for each in trials.values() for job in each]
+    trials = trials_of(plan, sweep)
+    jobs = [job for trial in trials for job in trial.jobs]
     assert len({job.folder for job in jobs}) == len(jobs) == 3 * 3
     for job in jobs:
         assert train.parse_args(list(job.arguments)).held_out == 0.1
         assert '_held_out' in str(job.folder.parent)
-    with pytest.raises(UserError, match='no result to choose by'):
-        decided(plan, sweep, trials)
-    for checkpoint, values in (
-        ('mae.pth', (1, 3, 2)),
-        ('ibot.pth', (5, 4, 3)),
-        ('random', (0, 0, 1)),
-    ):
-        for job, value in zip(trials[plan.tasks[0], checkpoint], values, strict=True):
+    with pytest.raises(UserError, match='none of the values of'):
+        decided(trials, sweep)
+    results = ((1, 3, 2), (5, 4, 3), (0, 0, 1))
+    for trial, values in zip(trials, results, strict=True):
+        for job, value in zip(trial.jobs, values, strict=True):
             finish(job, float(value))
-    final = [job for each in decided(plan, sweep, trials) for job in make_jobs(each)]
+    final = [job for each in decided(trials, sweep) for job in make_jobs(each)]
     assert [settings(job)[-1] for job in final] == [f'{RATE}={v}' for v in ('2e-4', '1e-4', '4e-4')]
     for job in final:
         assert train.parse_args(list(job.arguments)).held_out is None
@@ -100,6 +97,45 @@ def test_each_checkpoint_gets_the_rate_that_was_best_on_held_out_images(plan: Pl
     text = '\n'.join(remarks(board))
     assert f'{RATE}=2e-4 was chosen of 1e-4, 2e-4, 4e-4 on 10% of the training images' in text
     assert '(1.00, 3.00, 2.00)' in text
+
+
+def test_each_subset_and_place_chooses_for_itself_and_a_failure_is_the_worst(plan: Plan) -> None:
+    from dataclasses import replace
+
+    sweep = read_sweep(f'{RATE}=1,2,4')
+    several = replace(
+        plan,
+        checkpoints=['ibot.pth', 'ibot.pth'],
+        branches=['teacher', 'student'],
+        subsets=[100, 372],
+    )
+    trials = trials_of(several, sweep)
+    assert len({job.folder for trial in trials for job in trial.jobs}) == 4 * 3
+    for number, trial in enumerate(trials):
+        for place, job in enumerate(trial.jobs):
+            if place != 0:  # the first value diverged
+                finish(job, 10.0 + (place == 1 + number % 2))
+    best = [each.cfg_options[-1] for each in decided(trials, sweep)]
+    assert best == [f'{RATE}=2', f'{RATE}=4', f'{RATE}=2', f'{RATE}=4']
+    final = [make_jobs(each)[0] for each in decided(trials, sweep)]
+    told = [train.parse_args(list(job.arguments)) for job in final]
+    assert [(args.subset, args.branch) for args in told] == [
+        (100, 'teacher'), (100, 'student'), (372, 'teacher'), (372, 'student'),
+    ]  # fmt: skip
+    assert '(failed, 11.00, 10.00)' in told[0].note
+
+
+def test_names_with_an_equals_sign(plan: Plan) -> None:
+    from dataclasses import replace
+
+    folder = Path('runs_lr=1e-4')
+    folder.mkdir()
+    (folder / 'epoch_9.pth').write_bytes(Path('mae.pth').read_bytes())
+    path = str(folder / 'epoch_9.pth')
+    own = replace(plan, checkpoints=[path, 'mae.pth'], cfg_options=[f'{path}:{RATE}=1', 'a.b=c:d'])
+    first, second = make_jobs(replace(own, cfg_options=[f'{path}:{RATE}=1']))
+    assert settings(first) == [f'{RATE}=1']
+    assert settings(second) == []
 
 
 def test_what_is_no_sweep() -> None:

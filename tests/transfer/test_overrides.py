@@ -157,7 +157,12 @@ def test_checkpoint() -> None:
     cfg = Config.fromfile(SEGMENTATION)
     set_checkpoint(cfg, 'moca.pth', 'teacher', grid=[2, 6])
     assert cfg.model.backbone.init_cfg == dict(
-        type='ViTCheckpoint', checkpoint='moca.pth', branch='teacher', trust=False, grid=(2, 6)
+        type='ViTCheckpoint',
+        checkpoint='moca.pth',
+        branch='teacher',
+        prefix=None,
+        trust=False,
+        grid=(2, 6),
     )
     set_checkpoint(cfg, None)
     assert cfg.model.backbone.init_cfg is None

@@ -85,7 +85,14 @@ class TestWeightsOfTheConfig:
         cfg, record = prepare(config, driving)
         assert cfg.model.backbone.init_cfg == init
         content = hashlib.sha256(weights.read_bytes()).hexdigest()
-        named = dict(name='moca/epoch_3', path=str(weights), branch='student', sha256=content)
+        named = dict(
+            name='moca/epoch_3',
+            path=str(weights),
+            branch='student',
+            sha256=content,
+            mean=[0.485, 0.456, 0.406],
+            std=[0.229, 0.224, 0.225],
+        )
         assert record['checkpoint'] == named
         assert prepare(config, driving, '--name', 'x')[1]['checkpoint'] == dict(named, name='x')
         with pytest.raises(UserError, match='give --checkpoint as well'):

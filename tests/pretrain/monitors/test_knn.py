@@ -191,8 +191,8 @@ def test_images_are_normalized_as_in_training(labeled: Path, tmp_path: Path) -> 
     add_knn_hook(cfg, str(labeled / 'train'))
     cfg.default_hooks.knn.k = [1]
     runner = Runner.from_cfg(cfg)
-    embed = runner.model.teacher.embed
-    runner.model.teacher.embed = lambda images: (seen.append(images), embed(images))[1]
+    tokens = runner.model.teacher.tokens
+    runner.model.teacher.tokens = lambda images: (seen.append(images), tokens(images))[1]
     (monitor,) = (hook for hook in runner.hooks if isinstance(hook, KNNMonitor))
     runner._train_loop = runner.build_train_loop(runner._train_loop)
     monitor.before_train(runner)
