@@ -5,6 +5,8 @@ from moca.engine.amp import AutocastDtypeHook, AutocastOptimWrapper
 from moca.engine.batch_norm import RecomputeBatchNorm
 from moca.engine.checkpoints import AtomicCheckpointHook
 from moca.engine.ema import AveragedWeights, TrainedWeightsEMA
+from moca.engine.epoch_loop import ExactEpochLoop
+from moca.engine.epoch_order import EpochShuffle
 from moca.engine.fsdp import ShardedStrategy
 from moca.engine.layer_decay import LayerDepthOptimWrapperConstructor
 from moca.engine.schedules import WarmupCosineLR
@@ -16,6 +18,8 @@ __all__ = [
     'AutocastDtypeHook',
     'AutocastOptimWrapper',
     'AveragedWeights',
+    'EpochShuffle',
+    'ExactEpochLoop',
     'LayerDepthOptimWrapperConstructor',
     'RecomputeBatchNorm',
     'ShardedStrategy',

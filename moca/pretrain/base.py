@@ -12,10 +12,10 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from moca.backbone import PlainViT
+from moca.engine.seeding import own_generator
 from moca.errors import UserError
 from moca.pretrain.parts.ema import copy_to_teacher
 from moca.pretrain.parts.masking import MaskRound, random_order
-from moca.pretrain.parts.seeding import own_generator
 
 
 class PretrainMethod(BaseModel):

@@ -15,9 +15,10 @@ from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor
 from torchvision import transforms
 
+from moca.engine.epoch_order import Draw
 from moca.errors import UserError
 from moca.images.transforms import IMAGENET_MEAN, IMAGENET_STD
-from moca.pretrain.data.dataset import Draw, UnlabeledImages
+from moca.pretrain.data.dataset import UnlabeledImages
 from moca.pretrain.data.views import AugmentedViews
 
 # Where BYOL's two views differ.

@@ -1,24 +1,18 @@
-"""Unlabeled images and the order in which a run sees them.
-
-A sample depends on (seed, epoch, image) alone: `EpochShuffle` draws the order of an epoch and
-hands each image out as a `Draw`, which carries the three numbers to whichever worker makes the
-views. Nothing has to be replayed to go on from the middle of an epoch.
-"""
+"""Unlabeled images and their random views."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sized
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
-from mmengine.dist import get_dist_info, sync_random_seed
 from mmengine.logging import print_log
-from mmengine.registry import DATA_SAMPLERS, DATASETS, TRANSFORMS
-from torch.utils.data import Dataset, Sampler
+from mmengine.registry import DATASETS, TRANSFORMS
+from torch.utils.data import Dataset
 
+from moca.engine.epoch_order import Draw
 from moca.errors import UserError
 from moca.images.files import sought
 from moca.images.image_io import CorruptImage, EncodedImage, open_image
@@ -26,22 +20,8 @@ from moca.images.listing import Listing, PathList, list_folder_once
 from moca.pretrain.data.first_look import look_at_some
 from moca.pretrain.data.views import AugmentedViews
 
-# Last word of the generators' seeds, so that the order and the views share no random numbers.
-_ORDER_STREAM, _VIEWS_STREAM = 1, 2
 # Tries before a sample is given up; with 1 % of corrupt images that is once in 10^16.
 _REPLACEMENTS = 8
-
-
-class Draw(NamedTuple):
-    """One sample of a run: which image, in which epoch, under which seed."""
-
-    image: int
-    epoch: int = 0
-    seed: int = 0
-
-    def generator(self) -> np.random.Generator:
-        """The source of everything random in this sample."""
-        return np.random.default_rng((self.seed, self.epoch, self.image, _VIEWS_STREAM))
 
 
 @DATASETS.register_module()
@@ -197,46 +177,3 @@ def find_images(root: Path, limit: int | None = None) -> tuple[PathList, Listing
     if limit is None or limit >= len(paths):
         return paths, listing
     return PathList(paths[i * len(paths) // limit] for i in range(limit)), listing
-
-
-@DATA_SAMPLERS.register_module()
-class EpochShuffle(Sampler[Draw]):
-    """This process's share of each epoch's order, which is a function of (seed, epoch) alone.
-
-    Every process gets equally many images: the remainder of the division by the number of
-    processes is left out, another one in each epoch, and so is what does not fill a group of
-    ``group`` images. To be used with ``drop_last=True`` and `ExactEpochLoop`, which sets seed,
-    epoch, position and group.
-
-    Args:
-        dataset: Only its length is used.
-        seed: The same in all processes; None agrees on one.
-    """
-
-    def __init__(self, dataset: Sized, seed: int | None = None) -> None:
-        self.seed = sync_random_seed() if seed is None else seed
-        self.epoch = 0
-        self._images = len(dataset)
-        self._rank, self._world_size = get_dist_info()
-        self._skipped = 0
-        # images of one step of the optimizer in this process
-        self.group = 1
-
-    def __len__(self) -> int:
-        """Samples of a whole epoch in this process, wherever the iteration starts."""
-        return self._images // self._world_size // self.group * self.group
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next iteration, from its beginning."""
-        self.epoch = epoch
-        self._skipped = 0
-
-    def skip(self, samples: int) -> None:
-        """Start the next iteration after that many samples of this process."""
-        self._skipped = samples
-
-    def __iter__(self) -> Iterator[Draw]:
-        rng = np.random.default_rng((self.seed, self.epoch, _ORDER_STREAM))
-        order = rng.permutation(self._images)[: len(self) * self._world_size]
-        mine = order[self._rank :: self._world_size][self._skipped :]
-        return (Draw(image, self.epoch, self.seed) for image in mine.tolist())

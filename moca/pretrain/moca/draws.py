@@ -9,9 +9,9 @@ import torch
 from mmengine.dist import get_world_size
 from torch import Tensor
 
+from moca.engine.seeding import mixed_seed, own_generator
 from moca.errors import UserError
 from moca.pretrain.parts.masking import MaskRound, complementary_rounds, random_order
-from moca.pretrain.parts.seeding import mixed_seed, own_generator
 
 
 @dataclass(frozen=True)

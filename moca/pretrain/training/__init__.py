@@ -1,5 +1,5 @@
-"""A pre-training run: config, checks, loop, schedule and parameter groups."""
+"""A pre-training run: config, checks, schedule and parameter groups."""
 
-from moca.pretrain.training import loop, optim, schedule
+from moca.pretrain.training import optim, schedule
 
-__all__ = ['loop', 'optim', 'schedule']
+__all__ = ['optim', 'schedule']

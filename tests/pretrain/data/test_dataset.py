@@ -13,9 +13,10 @@ import torch
 from mmengine.registry import DATA_SAMPLERS, DATASETS
 from torch.utils.data import DataLoader
 
+from moca.engine import epoch_order
+from moca.engine.epoch_order import Draw, EpochShuffle
 from moca.errors import UserError
-from moca.pretrain.data import dataset
-from moca.pretrain.data.dataset import Draw, EpochShuffle, UnlabeledImages
+from moca.pretrain.data.dataset import UnlabeledImages
 from tests.images.photographs import save_photographs
 
 VIEWS = {
@@ -204,7 +205,7 @@ def test_processes_share_an_epoch_evenly(monkeypatch: pytest.MonkeyPatch) -> Non
     for epoch in range(6):
         shares = []
         for rank in range(3):
-            monkeypatch.setattr(dataset, 'get_dist_info', lambda rank=rank: (rank, 3))
+            monkeypatch.setattr(epoch_order, 'get_dist_info', lambda rank=rank: (rank, 3))
             sampler = EpochShuffle(range(50), seed=1)
             sampler.set_epoch(epoch)
             assert len(sampler) == 16

@@ -7,8 +7,8 @@ from itertools import pairwise, product
 import pytest
 import torch
 
-from moca.pretrain.parts import seeding
-from moca.pretrain.parts.seeding import mixed_seed, own_generator
+from moca.engine import seeding
+from moca.engine.seeding import mixed_seed, own_generator
 
 CPU = torch.device('cpu')
 

@@ -14,9 +14,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from moca.engine.accumulate import accumulation_of, train_on_parts
+from moca.engine.epoch_order import EpochShuffle
 from moca.errors import UserError
-from moca.pretrain.data.dataset import EpochShuffle
-from moca.pretrain.parts.ranges import check_count
 
 
 @LOOPS.register_module()
@@ -47,7 +46,8 @@ class ExactEpochLoop(EpochBasedTrainLoop):
     def __init__(
         self, runner: Runner, dataloader: DataLoader | dict, max_epochs: int, **kwargs: Any
     ) -> None:
-        check_count(max_epochs, 'train_cfg.max_epochs')
+        if not isinstance(max_epochs, int) or max_epochs < 1:
+            raise UserError(f'train_cfg.max_epochs={max_epochs!r}: give a whole number from 1 up.')
         super().__init__(runner, dataloader, max_epochs, **kwargs)
         sampler = self.dataloader.sampler
         if not isinstance(sampler, EpochShuffle):
