@@ -8,13 +8,18 @@ os.environ['OMP_NUM_THREADS'] = '1'
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 
 import moca  # noqa: F401  (mmcv.ops finds its operators, whatever a test imports first)
+from moca.engine.config_text import plain_text
 
 torch.set_num_threads(1)
+
+# Formatting takes half a second to two for each config, and tests make hundreds of them.
+Config.pretty_text = property(plain_text)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -56,6 +56,10 @@ class ViTDimensions:
     img_size: tuple[int, int]
 
 
+# By the architecture's text; see `vit_dimensions`.
+_DIMENSIONS: dict[str, ViTDimensions] = {}
+
+
 def build_vit(arch: ArchSpec, **overrides: Any) -> VisionTransformer:
     """Build a timm ViT without classification head.
 
@@ -189,16 +193,23 @@ def rope_of(arch: ArchSpec) -> dict[str, Any] | None:
 
 
 def vit_dimensions(arch: ArchSpec) -> ViTDimensions:
-    """Read an architecture's widths without allocating its weights."""
-    with torch.device('meta'):
-        vit = build_vit(arch)
-    return ViTDimensions(
-        embed_dim=vit.embed_dim,
-        depth=len(vit.blocks),
-        num_heads=vit.blocks[0].attn.num_heads,
-        patch_size=vit.patch_embed.patch_size[0],
-        img_size=vit.patch_embed.img_size,
-    )
+    """Read an architecture's widths without allocating its weights.
+
+    Each architecture is built once in a process: even without weights that takes .2 s, and the
+    checks before a run ask ten times.
+    """
+    key = repr(arch)
+    if key not in _DIMENSIONS:
+        with torch.device('meta'):
+            vit = build_vit(arch)
+        _DIMENSIONS[key] = ViTDimensions(
+            embed_dim=vit.embed_dim,
+            depth=len(vit.blocks),
+            num_heads=vit.blocks[0].attn.num_heads,
+            patch_size=vit.patch_embed.patch_size[0],
+            img_size=vit.patch_embed.img_size,
+        )
+    return _DIMENSIONS[key]
 
 
 def _not_plain(arch: str, reason: str) -> UserError:

@@ -4,6 +4,7 @@ from moca.engine.accumulate import AccumulatingIterLoop
 from moca.engine.amp import AutocastDtypeHook, AutocastOptimWrapper
 from moca.engine.batch_norm import RecomputeBatchNorm
 from moca.engine.checkpoints import AtomicCheckpointHook
+from moca.engine.config_text import format_once
 from moca.engine.ema import AveragedWeights, TrainedWeightsEMA
 from moca.engine.epoch_loop import ExactEpochLoop
 from moca.engine.epoch_order import EpochShuffle
@@ -27,3 +28,5 @@ __all__ = [
     'WarmupCosineLR',
     'WatchTraining',
 ]
+
+format_once()
