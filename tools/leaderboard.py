@@ -24,7 +24,7 @@ from moca.engine.cli import main_guard, seed_number, whole_number
 from moca.errors import UserError
 from moca.pretrain.monitors.knn import read_pair
 from moca.results import tables
-from moca.results.leaderboard import build_leaderboard
+from moca.results.leaderboard import build_leaderboard, sorted_by
 from moca.results.plan import Plan, make_jobs
 from moca.results.published import published_markdown
 from moca.results.queue import Run, launcher, run_jobs
@@ -54,6 +54,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     command.add_argument('--csv', type=Path, metavar='FILE', help='write one line per cell')
     command.add_argument('--plot', type=Path, metavar='FILE', help='draw bars (.png, .svg, ...)')
+    command.add_argument(
+        '--sort', metavar='METRIC', help='order rows by a metric, the best first [by name]'
+    )
     command.set_defaults(act=show)
     commands.add_parser(
         'published', help='print the published results that runs are laid beside, as Markdown'
@@ -288,6 +291,8 @@ def show(args: argparse.Namespace) -> None:
     """Read the runs, print the table, write the files asked for."""
     check_outputs(args)
     board = build_leaderboard(*read_runs(args.work_dirs))
+    if args.sort:
+        board = sorted_by(board, args.sort)
     # A file or a pipe has no width; rich would take it for 80 characters.
     tables.show(board, Console(width=None if sys.stdout.isatty() else 160))
     if args.markdown:

@@ -2,18 +2,22 @@
 
 A column is a protocol *on so many images for so many steps*: runs of other sizes are other
 columns, so that no mean is taken over things that were not measured alike. A cell is the mean over
-probe seeds. Published results stand in rows of their own, marked with their source.
+probe seeds, or over the published splits of one run. Published results stand in rows of their own,
+marked with their source and with how it was read.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from moca.errors import UserError
 from moca.results.published import method_name, published_results
+from moca.transfer.metrics import lower_is_better
 from moca.transfer.run_reading import Omission, Run
 
 RANDOM_INIT = 'random init'
@@ -27,12 +31,13 @@ objects, to the usual filter."""
 class Column:
     """What was measured: a metric of a protocol, on data of a size, after so many iterations.
 
-    `iterations` is None for a column of published results only, which do not all name them.
+    `iterations` is None for a column of published results only, which do not all name them, and 0
+    where nothing is trained; `val_images` is None where they do not name that either.
     """
 
     protocol: str
     train_images: int
-    val_images: int
+    val_images: int | None
     iterations: int | None
     metric: str
     title: str = field(compare=False)
@@ -50,21 +55,38 @@ class Row:
 
 @dataclass(frozen=True)
 class Cell:
-    """Values in percent, one per seed; `error` is the reading error of a published value."""
+    """Values as `moca.transfer.metrics` has them, in percent where they are shares.
+
+    Attributes:
+        values: one per seed of ours; one per split, or per seed of theirs, of a published result
+            and of a protocol that measures one checkpoint on several splits.
+        seeds: of our runs.
+        over: what the values were measured over, ``seeds`` or ``splits``.
+        population: whether their deviation divides by n, as published ones do, not by n - 1.
+        error: the reading error of a published value.
+        evidence: how a published value was read; see ``evidence`` of the published results.
+        remark: what else must be known of it.
+    """
 
     values: tuple[float, ...]
     seeds: tuple[int, ...] = ()
+    over: str = 'seeds'
+    population: bool = False
     error: float | None = None
+    evidence: str | None = None
+    remark: str | None = None
 
     @property
     def mean(self) -> float:
-        """Mean over seeds."""
+        """Mean over seeds or splits."""
         return statistics.fmean(self.values)
 
     @property
     def deviation(self) -> float | None:
-        """Sample standard deviation over seeds (n - 1), None for a single one."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
+        """Standard deviation, of the sample or of the population; None for a single value."""
+        if len(self.values) < 2:
+            return None
+        return statistics.pstdev(self.values) if self.population else statistics.stdev(self.values)
 
 
 @dataclass(frozen=True)
@@ -111,13 +133,45 @@ def build_leaderboard(runs: Iterable[Run], omissions: Iterable[Omission] = ()) -
     )
 
 
+def sorted_by(board: Leaderboard, metric: str) -> Leaderboard:
+    """Return the table with its rows in the order of a column, the best first.
+
+    Ours stay above the published ones, and rows without a value come last of theirs.
+
+    Args:
+        board: the table.
+        metric: a metric, of which the first column counts, or ``PROTOCOL:METRIC``.
+
+    Raises:
+        UserError: there is no such column.
+    """
+    protocol, _, name = metric.rpartition(':')
+    columns = [c for c in board.columns if c.metric == name and protocol in ('', c.protocol)]
+    if not columns:
+        known = ', '.join(dict.fromkeys(f'{c.protocol}:{c.metric}' for c in board.columns))
+        raise UserError(f'--sort {metric}: no such column. There are {known or "none"}.')
+
+    def place(row: Row) -> tuple[bool, bool, float]:
+        cell = board.cells.get((row, columns[0]))
+        value = 0.0 if cell is None else cell.mean
+        return (
+            row.source is not None,
+            cell is None,
+            value if lower_is_better(name) else -value,
+        )
+
+    return replace(board, rows=sorted(board.rows, key=place))
+
+
 def _column(run: Run, metric: str) -> Column:
     return Column(run.protocol, run.train_images, run.val_images, run.iterations, metric, run.title)
 
 
 def _column_order(column: Column) -> tuple[Any, ...]:
-    # Detection after segmentation, as the names of the metrics sort; steps before published.
-    return (column.protocol, column.train_images, column.val_images, column.iterations or 0)
+    # What was measured before what was only published; training-free protocols have 0 steps.
+    steps = math.inf if column.iterations is None else column.iterations
+    queries = math.inf if column.val_images is None else column.val_images
+    return (column.protocol, column.train_images, queries, steps)
 
 
 def _order(row: Row) -> tuple[Any, ...]:
@@ -185,10 +239,24 @@ def _published_cells(
             own = Column(protocol, size['train_images'], size['val_images'], None, metric, title)
             row = Row(method_name(result), None, result['arch'], result['source'])
             for column in alike or [own]:
-                cells[row, column] = Cell((result['value'],), error=result.get('error'))
+                cells[row, column] = _published_cell(result)
             sources[result['source']] = library['sources'][result['source']]
     return cells, sources, notes
 
 
-def _close(count: int, published: int) -> bool:
+def _published_cell(result: dict[str, Any]) -> Cell:
+    return Cell(
+        tuple(result.get('values') or [result['value']]),
+        over=result.get('over', 'seeds'),
+        population=True,
+        error=result.get('error'),
+        evidence=result['evidence'],
+        remark=result.get('remark'),
+    )
+
+
+def _close(count: int | None, published: int | None) -> bool:
+    """Whether two numbers of images are of one data set; none is like one that nobody names."""
+    if count is None or published is None:
+        return False
     return abs(count - published) <= IMAGE_TOLERANCE * published

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from moca.errors import UserError
 from moca.results.options import options_of
 from moca.results.plan import Job, Plan, make_jobs, names_of
 from moca.transfer.held_out import HELD_OUT
+from moca.transfer.metrics import best_value, in_percent
 from moca.transfer.run_names import arch_of_each, branch_of_each
 
 SHARE = 0.1
@@ -109,14 +109,17 @@ def decided(trials: Sequence[Trial], sweep: Sweep) -> list[Plan]:
     plans = []
     for trial in trials:
         scores = [_score(job) for job in trial.jobs]
-        best = sweep.values[scores.index(max(scores))]
+        metric = next((_metric(job) for job in trial.jobs if job.finished), '')
+        known = [value for value in scores if value is not None]
         (checkpoint,) = trial.plan.checkpoints
-        if max(scores) == -math.inf:
+        if not known:
             raise UserError(
                 f'--sweep: none of the values of {sweep.key} gave a result for {checkpoint}; see '
                 f'{trial.jobs[0].folder} and the folders beside it.'
             )
-        shown = ', '.join('failed' if s == -math.inf else f'{s:.2f}' for s in scores)
+        best = sweep.values[scores.index(best_value(metric, known))]
+        digits = 2 if in_percent(metric) else 4
+        shown = ', '.join('failed' if s is None else f'{s:.{digits}f}' for s in scores)
         note = (
             f'{sweep.key}={best} was chosen of {", ".join(sweep.values)} on {SHARE:.0%} of the '
             f'training images ({shown})'
@@ -131,10 +134,11 @@ def decided(trials: Sequence[Trial], sweep: Sweep) -> list[Plan]:
     return plans
 
 
-def _score(job: Job) -> float:
-    record = job.record
-    metrics: Sequence[str] = record.get('main_metrics') or ('mIoU',)
-    value = (record.get('metrics') or {}).get(metrics[0])
-    if record.get('status') != 'finished' or value is None:
-        return -math.inf
-    return float(value)
+def _metric(job: Job) -> str:
+    """The metric that a run reports first."""
+    return str((job.record.get('main_metrics') or ('mIoU',))[0])
+
+
+def _score(job: Job) -> float | None:
+    value = (job.record.get('metrics') or {}).get(_metric(job))
+    return float(value) if job.finished and value is not None else None

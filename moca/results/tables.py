@@ -12,6 +12,8 @@ from rich.text import Text
 
 from moca.errors import UserError
 from moca.results.leaderboard import RANDOM_INIT, Cell, Column, Leaderboard, Row
+from moca.results.published import READ, published_results
+from moca.transfer.metrics import best_value, in_percent, metric_heading, value_text
 from moca.transfer.run_reading import Omission
 
 DASH = '–'
@@ -25,17 +27,27 @@ NAMES_WIDTH, COLUMN_WIDTH = 58, 20
 def heading(column: Column) -> str:
     """Four lines: protocol, metric, numbers of images (training / validation), and of steps."""
     steps = 'published' if column.iterations is None else f'{column.iterations:,} steps'
-    sizes = f'{column.train_images:,} / {column.val_images:,} images'
-    return f'{column.title}\n{column.metric}\n{sizes}\n{steps}'
+    if column.iterations == 0:
+        steps = 'no training'
+    queries = 'unstated' if column.val_images is None else f'{column.val_images:,}'
+    sizes = f'{column.train_images:,} / {queries} images'
+    return f'{column.title}\n{metric_heading(column.metric)}\n{sizes}\n{steps}'
 
 
-def cell_text(cell: Cell | None) -> str:
-    """`52.1 ± 0.4 (3)` for three seeds, `52.1` for one, a dash where nothing was measured."""
+def cell_text(cell: Cell | None, metric: str = '') -> str:
+    """`52.1 ± 0.4 (3)` for three seeds, `52.1` for one, a dash where nothing was measured.
+
+    A published value that was not read in its authors' code or README carries how it was, such as
+    ``[F]``; one with a remark, which stands beneath the table, an asterisk.
+    """
     if cell is None:
         return DASH
-    if cell.deviation is None:
-        return f'{cell.mean:.1f}'
-    return f'{cell.mean:.1f} ± {cell.deviation:.1f} ({len(cell.values)})'
+    text = value_text(metric, cell.mean)
+    if cell.deviation is not None:
+        text += f' ± {value_text(metric, cell.deviation)} ({len(cell.values)})'
+    if cell.evidence not in (None, READ):
+        text += f' [{cell.evidence}]'
+    return text + ('*' if cell.remark else '')
 
 
 def origin(row: Row) -> str:
@@ -45,14 +57,50 @@ def origin(row: Row) -> str:
 
 def remarks(board: Leaderboard) -> list[str]:
     """What must stand beneath the table wherever it is shown."""
-    lines = ['In percent: mean ± sample standard deviation over probe seeds (number of seeds).']
+    several = {cell.over for cell in board.cells.values() if cell.evidence is None}
+    over = ['probe seeds (number of seeds)'] if 'seeds' in several or not several else []
+    lines = [_unit(board) + f'mean ± sample standard deviation over {each}.' for each in over]
+    if 'splits' in several:
+        lines.append(
+            'Measured over splits: mean ± population standard deviation (number of splits), as it '
+            'is published.'
+        )
     if board.sources:
         lines.append(
             "Published rows are other people's measurements, with other software; a row of another "
             'architecture, or a column of other numbers of images, is no comparison.'
         )
+        if any(cell.evidence and cell.deviation for cell in board.cells.values()):
+            lines.append('± of published rows is the population standard deviation, as published.')
+        lines += _evidence(board)
         lines += [f'[{key}] {text}.' for key, text in sorted(board.sources.items())]
-    return [*lines, *board.notes]
+    return [*lines, *_cell_remarks(board), *board.notes]
+
+
+def _unit(board: Leaderboard) -> str:
+    others = {column.metric: None for column in board.columns if not in_percent(column.metric)}
+    but = f' (but {", ".join(others)})' if others else ''
+    return f'In percent{but}: '
+
+
+def _evidence(board: Leaderboard) -> list[str]:
+    """What the letters behind published values stand for."""
+    legend = published_results()['evidence']
+    found = sorted({c.evidence for c in board.cells.values() if c.evidence} - {READ})
+    if not found:
+        return []
+    told = '; '.join(f'[{letter}] {legend[letter]}' for letter in found)
+    return [f'Published values were {legend[READ]} unless marked: {told}.']
+
+
+def _cell_remarks(board: Leaderboard) -> list[str]:
+    """Remarks of published values, each once, with the methods that it is about."""
+    methods: dict[str, dict[str, None]] = {}
+    for (row, column), cell in board.cells.items():
+        if cell.remark:
+            text = f'{column.title}: {cell.remark}'
+            methods.setdefault(text, {})[row.name] = None
+    return [f'* {", ".join(names)}, {text}.' for text, names in methods.items()]
 
 
 def omission_text(omission: Omission) -> str:
@@ -77,6 +125,19 @@ def show(board: Leaderboard, console: Console) -> None:
             console.print(Text('  ' + omission_text(omission), style='yellow'))
 
 
+def is_best(board: Leaderboard, row: Row, column: Column) -> bool:
+    """Whether a row of ours has the best value of a column, of two such rows or more."""
+    ours = [
+        cell.mean
+        for (other, place), cell in board.cells.items()
+        if place == column and other.source is None
+    ]
+    cell = board.cells.get((row, column))
+    if cell is None or row.source is not None or len(ours) < 2:
+        return False
+    return cell.mean == best_value(column.metric, ours)
+
+
 def _table(board: Leaderboard, columns: list[Column]) -> Table:
     """Some columns, with the rows that have a value in any of them."""
     table = Table(header_style='bold')
@@ -86,12 +147,19 @@ def _table(board: Leaderboard, columns: list[Column]) -> Table:
         table.add_column(heading(column), justify='right')
     rows = [row for row in board.rows if any((row, column) in board.cells for column in columns)]
     for row, following in zip(rows, [*rows[1:], None], strict=True):
-        values = [cell_text(board.cells.get((row, column))) for column in columns]
+        values = [
+            Text(
+                cell_text(board.cells.get((row, column)), column.metric),
+                style='bold green' if is_best(board, row, column) else '',
+            )
+            for column in columns
+        ]
         name = row.name if row.branch is None else f'{row.name} ({row.branch})'
         if row.source is not None:
             name += f', published [{row.source}]'
         table.add_row(
-            *(Text(text) for text in (name, row.arch, *values)),
+            *(Text(text) for text in (name, row.arch)),
+            *values,
             end_section=following is not None
             and (row.source is None) != (following.source is None),
             style='dim' if row.source else None,
@@ -106,14 +174,20 @@ def markdown(board: Leaderboard) -> str:
     rule = ['---'] * 3 + ['---:'] * len(board.columns) + ['---']
     lines = [header, rule] if board.rows else []
     for row in board.rows:
-        cells = [cell_text(board.cells.get((row, column))) for column in board.columns]
+        cells = [_marked(board, row, column) for column in board.columns]
         lines.append([row.name, row.branch or DASH, row.arch, *cells, origin(row)])
     text = ''.join('| ' + ' | '.join(_escape(c) for c in line) + ' |\n' for line in lines)
-    text += '\n' + '\n'.join(f'- {line}' for line in remarks(board)) + '\n'
+    told = (line.replace('*', r'\*') for line in remarks(board))
+    text += '\n' + '\n'.join(f'- {line}' for line in told) + '\n'
     if board.omissions:
         text += '\nNot in the table:\n\n'
         text += '\n'.join(f'- {omission_text(o)}' for o in board.omissions) + '\n'
     return text
+
+
+def _marked(board: Leaderboard, row: Row, column: Column) -> str:
+    text = cell_text(board.cells.get((row, column)), column.metric).replace('*', r'\*')
+    return f'**{text}**' if is_best(board, row, column) else text
 
 
 def _escape(text: str) -> str:
@@ -140,16 +214,20 @@ def frame(board: Leaderboard) -> pd.DataFrame:
                     mean=cell.mean,
                     std=cell.deviation,
                     n=len(cell.values),
+                    over=cell.over,
+                    population=cell.population,
                     seeds=' '.join(map(str, cell.seeds)),
                     reading_error=cell.error,
+                    evidence=cell.evidence,
+                    remark=cell.remark,
                     train_images=column.train_images,
                     val_images=column.val_images,
                     iterations=column.iterations,
                 )
             )
     table = pd.DataFrame(lines)
-    if 'iterations' in table:
-        table['iterations'] = table['iterations'].astype('Int64')  # whole, though some are missing
+    for name in {'iterations', 'val_images'} & set(table):
+        table[name] = table[name].astype('Int64')  # whole, though some are missing
     return table
 
 
@@ -177,7 +255,7 @@ def plot(board: Leaderboard, path: Path) -> None:
             axis.bar(place, cell.mean, yerr=cell.deviation, color=color, capsize=4, width=0.65)
             top = cell.mean + (cell.deviation or 0.0)
             axis.annotate(
-                cell_text(cell).replace(' (', '\n('),
+                cell_text(cell, column.metric).replace(' (', '\n('),
                 (place, top),
                 (0, 4),
                 textcoords='offset points',

@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 
 from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
+from moca.transfer.metrics import best_value
 
 RECORD = 'run.json'
 
@@ -83,7 +84,7 @@ class RunRecordHook(Hook):
         if runner._resume:
             self._seconds_before = checkpoint.get('moca_seconds', 0.0)
             for name, value in checkpoint.get('moca_best', {}).items():
-                self.best[name] = max(value, self.best.get(name, value))
+                self.best[name] = best_value(name, (value, self.best.get(name, value)))
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Keep the newest metrics."""
@@ -91,7 +92,7 @@ class RunRecordHook(Hook):
         for name in (runner.cfg.get('protocol') or {}).get('best', ()):
             value = float(self.metrics.get(name, math.nan))
             if not math.isnan(value):
-                self.best[name] = max(value, self.best.get(name, value))
+                self.best[name] = best_value(name, (value, self.best.get(name, value)))
             self.metrics[f'{name}_best'] = self.best.get(name, math.nan)
         if self.best and runner.iter < runner.max_iters:
             self._note(runner)

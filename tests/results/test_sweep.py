@@ -11,7 +11,6 @@ import torch
 from moca.errors import UserError
 from moca.results.leaderboard import build_leaderboard
 from moca.results.plan import Job, Plan, make_jobs
-from moca.results.published import published_markdown
 from moca.results.sweep import decided, read_sweep, trials_of
 from moca.results.tables import remarks
 from moca.transfer.run import prepare_training
@@ -177,7 +176,3 @@ def test_held_out_images_are_of_the_training_set_and_not_trained_on(tmp_path: Pa
     for share in ('0', '1', '0.01'):
         with pytest.raises(UserError, match='leaves some on both sides'):
             prepare('--held-out', share)
-
-
-def test_the_documents_show_the_published_results() -> None:
-    assert published_markdown() in (REPOSITORY / 'docs/protocols.md').read_text()
