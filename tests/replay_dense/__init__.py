@@ -1,0 +1,1 @@
+"""Replay recordings of the original code of dense evaluation protocols."""
