@@ -10,6 +10,7 @@ from moca.engine.epoch_loop import ExactEpochLoop
 from moca.engine.epoch_order import EpochShuffle
 from moca.engine.fsdp import ShardedStrategy
 from moca.engine.layer_decay import LayerDepthOptimWrapperConstructor
+from moca.engine.rate_schedule import RateSchedule
 from moca.engine.schedules import WarmupCosineLR
 from moca.engine.watch import WatchTraining
 
@@ -22,6 +23,7 @@ __all__ = [
     'EpochShuffle',
     'ExactEpochLoop',
     'LayerDepthOptimWrapperConstructor',
+    'RateSchedule',
     'RecomputeBatchNorm',
     'ShardedStrategy',
     'TrainedWeightsEMA',

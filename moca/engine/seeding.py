@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from mmengine.dist import get_rank
@@ -27,3 +31,28 @@ def mixed_seed(*numbers: int) -> int:
     # their count as well: numpy takes (1, 2) and (1, 2, 0) for the same
     sequence = np.random.SeedSequence((len(numbers), *numbers))
     return int(sequence.generate_state(1, np.uint64)[0] >> 1)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators of Python, numpy and torch, and restore them afterwards.
+
+    For code that draws from those alone, such as timm's augmentations.
+
+    Args:
+        seed: From 0 up.
+    """
+    python, array, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
+    gpu = torch.cuda.get_rng_state() if on_gpu else None
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(array)
+        torch.set_rng_state(cpu)
+        if gpu is not None:
+            torch.cuda.set_rng_state(gpu)

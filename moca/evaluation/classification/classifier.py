@@ -1,0 +1,176 @@
+"""A backbone and a head that tells classes of images, trained or only evaluated."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.dist import get_rank
+from mmengine.model import BaseDataPreprocessor, BaseModel
+from mmengine.registry import MODELS
+from timm.data import Mixup
+from timm.data.random_erasing import RandomErasing
+from torch import Tensor, nn
+
+from moca.backbone.vit import PlainViT
+from moca.engine.seeding import mixed_seed, seeded
+from moca.errors import UserError
+
+
+@MODELS.register_module()
+class NormalizedImages(BaseDataPreprocessor):
+    """Moves a batch to the device and normalizes its images there.
+
+    Bit-equal to torchvision's ``ToTensor`` and ``Normalize``.
+
+    Args:
+        mean: RGB, of pixels from 0 to 255.
+        std: Likewise.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for name, values in (('mean', mean), ('std', std)):
+            share = torch.tensor([value / 255 for value in values]).view(3, 1, 1)
+            self.register_buffer(name, share, persistent=False)
+
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """Of a batch with ``inputs`` ``[B, 3, H, W]`` uint8, the same with normalized ones."""
+        batch: dict[str, Any] = self.cast_data(data)
+        mean: Any = self.mean
+        std: Any = self.std
+        return {**batch, 'inputs': batch['inputs'].float().div(255).sub(mean).div(std)}
+
+
+@MODELS.register_module()
+class ImageClassifier(BaseModel):
+    """Classes of images by a head on features of a ViT.
+
+    A frozen backbone gives fp32 features without autocast, whatever the run's precision, unless
+    ``half`` is set. A trained one gives the mean of its last block's patch tokens before the final
+    norm, which is then no part of the model: the head's own fresh norm takes its place
+    (facebookresearch/mae, models_vit.py, ``global_pool``).
+
+    Everything random in a training step is a function of (seed, step, process, part), so that a
+    resumed run draws what the whole one would have drawn.
+
+    Args:
+        backbone: Config of a `PlainViT`.
+        head: Config of a `ClassHead` or `SweepHead`; its ``in_channels`` follows from the feature.
+        feature: A kind of :func:`moca.evaluation.features.image_feature`.
+        erasing: Probability of erasing a box of each training image, filled with normal noise
+            (timm's ``pixel`` mode, after normalization).
+        mixup: Arguments of timm's `Mixup`, which smooths the labels as well; None leaves images
+            and labels as they are.
+        half: Take a frozen backbone's features in the run's precision (MAE's linear probe).
+        data_preprocessor: Config of a `NormalizedImages`.
+        init_cfg: As mmengine has it.
+
+    Raises:
+        UserError: No such feature, or one that a trained backbone does not give.
+    """
+
+    def __init__(
+        self,
+        backbone: dict[str, Any],
+        head: dict[str, Any],
+        feature: str = 'avg_prenorm',
+        erasing: float = 0.0,
+        mixup: Mapping[str, Any] | None = None,
+        half: bool = False,
+        data_preprocessor: dict[str, Any] | None = None,
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.backbone: PlainViT = MODELS.build(backbone)
+        check_feature(feature, self.backbone.frozen)
+        self.feature, self.half = feature, half
+        width = feature_widths(feature) * self.backbone.embed_dims
+        self.head: Any = MODELS.build({**head, 'in_channels': width})
+        self.erasing = erasing
+        classes = head.get('num_classes')
+        self.mixup = Mixup(**mixup, num_classes=classes) if mixup else None
+        # set by RateSchedule and by the loop
+        self.seed, self.step, self.part = 0, 0, (0, 1)
+        # The checkpoint's own norm is loaded with the rest and then dropped; not a child module.
+        self._dropped: tuple[nn.Module, ...] = ()
+        if not self.backbone.frozen:
+            self._dropped = (self.backbone.norm,)
+            self.backbone.norm = nn.Identity()
+
+    def init_weights(self) -> None:
+        """Load the backbone's checkpoint; the head keeps the weights that it was built with."""
+        if self._dropped:
+            self.backbone.norm = self._dropped[0]
+        self.backbone.init_weights()
+        if self._dropped:
+            self.backbone.norm = nn.Identity()
+        self._is_init = True
+
+    def forward(
+        self, inputs: Tensor, label: Tensor | None = None, mode: str = 'tensor', **about: Any
+    ) -> Any:
+        """Logits, losses or predictions of a batch.
+
+        Args:
+            inputs: ``[B, 3, H, W]``, normalized.
+            label: Classes ``[B]``.
+            mode: ``tensor`` for logits ``[heads, B, K]``, ``loss`` for a dict of losses,
+                ``predict`` for one dict of logits ``[heads, K]`` an image.
+            about: What else a batch says of its images, which is passed on to predictions.
+        """
+        if mode == 'loss':
+            return self._losses(inputs, label)
+        logits = self.head(self._features(inputs))
+        if mode == 'tensor':
+            return logits
+        return [{'logits': logits[:, index]} for index in range(len(inputs))]
+
+    def _losses(self, images: Tensor, label: Tensor | None) -> dict[str, Tensor]:
+        assert label is not None
+        part = self.part[0]
+        with seeded(mixed_seed(self.seed, self.step, get_rank() + 1, part)):
+            if self.erasing:
+                erase = RandomErasing(self.erasing, mode='pixel', device=str(images.device))
+                images = erase(images)
+            if self.mixup is not None:
+                images, label = self.mixup(images, label)
+            losses: dict[str, Tensor] = self.head.losses(self._features(images), label)
+        return losses
+
+    def _features(self, images: Tensor) -> Tensor:
+        """``[B, F]``."""
+        if not self.backbone.frozen:
+            return self.backbone(images)[-1].flatten(2).mean(2)
+        from moca.evaluation.features import image_feature
+
+        if self.half:
+            return image_feature(self.backbone, images, self.feature).float()
+        with torch.autocast(images.device.type, enabled=False):
+            return image_feature(self.backbone, images, self.feature)
+
+
+def feature_widths(feature: str) -> int:
+    """How many times as wide as the backbone a kind of feature is."""
+    token, _, blocks = feature.partition('*')
+    return int(blocks) if blocks else len(token.split('+'))
+
+
+def check_feature(feature: Any, frozen: bool) -> None:
+    """Verify that a classifier's backbone gives a kind of feature.
+
+    Raises:
+        UserError: It does not.
+    """
+    if not re.fullmatch(r'cls(_prenorm)?|avg(_prenorm)?|cls\+avg|cls\*[1-9]\d*', str(feature)):
+        raise UserError(
+            f'model.feature={feature!r}: it is none of cls, avg, cls+avg, cls*4, cls_prenorm and '
+            'avg_prenorm.'
+        )
+    if not frozen and feature != 'avg_prenorm':
+        raise UserError(
+            f"model.feature={feature!r}: a backbone that is trained gives 'avg_prenorm', to which "
+            'the head adds a fresh norm. Set it, or backbone.frozen=True.'
+        )

@@ -1,0 +1,173 @@
+"""Labeled images as a classifier is trained and tested on them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+from mmengine.registry import DATASETS, TRANSFORMS
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from moca.engine.epoch_order import Draw
+from moca.engine.seeding import seeded
+from moca.errors import UserError
+from moca.evaluation.classification.class_lists import (
+    imagenet_synsets,
+    kept_classes,
+    real_labels,
+    variant_labels,
+)
+from moca.evaluation.labeled import Labeled, center, read_folder, read_image
+
+
+@DATASETS.register_module()
+class LabeledImages(Dataset[dict[str, Any]]):
+    """Images of classes: for training in random views, for testing cut to their center.
+
+    ``dataset[i]``, or ``dataset[Draw(i, epoch, seed)]``, is a dict of ``inputs``
+    ``[3, height, width]`` uint8, ``label``, ``index`` and ``held_out``, whether the image belongs
+    to those that are held out of training. What a view draws is a function of the `Draw` alone.
+
+    Args:
+        data_root: Folder of the data.
+        split: Folder of class folders below it, such as ``train`` or ``val``; empty for the
+            folder itself.
+        size: Height and width in pixels.
+        augmentation: Config of a `CropAndFlip`, of training alone.
+        share: Of a resized image's shorter side that testing keeps; None for the rule of
+            :func:`moca.evaluation.labeled.center`.
+        held_out: Images of each class that training leaves out, the last ones by name: a whole
+            number of them, or a share (.1). Given to a test split, those of ``train_split`` come
+            after its own images, marked.
+        train_split: Folder of the training images, beside `split`.
+        variant: One of `VARIANTS`, whose labels are those of ImageNet's 1000 classes.
+
+    Raises:
+        UserError: The folder is missing or no labeled folder, or an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        data_root: str | Path,
+        split: str = 'train',
+        size: int | Sequence[int] = 224,
+        augmentation: dict[str, Any] | None = None,
+        share: float | None = None,
+        held_out: float = 0,
+        train_split: str = 'train',
+        variant: str | None = None,
+    ) -> None:
+        self.size = (size, size) if isinstance(size, int) else (size[0], size[1])
+        self.share = share
+        self.augment = None if augmentation is None else TRANSFORMS.build(augmentation)
+        self.images = read_split(data_root, split, variant)
+        self.classes = self.images.classes
+        self.kept = None if variant is None else kept_classes(variant)
+        self.right: list[list[int]] | None = None
+        if variant == 'imagenet-real':
+            self.right = real_labels(_names(self.images), f'{data_root}/{split}')
+        held = np.zeros(len(self.images), bool)
+        if held_out:
+            train = self.images if self.augment else read_split(data_root, train_split)
+            places = held_out_places(train.labels, held_out)
+            if self.augment is not None:
+                kept = np.setdiff1d(np.arange(len(train)), places)
+                self.images, held = train.part(kept), held[kept]
+            else:
+                self.images = _joined(self.images, train.part(places))
+                held = np.r_[held, np.ones(len(places), bool)]
+        self.held_out = held
+        print_log(self.images.about, 'current')
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """What checkpoints keep: the classes, in the order of their labels."""
+        return {'classes': self.classes, 'kept': self.kept, 'images': len(self)}
+
+    @property
+    def scored(self) -> int:
+        """How many images the split itself has."""
+        return int((~self.held_out).sum())
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, draw: Draw | int) -> dict[str, Any]:
+        draw = draw if isinstance(draw, Draw) else Draw(draw)
+        index = draw.image
+        path = os.fsdecode(bytes(self.images.paths[index]))
+        image = read_image(path)
+        if self.augment is None:
+            view = center(image, self.size, self.share)
+        else:
+            with seeded(int(draw.generator().integers(2**63))):
+                view = self.augment(image)
+        sample = {
+            'inputs': torch.from_numpy(np.array(view)).permute(2, 0, 1),
+            'label': int(self.images.labels[index]),
+            'index': index,
+            'held_out': bool(self.held_out[index]),
+        }
+        return sample if self.right is None else {**sample, 'labels': self._rights(index)}
+
+    def _rights(self, index: int) -> Tensor:
+        assert self.right is not None
+        labels = torch.zeros(1000, dtype=torch.bool)
+        labels[self.right[index]] = True
+        return labels
+
+
+def read_split(root: str | Path, split: str, variant: str | None = None) -> Labeled:
+    """The images of a split, with the labels of ImageNet's classes if it is a variant.
+
+    Raises:
+        UserError: It is no labeled folder, or not of the variant's classes.
+    """
+    folder = os.path.join(root, split)
+    images = read_folder(folder, 'data_root')
+    if variant is None or variant == 'imagenet-real':
+        return images
+    labels = np.array(variant_labels(variant, images.classes, folder))
+    return replace(images, labels=labels[images.labels], classes=imagenet_synsets())
+
+
+def held_out_places(labels: NDArray[np.int64], count: float) -> NDArray[np.int64]:
+    """The last images of each class: frames of a video lie side by side under their names.
+
+    Args:
+        labels: Of images sorted by name, ``[N]``.
+        count: A whole number of images a class, or a share of them (rounded, at least one).
+
+    Raises:
+        UserError: A class would keep no image to train on.
+    """
+    found = []
+    for label in np.unique(labels):
+        mine = np.flatnonzero(labels == label)
+        wanted = int(count) if count >= 1 else max(round(count * len(mine)), 1)
+        if wanted >= len(mine):
+            raise UserError(
+                f'held_out={count:g}: class {label} has {len(mine)} training images, and none '
+                'would be left. Give fewer, or 0 to choose nothing on held-out images.'
+            )
+        found.append(mine[len(mine) - wanted :])
+    return np.sort(np.concatenate(found))
+
+
+def _joined(first: Labeled, second: Labeled) -> Labeled:
+    about = f'{first.about}; with {len(second):,} training images held out'
+    paths = np.concatenate([first.paths, second.paths])
+    labels = np.concatenate([first.labels, second.labels])
+    return replace(first, paths=paths, labels=labels, about=about)
+
+
+def _names(images: Labeled) -> list[str]:
+    return [os.path.basename(os.fsdecode(bytes(path))) for path in images.paths]
