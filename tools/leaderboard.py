@@ -128,7 +128,8 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         nargs='+',
         default=[],
         metavar='NAME=DIR',
-        help='folder of each data set, such as cityscapes=DIR',
+        help='folder of each data set by a part of the names of its tasks, such as '
+        'cityscapes=DIR imagenet=DIR davis=DIR',
     )
     add_queue_arguments(command, 'tools/train.py', '; CKPT:KEY=VALUE for that checkpoint alone')
     command.set_defaults(act=run)

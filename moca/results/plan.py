@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,12 @@ from moca.transfer.run_record import RECORD, file_digest
 from moca.transfer.run_record import options_of as told_options
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
+
+# Configs of these are in a folder of each data set, and tasks are called after it:
+# ``cityscapes/linear``.
+_BY_DATA_SET = ('segmentation', 'detection')
+# Tasks of these are called after the folder: ``imagenet/knn``, ``dense/davis_dino``.
+_BY_KIND = ('imagenet', 'dense', 'depth')
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,9 @@ class Plan:
         subsets: numbers of training images; none for all of them.
         archs: timm names, one for all checkpoints or one for each; none for the configs' own.
         branches: of files that have both, likewise; none for their families' default.
-        data_roots: folder by the first part of a task's name (``cityscapes``).
+        data_roots: folder by a part of a task's name: ``cityscapes`` of ``cityscapes/linear``,
+            ``imagenet`` of ``imagenet/knn``, ``davis`` of ``dense/davis_dino``; of several parts
+            of one name, the last counts.
         options: further arguments of `tools/train.py`, such as ``--amp``.
         cfg_options: ``KEY=VALUE`` for all of them, ``CHECKPOINT:KEY=VALUE`` for one, by its path or
             its name in the table.
@@ -113,11 +122,11 @@ def make_jobs(plan: Plan) -> list[Job]:
         for task in plan.tasks
         for arch in dict.fromkeys(archs)
     }
-    stray = set(plan.data_roots) - {task.split('/')[0] for task in plan.tasks}
+    stray = set(plan.data_roots) - {part for task in plan.tasks for part in task_parts(task)}
     if stray:
         raise UserError(
-            f'--data-root {", ".join(sorted(stray))}: no task begins so. Give TASK=DIR with the '
-            f'first part of one of {", ".join(plan.tasks)}.'
+            f'--data-root {", ".join(sorted(stray))}: no task is of that. Give NAME=DIR with a '
+            f'part (between / and _) of the name of one of {", ".join(plan.tasks)}.'
         )
     for name, root in plan.data_roots.items():
         if not Path(root).is_dir():
@@ -169,22 +178,49 @@ def _check_folders(jobs: Sequence[Job]) -> None:
             )
 
 
+def task_parts(task: str) -> list[str]:
+    """What ``--data-root`` may call the data of a task by: the parts of its name, in order.
+
+    Example:
+        >>> task_parts('dense/in-context_voc')
+        ['dense', 'in-context', 'voc']
+    """
+    return [part for part in re.split(r'[/_]', task.removesuffix('.py')) if part]
+
+
+def task_path(task: str, root: Path = CONFIGS) -> Path | None:
+    """The config of a task below ``root``, or a config by its path; None if there is none."""
+    candidates = [Path(task), *(root / kind / f'{task}.py' for kind in _BY_DATA_SET)]
+    if task.split('/')[0] in _BY_KIND:
+        candidates.append(root / f'{task}.py')
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def known_tasks(root: Path = CONFIGS) -> list[str]:
+    """The names of all tasks below ``root``, sorted."""
+    found = {
+        path.relative_to(root / kind).with_suffix('')
+        for kind in _BY_DATA_SET
+        for path in (root / kind).glob('*/*.py')
+    }
+    found |= {
+        path.relative_to(root).with_suffix('')
+        for kind in _BY_KIND
+        for path in (root / kind).glob('*.py')
+    }
+    return sorted(map(str, found))
+
+
 def task_config(task: str, arch: str | None, root: Path) -> Config:
     """The config of a task, with another architecture if one is given; tasks are below ``root``.
 
     Raises:
         UserError: if there is none, with the names that there are.
     """
-    folders = [root / kind for kind in ('segmentation', 'detection')]
-    candidates = [Path(task), *(folder / f'{task}.py' for folder in folders)]
-    path = next((path for path in candidates if path.is_file()), None)
+    path = task_path(task, root)
     if path is None:
-        known = sorted(
-            str(found.relative_to(folder).with_suffix(''))
-            for folder in folders
-            for found in folder.glob('*/*.py')
-        )
-        raise UserError(f'--tasks {task}: no such protocol. There are {", ".join(known)}.')
+        known = ', '.join(known_tasks(root))
+        raise UserError(f'--tasks {task}: no such protocol. There are {known}.')
     if path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())
     cfg = read_config(path)
@@ -223,7 +259,9 @@ def _job(
         arguments += ['--arch', arch]
     if subset is not None:
         arguments += ['--subset', str(subset)]
-    if root := plan.data_roots.get(task.split('/')[0]):
+    named = [part for part in task_parts(task) if part in plan.data_roots]
+    root = plan.data_roots[named[-1]] if named else None
+    if root:
         arguments += ['--data-root', root]
     protocol = cfg.protocol.name + plan.protocol_suffix
     folder = run_folder(protocol, measured, arch_label(spec), seed, subset)

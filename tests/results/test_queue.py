@@ -20,7 +20,7 @@ from rich.console import Console
 
 from moca.engine.processes import start
 from moca.errors import UserError
-from moca.results.plan import Job, Plan, make_jobs
+from moca.results.plan import Job, Plan, known_tasks, make_jobs, task_parts, task_path
 from moca.results.queue import run_jobs
 from moca.transfer.run import prepare_training
 from tests.configs.helpers import REPOSITORY, write_cityscapes
@@ -289,7 +289,7 @@ def test_no_result_is_taken_for_that_of_other_options(checkpoint, tmp_path, monk
 def test_what_cannot_run_is_refused_before_anything_runs(checkpoint, tmp_path):
     with pytest.raises(UserError, match=r'--tasks driving/linaer: .* driving/linear-bn'):
         make_jobs(plan(checkpoint, tasks=('driving/linaer',)))
-    with pytest.raises(UserError, match=r'--data-root cityscapes: no task begins so'):
+    with pytest.raises(UserError, match=r'--data-root cityscapes: no task is of that'):
         make_jobs(plan(checkpoint, data_roots={'cityscapes': 'x'}))
     with pytest.raises(UserError, match=r'--data-root driving=absent: no such folder'):
         make_jobs(plan(checkpoint, data_roots={'driving': 'absent'}))
@@ -301,6 +301,17 @@ def test_what_cannot_run_is_refused_before_anything_runs(checkpoint, tmp_path):
                 ['run', '--checkpoint', 'random', '--tasks', 'a', '--data-root', '/data']
             )
         )
+
+
+def test_tasks_are_found_below_their_kind_and_name_their_data(tmp_path):
+    for name in ('segmentation/driving/a', 'dense/davis_dino', 'imagenet/knn', 'pretrain/b'):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f'{name}.py').write_text('')
+    assert known_tasks(tmp_path) == ['dense/davis_dino', 'driving/a', 'imagenet/knn']
+    for task in known_tasks(tmp_path):
+        assert task_path(task, tmp_path) is not None
+    assert task_path('pretrain/b', tmp_path) is None  # no protocol
+    assert task_parts('dense/davis_dino') == ['dense', 'davis', 'dino']
 
 
 def test_dry_run_prints_commands(checkpoint, capsys, monkeypatch):
