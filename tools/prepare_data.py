@@ -3,6 +3,7 @@
 Examples:
     python tools/prepare_data.py cityscapes data/cityscapes
     python tools/prepare_data.py ade20k data/ADEChallengeData2016
+    python tools/prepare_data.py voc data/VOCdevkit/VOC2012 --sbd data/benchmark_RELEASE
     python tools/prepare_data.py check configs/segmentation/driving/linear-bn.py --data-root DIR
     python tools/prepare_data.py check configs/detection/coco/mask-rcnn_1x.py --data-root DIR
 """
@@ -26,6 +27,7 @@ from moca.data.coco_survey import coco_datasets, coco_survey
 from moca.data.config_datasets import segmentation_datasets
 from moca.data.prepare import Prepared, prepare_ade20k, prepare_cityscapes
 from moca.data.survey import survey
+from moca.data.voc import prepare_voc
 from moca.engine.cli import main_guard, read_config
 from moca.errors import UserError
 from moca.transfer.overrides import set_data_root
@@ -44,9 +46,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for name, text in (
         ('cityscapes', 'make train ids of the labelIds, and check the layout'),
         ('ade20k', 'check the layout'),
+        ('voc', "make the label maps and the list of 'trainaug' with SBD's, and check the layout"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument('root', type=Path, metavar='ROOT', help='where the archives unpack')
+        if name == 'voc':
+            command.add_argument(
+                '--sbd', type=Path, metavar='DIR', help="SBD's folder, with dataset/cls [in ROOT]"
+            )
     command = commands.add_parser('check', help='look at every image and label of a config')
     command.add_argument(
         'config',
@@ -66,7 +73,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 @main_guard
 def main(argv: Sequence[str] | None = None) -> None:
-    """Do one of the three; raises UserError (exit status 2) if something is wrong."""
+    """Do one of the four; raises UserError (exit status 2) if something is wrong."""
     args = parse_args(argv)
     if args.command == 'check':
         check(args)
@@ -75,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f'{args.root}: no such folder.')
     if args.command == 'cityscapes':
         report(args.root, prepare_cityscapes(args.root, watch))
+    elif args.command == 'voc':
+        report(*prepare_voc(args.root, args.sbd, watch))
     else:
         report(*prepare_ade20k(args.root))
 

@@ -75,7 +75,8 @@ def find_pairs(dataset: dict[str, Any], field: str) -> Pairs:
     if dataset.get('ann_file'):
         source = dataset_path(dataset, dataset['ann_file'])
         if not source.is_file():
-            raise UserError(f'{source}: no such file ({field}.ann_file).')
+            hint = ' tools/prepare_data.py voc ROOT makes it.' if source.stem == 'trainaug' else ''
+            raise UserError(f'{source}: no such file ({field}.ann_file).{hint}')
     options = {key: value for key, value in dataset.items() if key != 'indices'}
     if not label_folder:  # mmengine takes no None
         options['data_prefix'] = dict(img_path=dataset['data_prefix'].get('img_path') or '')

@@ -45,7 +45,7 @@ def prepare_cityscapes(root: Path, watch: Watch) -> list[Prepared]:
     for split, published in cityscapes.IMAGES.items():
         images = sorted((root / 'leftImg8bit' / split).rglob('*_leftImg8bit.png'))
         raw = sorted((root / 'gtFine' / split).rglob(f'*{cityscapes.RAW}'))
-        todo = [path for path in raw if not _whole(cityscapes.train_ids_path(path))]
+        todo = [path for path in raw if not is_whole(cityscapes.train_ids_path(path))]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             made = pool.map(cityscapes.write_train_ids, todo)
             for _ in watch(made, len(todo), f'{split}: train ids'):
@@ -67,7 +67,8 @@ def _cityscapes_label(root: Path, split: str, image: Path) -> Path:
     return root / 'gtFine' / split / below.with_name(name)
 
 
-def _whole(path: Path) -> bool:
+def is_whole(path: Path) -> bool:
+    """Whether a file is there and ends as an image does."""
     return path.is_file() and image_fault(path) is None
 
 

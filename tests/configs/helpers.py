@@ -61,6 +61,31 @@ def write_ade20k(root: Path, train: int = 4, val: int = 2) -> Path:
     return root
 
 
+def write_voc(root: Path, train: int = 4, val: int = 2) -> Path:
+    """Write images of 96 x 64 of background (0), tvmonitor (20) and void, in VOC2012's layout."""
+    random = np.random.default_rng(0)
+    lists = root / 'ImageSets' / 'Segmentation'
+    for part in ('JPEGImages', 'SegmentationClass', 'SegmentationClassAug'):
+        (root / part).mkdir(parents=True)
+    lists.mkdir(parents=True)
+    for split, folder, count in (
+        ('trainaug', 'SegmentationClassAug', train),
+        ('val', 'SegmentationClass', val),
+    ):
+        names = [f'2007_{split[0]}{index:05d}' for index in range(count)]
+        for name in names:
+            label = np.zeros((64, 96), np.uint8)
+            x = int(random.integers(0, 48))
+            label[16:48, x : x + 36] = 20
+            label[:8] = 255
+            image = random.integers(0, 60, (64, 96, 3), dtype=np.uint8)
+            image[label == 20] += 150
+            cv2.imwrite(str(root / 'JPEGImages' / f'{name}.jpg'), image)
+            cv2.imwrite(str(root / folder / f'{name}.png'), label)
+        (lists / f'{split}.txt').write_text('\n'.join([*names, '']))
+    return root
+
+
 def write_coco(root: Path, train: int = 4, val: int = 2) -> Path:
     """Write images of 128 x 96 with one rectangular person and one car each, as COCO."""
     random = np.random.default_rng(0)

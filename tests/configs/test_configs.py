@@ -24,6 +24,7 @@ from tests.configs.helpers import (
     write_coco,
     write_coco_semantic,
     write_own_coco,
+    write_voc,
 )
 
 CONFIGS = sorted(
@@ -40,6 +41,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         'segmentation': write_cityscapes(root / 'cityscapes'),
         'detection': write_coco(root / 'coco'),
         'ade20k': write_ade20k(root / 'ade20k'),
+        'voc': write_voc(root / 'voc'),
         'coco-semantic': write_coco_semantic(root / 'coco-semantic'),
         'own-coco': write_own_coco(root / 'own-coco'),
     }
