@@ -9,7 +9,8 @@ from mmengine.config import Config
 
 import moca  # noqa: F401  (registers the components)
 from moca.backbone import vit_dimensions
-from moca.checkpoints.loading import inspect_checkpoint, set_checkpoint
+from moca.checkpoints.changes import add_change_arguments, changes_of
+from moca.checkpoints.loading import AUTO, set_checkpoint
 from moca.engine.amp import gpu_has_bfloat16
 from moca.engine.backends import BACKENDS, log_to
 from moca.engine.cli import (
@@ -38,7 +39,11 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='pre-training config, such as configs/pretrain/moca_v1p0.py')
     parser.add_argument('--data-root', help='folder of training images, searched recursively')
-    parser.add_argument('--arch', help='timm name of the ViT, such as vit_small_patch16')
+    parser.add_argument(
+        '--arch',
+        help='timm name of the ViT, such as vit_small_patch16, or auto for that of CKPT '
+        '[as in the config]',
+    )
     parser.add_argument(
         '--checkpoint', metavar='CKPT', help='start the encoder from a file of any family [random]'
     )
@@ -48,6 +53,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--prefix', help='what stands before the keys of the encoder, where CKPT holds several'
     )
+    add_change_arguments(parser)
     parser.add_argument('--trust', action='store_true', help='read CKPT with plain pickle')
     parser.add_argument('--epochs', type=int, help='train for EPOCHS; warm-up keeps its share')
     parser.add_argument(
@@ -89,12 +95,15 @@ def configure(args: argparse.Namespace) -> Config:
         knn_val=args.knn_val,
         seed=args.seed,
     )
+    changes = changes_of(args)
     if args.checkpoint:
-        set_checkpoint(cfg, args.checkpoint, args.branch, args.trust, prefix=args.prefix)
-        info = inspect_checkpoint(args.checkpoint, args.branch, args.trust, args.prefix)
-        take_from_checkpoint(cfg, info, args.arch)
-    elif args.branch or args.trust:
-        raise UserError('--branch and --trust describe a checkpoint: give --checkpoint as well.')
+        how = dict(branch=args.branch, trust=args.trust, prefix=args.prefix)
+        set_checkpoint(cfg, args.checkpoint, **how, changes=changes)
+    elif args.branch or args.trust or args.prefix or changes or args.arch == AUTO:
+        raise UserError(
+            '--branch, --prefix, --trust, --patch, --mean, --std and --arch auto describe a '
+            'checkpoint: give --checkpoint as well.'
+        )
     if args.features is not None:
         add_features_hook(cfg, args.features or None)
     log_to(cfg, args.log_to)
@@ -104,6 +113,7 @@ def configure(args: argparse.Namespace) -> Config:
         args.amp = gpu_has_bfloat16()
     check_options(args.cfg_options)
     merge_options(cfg, args.cfg_options)  # last, so that they win
+    take_from_checkpoint(cfg, args.arch)
     check_config(cfg, source=args.config)
     vit_dimensions(cfg.model.backbone.arch)  # an unknown name is an error here and now
     apply_common(cfg, args)

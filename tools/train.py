@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from moca.checkpoints.changes import add_change_arguments
 from moca.engine.cli import add_common_arguments, main_guard, seed_number
 from moca.engine.ema import MOMENTUM
 from moca.engine.meeting import join
@@ -33,6 +34,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--prefix', help='what stands before the keys of the encoder, where CKPT holds several'
     )
+    add_change_arguments(parser)
     parser.add_argument('--name', metavar='LABEL', help='name of CKPT in the leaderboard')
     parser.add_argument('--trust', action='store_true', help='read CKPT with plain pickle')
     parser.add_argument(

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from moca.checkpoints.changes import add_change_arguments, changes_of
 from moca.engine.cli import main_guard
 from moca.errors import UserError
 from moca.evaluation.backbones import load_backbones
@@ -96,8 +97,8 @@ def _add_backbones(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         default=[],
         metavar='NAME',
-        help='timm name, or a config (.py) to take model.backbone.arch of; one, or one for each '
-        '[as the files say: those of this suite do]',
+        help='timm name, or a config (.py) to take model.backbone.arch of, or auto for that of the '
+        'file; one, or one for each [auto]',
     )
     parser.add_argument('--branch', choices=['teacher', 'student'])
     parser.add_argument('--name', nargs='+', default=[], metavar='LABEL', help='one for each CKPT')
@@ -108,6 +109,10 @@ def _add_backbones(parser: argparse.ArgumentParser) -> None:
         metavar=('ROWS', 'COLUMNS'),
         help="of the file's positions, if they are not square",
     )
+    parser.add_argument(
+        '--prefix', help='what stands before the keys of the encoder, where CKPT holds several'
+    )
+    add_change_arguments(parser)
     parser.add_argument('--trust', action='store_true', help='read CKPT with plain pickle')
     parser.add_argument(
         '--images', type=Path, required=True, metavar='DIR', help='any folder, searched deeply'
@@ -175,6 +180,8 @@ def _backbones(args: Any) -> None:
         block=getattr(args, 'block', -1),
         grid=None if args.grid is None else tuple(args.grid),
         trust=args.trust,
+        prefix=args.prefix,
+        **changes_of(args),
     )
     draw = attention_sheet if args.command == 'attention' else features_sheet
     draw(backbones, paths, args.size, args.out)

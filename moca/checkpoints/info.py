@@ -23,7 +23,7 @@ class CheckpointInfo:
         branches: All encoders in the file.
         embed_dim: Width.
         depth: Number of blocks.
-        patch_size: Pixels.
+        patch_size: Pixels, after resampling.
         num_positions: Rows of the position embedding.
         num_registers: Register tokens.
         layer_scale: Whether the blocks have LayerScale.
@@ -42,6 +42,7 @@ class CheckpointInfo:
         arch_from_run: Whether the run that wrote the file says so.
         fitting: Names of architectures that the tensors fit; see
             :func:`moca.checkpoints.families.fitting_archs`. Known from `inspect_checkpoint` alone.
+        file_patch: Pixels of a patch in the file, where that was asked.
     """
 
     path: str
@@ -67,13 +68,20 @@ class CheckpointInfo:
     arch: ArchSpec | None = None
     arch_from_run: bool = False
     fitting: tuple[str, ...] = ()
+    file_patch: int | None = None
+
+    @property
+    def resampled_from(self) -> int | None:
+        """The size of the file's patches where they were resampled to another, else None."""
+        return None if self.file_patch in (None, self.patch_size) else self.file_patch
 
     def __str__(self) -> str:
         extras = [f'{self.num_registers} registers'] * bool(self.num_registers)
         extras += ['LayerScale'] * self.layer_scale
+        own = f' (resampled from {self.resampled_from})' if self.resampled_from else ''
         return (
             f'{self.family} ({self.branch}): width {self.embed_dim}, {self.depth} blocks, '
-            f'patch {self.patch_size}, {self.num_positions} positions'
+            f'patch {self.patch_size}{own}, {self.num_positions} positions'
             + ''.join(f', {extra}' for extra in extras)
             + (f' ({self.container})' if self.container else '')
         )

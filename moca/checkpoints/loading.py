@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,88 +11,18 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import WEIGHT_INITIALIZERS
-from timm.layers import get_act_layer
-from torch import Tensor
 
 from moca.backbone.arch import ArchSpec
-from moca.backbone.positions import resample_positions
 from moca.backbone.vit import PlainViT
-from moca.backbone.windows import REL_POS
-from moca.checkpoints.families import (
-    Encoder,
-    StateDict,
-    find_encoder,
-    fitting_archs,
-    known_heads,
-    timm_names,
-)
+from moca.checkpoints.changes import changed
+from moca.checkpoints.families import Encoder, find_encoder, fitting_archs
+from moca.checkpoints.fitting import fit_state
 from moca.checkpoints.info import CheckpointInfo, describe, normalization_text
 from moca.checkpoints.reading import read_file
-from moca.errors import CheckpointMismatch, UserError
+from moca.errors import UserError
 
-_SHOWN = 3  # unmatched keys named in an error, each way
-
-
-def fit_state(
-    encoder: Encoder, info: CheckpointInfo, model: PlainViT, grid: tuple[int, int] | None
-) -> tuple[StateDict, str]:
-    """The state to load into ``model``, and a word on the position embedding.
-
-    Relative positions, which start from zero, may be absent from both.
-
-    Raises:
-        CheckpointMismatch: Keys, shapes or the number of heads differ.
-        UserError: A tensor holds NaN or infinite values.
-    """
-    if encoder.refusal is not None:
-        raise UserError(f'{info.path}: {encoder.refusal}')
-    state = timm_names(encoder)
-    expected = model.state_dict()
-    resampled = 'no positions'
-    missing = [key for key in expected if key not in state and not key.endswith(REL_POS)]
-    unexpected = [key for key in state if key not in expected]
-    shapes = [
-        f'{key} {list(state[key].shape)} in the file, {list(value.shape)} in the backbone'
-        for key, value in expected.items()
-        if key in state and state[key].shape != value.shape and key != 'pos_embed'
-    ]
-    if missing or unexpected or shapes:
-        raise CheckpointMismatch(
-            f'{info.path}: does not fit the backbone (width {model.embed_dims}, '
-            f'{model.num_layers} blocks, patch {model.patch_size}). The file holds {info}. '
-            + _listed('In the backbone but not in the file', missing)
-            + _listed('In the file but not in the backbone', unexpected)
-            + _listed('Shapes', shapes)
-            + _remedy(encoder)
-        )
-    _check_layers(encoder, info, model)
-    heads = known_heads(encoder)
-    if heads is not None and model.num_heads != heads:
-        raise CheckpointMismatch(
-            f'{info.path}: {info} and {heads} heads; the backbone has {model.num_heads}. The '
-            'weights would load and mean nothing. ' + _remedy(encoder)
-        )
-    for key, value in state.items():
-        if not torch.isfinite(value).all():
-            raise UserError(
-                f'{info.path}: {key} holds NaN or infinite values: the run that wrote it had '
-                'diverged. Use an earlier checkpoint.'
-            )
-    if 'pos_embed' in state:
-        state['pos_embed'], resampled = _resample(state['pos_embed'], info, model, grid)
-    return {key: value.to(expected[key].dtype) for key, value in state.items()}, resampled
-
-
-def _check_layers(encoder: Encoder, info: CheckpointInfo, model: PlainViT) -> None:
-    """What no tensor shows: the activation."""
-    wanted = get_act_layer(encoder.built.get('act_layer') or 'gelu')
-    mlp: Any = model.blocks[0].mlp
-    if encoder.built.get('mlp') is None and type(mlp.act).__name__ != wanted.__name__:
-        raise CheckpointMismatch(
-            f'{info.path}: its activation is {wanted.__name__}, the backbone has '
-            f'{type(mlp.act).__name__}. Leave --arch out to take the architecture of the file, or '
-            'give arch.act_layer.'
-        )
+AUTO = 'auto'
+"""What ``--arch`` takes the architecture of the checkpoint by."""
 
 
 def _set_eps(model: PlainViT, eps: float | None) -> str:
@@ -105,61 +34,41 @@ def _set_eps(model: PlainViT, eps: float | None) -> str:
     return f'; eps of norms {before:g} -> {eps:g}'
 
 
-def _remedy(encoder: Encoder) -> str:
-    said = [encoder.arch] if isinstance(encoder.arch, str) else fitting_archs(encoder)
-    names = [f'--arch {name}' for name in said]
-    return (
-        f'Choose the architecture of the file ({" or ".join(names) or "--arch"}), or another file '
-        'or branch.'
-    )
+def open_encoder(
+    path: str | Path,
+    branch: str | None = None,
+    trust: bool = False,
+    prefix: str | None = None,
+    **changes: Any,
+) -> tuple[Encoder, CheckpointInfo]:
+    """Read a file, find its encoder, and change of it what is asked for.
 
+    Args:
+        path: A file of any family of :mod:`moca.checkpoints.families`.
+        branch: ``teacher`` or ``student``, where the file has both.
+        trust: Read with plain pickle.
+        prefix: What stands before the encoder's keys, in a file of several.
+        changes: ``patch``, ``mean`` and ``std`` of :func:`moca.checkpoints.changes.changed`.
 
-def _resample(
-    positions: Tensor, info: CheckpointInfo, model: PlainViT, grid: tuple[int, int] | None
-) -> tuple[Tensor, str]:
-    prefix = 0 if model.no_embed_class else model.num_prefix_tokens
-    count = positions.shape[1] - prefix
-    side = math.isqrt(max(count, 0))
-    rows, columns = model.grid
-    if grid is None and rows * columns == count and rows != columns:
-        if side * side == count:
-            raise CheckpointMismatch(
-                f'{info.path}: the {count} positions could be a grid of {rows} x {columns}, as in '
-                f'the backbone, or of {side} x {side}. Give the rows and columns of the file '
-                '(--grid ROWS COLUMNS; in Python and configs grid=(rows, columns)).'
-            )
-        grid = model.grid
-    grid = (side, side) if grid is None else (grid[0], grid[1])
-    if min(grid) < 1 or grid[0] * grid[1] != count:
-        raise CheckpointMismatch(
-            f'{info.path}: pos_embed has {positions.shape[1]} rows, which is not {prefix} prefix '
-            f'tokens and a grid of {grid[0]} x {grid[1]}. Choose the architecture of the file, '
-            'or give the rows and columns of a grid that is not square (--grid ROWS COLUMNS; in '
-            'Python and configs grid=(rows, columns)).'
-        )
-    if grid == model.grid:
-        return positions, f'positions {grid[0]} x {grid[1]} as they are'
-    how = model.interpolation or info.interpolation
-    patches = resample_positions(positions[:, prefix:].float(), grid, model.grid, how)
-    return torch.cat([positions[:, :prefix].float(), patches], dim=1), (
-        f'positions resampled from {grid[0]} x {grid[1]} to {model.grid[0]} x {model.grid[1]} '
-        f'({how})'
-    )
-
-
-def _listed(title: str, rows: list[str]) -> str:
-    if not rows:
-        return ''
-    more = f' (+{len(rows) - _SHOWN} more)' if len(rows) > _SHOWN else ''
-    return f'{title}: {", ".join(rows[:_SHOWN])}{more}. '
+    Raises:
+        UserError: The file cannot be read, or lacks the branch, or a change is impossible.
+    """
+    found = find_encoder(read_file(path, trust), path, branch, prefix)
+    encoder = changed(found, path, **changes)
+    own = found.state['patch_embed.proj.weight'].shape[-1]
+    return encoder, replace(describe(path, encoder), file_patch=own)
 
 
 def inspect_checkpoint(
-    path: str | Path, branch: str | None = None, trust: bool = False, prefix: str | None = None
+    path: str | Path,
+    branch: str | None = None,
+    trust: bool = False,
+    prefix: str | None = None,
+    **changes: Any,
 ) -> CheckpointInfo:
-    """Describe the encoder in a checkpoint file; raises as :func:`read_file` does."""
-    encoder = find_encoder(read_file(path, trust), path, branch, prefix)
-    return replace(describe(path, encoder), fitting=tuple(fitting_archs(encoder)))
+    """Describe the encoder of a file; takes and raises what :func:`open_encoder` does."""
+    encoder, info = open_encoder(path, branch, trust, prefix, **changes)
+    return replace(info, fitting=tuple(fitting_archs(encoder)))
 
 
 def load_checkpoint(
@@ -170,6 +79,7 @@ def load_checkpoint(
     grid: tuple[int, int] | None = None,
     trust: bool = False,
     prefix: str | None = None,
+    **changes: Any,
 ) -> CheckpointInfo:
     """Load the encoder of a checkpoint file into a backbone, every parameter or none.
 
@@ -184,14 +94,14 @@ def load_checkpoint(
         grid: Rows and columns of the file's position embedding, where they are not square.
         trust: Read with plain pickle.
         prefix: What stands before the encoder's keys, in a file of several.
+        changes: ``patch``, ``mean`` and ``std`` of :func:`moca.checkpoints.changes.changed`.
 
     Raises:
         CheckpointMismatch: A backbone parameter has no counterpart in the file, or the other
             way round, or shapes differ.
-        UserError: The file cannot be read, or lacks the branch.
+        UserError: The file cannot be read, or lacks the branch, or a change is impossible.
     """
-    encoder = find_encoder(read_file(path, trust), path, branch, prefix)
-    info = describe(path, encoder)
+    encoder, info = open_encoder(path, branch, trust, prefix, **changes)
     state, resampled = fit_state(encoder, info, model, grid)
     model.interpolation = model.interpolation or info.interpolation
     resampled += _set_eps(model, info.norm_eps)
@@ -204,6 +114,11 @@ def load_checkpoint(
         f'  {len(state)} tensors, {count / 1e6:.2f} M of {total / 1e6:.2f} M backbone parameters '
         f'({count / total:.0%}); {resampled}',
     ]
+    if info.resampled_from is not None:
+        lines.append(
+            f'  patch kernels resampled from {info.resampled_from} to {info.patch_size} pixels '
+            "(FlexiViT's pseudo-inverse)"
+        )
     lines.append(f'  images are normalized with {normalization_text(info)}')
     if absent:
         lines.append(f'  {len(absent)} relative positions are not in the file and start from zero')
@@ -224,6 +139,7 @@ def check_checkpoint(
     grid: tuple[int, int] | None = None,
     trust: bool = False,
     prefix: str | None = None,
+    **changes: Any,
 ) -> CheckpointInfo:
     """Verify, without building weights, that a checkpoint fits an architecture.
 
@@ -235,12 +151,34 @@ def check_checkpoint(
     Raises:
         CheckpointMismatch: It does not; see :func:`load_checkpoint`.
     """
-    encoder = find_encoder(read_file(path, trust), path, branch, prefix)
-    info = describe(path, encoder)
+    encoder, info = open_encoder(path, branch, trust, prefix, **changes)
     with torch.device('meta'):
         model = PlainViT(arch, img_size=img_size)
     fit_state(encoder, info, model, grid)
     return info
+
+
+def arch_of_file(
+    path: str | Path,
+    branch: str | None = None,
+    trust: bool = False,
+    prefix: str | None = None,
+    **changes: Any,
+) -> ArchSpec:
+    """The architecture that ``--arch auto`` stands for; takes what :func:`open_encoder` does.
+
+    Raises:
+        UserError: Nothing tells the number of heads.
+    """
+    info = inspect_checkpoint(path, branch, trust, prefix, **changes)
+    if info.arch is None:
+        fits = ''.join(f' ({name} has its shapes)' for name in info.fitting)
+        raise UserError(
+            f'{path}: nothing tells the number of heads of this ViT{fits}. Give --arch, or '
+            'model.backbone.arch with num_heads.'
+        )
+    print_log(f'--arch {AUTO}: {info.arch}', 'current')
+    return info.arch
 
 
 @WEIGHT_INITIALIZERS.register_module()
@@ -254,8 +192,10 @@ class ViTCheckpoint:
         grid: tuple[int, int] | None = None,
         trust: bool = False,
         prefix: str | None = None,
+        **changes: Any,
     ) -> None:
         self.checkpoint = checkpoint
+        self.changes = changes
         self.prefix = prefix
         self.branch = branch
         self.grid = grid
@@ -269,6 +209,7 @@ class ViTCheckpoint:
             grid=self.grid,
             trust=self.trust,
             prefix=self.prefix,
+            **self.changes,
         )
 
 
@@ -279,6 +220,7 @@ def set_checkpoint(
     trust: bool = False,
     grid: Sequence[int] | None = None,
     prefix: str | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> None:
     """Initialize the backbone from a checkpoint of any family, or randomly if it is None.
 
@@ -286,6 +228,7 @@ def set_checkpoint(
         cfg: Config with ``model.backbone``, which is changed.
         checkpoint: File, or None for random weights.
         branch, trust, grid, prefix: As :func:`load_checkpoint` takes them.
+        changes: What else it takes.
     """
     cfg.model.backbone.init_cfg = (
         None
@@ -297,5 +240,6 @@ def set_checkpoint(
             trust=trust,
             prefix=prefix,
             grid=None if grid is None else tuple(grid),
+            **(changes or {}),
         )
     )

@@ -19,7 +19,7 @@ from torchvision.transforms import functional as transforms
 
 from moca.backbone import PlainViT
 from moca.backbone.arch import ArchSpec, vit_dimensions
-from moca.checkpoints.loading import CheckpointInfo, inspect_checkpoint, load_checkpoint
+from moca.checkpoints.loading import AUTO, CheckpointInfo, inspect_checkpoint, load_checkpoint
 from moca.engine.cli import read_config
 from moca.errors import UserError
 from moca.evaluation.labeled import normalize, read_image
@@ -57,6 +57,8 @@ def load_backbones(
     block: int = -1,
     grid: tuple[int, int] | None = None,
     trust: bool = False,
+    prefix: str | None = None,
+    **changes: Any,
 ) -> list[NamedBackbone]:
     """Load checkpoints of any family, each as :func:`moca.checkpoints.loading.load_checkpoint`.
 
@@ -64,13 +66,15 @@ def load_backbones(
 
     Args:
         checkpoints: Files, or ``random``.
-        archs: As for :func:`read_arch`, one for all or one for each; none for files that say
-            theirs, as those of this suite's runs do.
+        archs: As for :func:`read_arch`, one for all or one for each; none, or ``auto``, for files
+            that say theirs, as those of this suite's runs do.
         names: For titles, one for each; the files' own by default.
         branch: ``teacher`` or ``student``, of files that have both.
         block: The last one to be run; negative counts from the end.
         grid: Rows and columns of the files' positions, where they are not square.
         trust: Read with plain pickle.
+        prefix: What stands before the encoders' keys, in files of several.
+        changes: ``patch``, ``mean`` and ``std`` of :func:`moca.checkpoints.changes.changed`.
 
     Raises:
         UserError: A checkpoint or an architecture does not exist, they do not fit, or their
@@ -83,8 +87,10 @@ def load_backbones(
     given = arch_of_each(archs, checkpoints)
     found = []
     for number, (checkpoint, text) in enumerate(zip(checkpoints, given, strict=True)):
-        info = None if checkpoint == RANDOM else inspect_checkpoint(checkpoint, branch, trust)
-        arch = read_arch(text) if text else _said_arch(info)
+        info = None
+        if checkpoint != RANDOM:
+            info = inspect_checkpoint(checkpoint, branch, trust, prefix, **changes)
+        arch = read_arch(text) if text and text != AUTO else _said_arch(info)
         depth = vit_dimensions(arch).depth
         if not -depth <= block < depth:
             raise UserError(f'--block {block}: {arch} has blocks 0 to {depth - 1}.')
@@ -96,7 +102,8 @@ def load_backbones(
         else:
             size = _own_size(info, arch, grid)
             model, name = PlainViT(arch, img_size=size, **settings), checkpoint_label(checkpoint)
-            load_checkpoint(model, checkpoint, branch, grid=grid, trust=trust)
+            how: dict[str, Any] = dict(grid=grid, trust=trust, prefix=prefix, **changes)
+            load_checkpoint(model, checkpoint, branch, **how)
         name = names[number] if names else name
         found.append(NamedBackbone(name, model.to(get_device()).eval()))
     return found

@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
-from moca.checkpoints.loading import set_checkpoint
+from moca.checkpoints.loading import AUTO, set_checkpoint
 from moca.checkpoints.reading import read_file, run_config
 from moca.data.survey import check_data
 from moca.engine.checkpoints import check_fit
@@ -20,7 +20,7 @@ from moca.engine.cli import apply_common
 from moca.errors import UserError
 from moca.transfer.overrides import set_statistics
 from moca.transfer.predictions import predict_without_labels, set_predictions
-from moca.transfer.run import AUTO, protocol_config
+from moca.transfer.run import protocol_config
 from moca.transfer.run_record import TEST_FOLDER, kinds_of, percent_metrics
 from moca.transfer.tta import set_tta
 

@@ -72,7 +72,7 @@ IMAGENET = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
 
 def set_statistics(
     cfg: Config, mean: Sequence[float], std: Sequence[float], said_by: str | None
-) -> None:
+) -> tuple[Sequence[float], Sequence[float]]:
     """Normalize images as a checkpoint wants them.
 
     Args:
@@ -81,28 +81,35 @@ def set_statistics(
         std: The same.
         said_by: Who says so; None leaves the config as it is.
 
+    Returns:
+        Mean and deviation that images are normalized with, of pixels from 0 to 1.
+
     Raises:
         UserError: The config names others itself, neither ImageNet's nor these.
     """
     preprocessor = cfg.model.get('data_preprocessor')
-    if said_by is None or preprocessor is None:
-        return
+    if preprocessor is None:
+        return mean, std
     wanted = [round(255 * value, 3) for value in mean], [round(255 * value, 3) for value in std]
     given = (
         list(preprocessor.get('mean') or IMAGENET[0]),
         list(preprocessor.get('std') or IMAGENET[1]),
     )
     if _close(given, wanted):
-        return
+        return mean, std
+    if said_by is None:
+        return tuple(v / 255 for v in given[0]), tuple(v / 255 for v in given[1])
     if not _close(given, IMAGENET):
         raise UserError(
             f'model.data_preprocessor: mean {given[0]} and std {given[1]}, but the checkpoint '
-            f'wants {wanted[0]} and {wanted[1]} ({said_by}). Leave them out of the config.'
+            f'wants {wanted[0]} and {wanted[1]} ({said_by}). Leave them out of the config, or give '
+            '--mean and --std.'
         )
     preprocessor.mean, preprocessor.std = wanted
     print_log(
         f'Images are normalized with mean {wanted[0]} and std {wanted[1]} ({said_by}).', 'current'
     )
+    return mean, std
 
 
 def _close(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> bool:

@@ -17,6 +17,11 @@ from moca.engine.hooks import find_hook, set_hook
 from moca.errors import UserError
 
 
+def follows_batch(cfg: Config) -> bool:
+    """Whether a config's schedule makes the learning rate out of the batch by itself."""
+    return find_hook(cfg, 'RateSchedule') is not None
+
+
 def scale_learning_rate(cfg: Config) -> None:
     """Apply ``--auto-scale-lr``: the learning rate in proportion to the batch of a step.
 
@@ -29,7 +34,7 @@ def scale_learning_rate(cfg: Config) -> None:
         UserError: if the config does not say which batch its rate is meant for.
     """
     scaling = cfg.get('auto_scale_lr') or {}
-    if not scaling.get('enable'):
+    if not scaling.get('enable') or follows_batch(cfg):
         return
     if not scaling.get('base_batch_size'):
         raise UserError(
@@ -195,7 +200,9 @@ def warn_of_batch(runner: Runner) -> None:
         * runner.cfg.train_dataloader.batch_size
         * runner.cfg.optim_wrapper.get('accumulative_counts', 1)
     )
-    if recipe and batch != recipe and not scaling.get('enable'):
+    if not recipe or batch == recipe or follows_batch(runner.cfg):
+        return
+    if not scaling.get('enable'):
         print_log(
             f"The batch is {batch} and the recipe's is {recipe}: its learning rate may not fit. "
             'Change train_dataloader.batch_size, or scale the learning rate with --auto-scale-lr.',

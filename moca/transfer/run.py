@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
-from moca.checkpoints.loading import check_checkpoint, inspect_checkpoint, set_checkpoint
+from moca.checkpoints.changes import changes_of
+from moca.checkpoints.loading import AUTO, arch_of_file, check_checkpoint, set_checkpoint
 from moca.data.survey import check_data
 from moca.engine.cli import apply_common, merge_options, read_config
 from moca.engine.config_check import check_config
+from moca.engine.distributed import launched_rank
 from moca.engine.hooks import find_hook
 from moca.engine.same_run import SameOnAllProcesses, check_same_start
 from moca.engine.work_dir import alone_in_work_dir
@@ -42,9 +45,6 @@ from moca.transfer.run_names import (
 )
 from moca.transfer.run_record import RunRecordHook, check_earlier_run, file_digest, options_of
 
-AUTO = 'auto'
-"""What ``--arch`` takes the architecture of the checkpoint by."""
-
 
 def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `tools/train.py` and `tools/test.py` share beside the common arguments."""
@@ -67,7 +67,8 @@ def protocol_config(args: argparse.Namespace) -> Config:
     """
     cfg = read_config(args.config)
     protocol = cfg.get('protocol') or {}
-    if protocol.get('task') not in ('segmentation', 'detection') or not protocol.get('name'):
+    tasks = ('segmentation', 'detection', 'depth', 'image', 'dense')
+    if protocol.get('task') not in tasks or not protocol.get('name'):
         if find_hook(cfg, 'PretrainSchedule'):
             raise UserError(f'{args.config}: a config of pre-training, for tools/pretrain.py.')
         raise UserError(
@@ -132,6 +133,7 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
     held_out = getattr(args, 'held_out', None)
     held = None if held_out is None else set_held_out(cfg, held_out)
     check_data(cfg)
+    check_of_model(cfg, ('train', 'val'))
     return cfg, {
         'protocol': cfg.protocol.name,
         'title': cfg.protocol.get('title', cfg.protocol.name),
@@ -149,6 +151,18 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
     }
 
 
+def check_of_model(cfg: Config, splits: Sequence[str]) -> None:
+    """Let a config's model check what only it knows of its data, if it has a ``check_run``.
+
+    Raises:
+        UserError: As that does.
+    """
+    kind = cfg.model.get('type')
+    cls: Any = MODELS.get(kind) if isinstance(kind, str) else kind
+    if hasattr(cls, 'check_run') and launched_rank(cfg.get('launcher', 'none')) == 0:
+        cls.check_run(cfg, splits)
+
+
 def _prepare_checkpoint(cfg: Config, args: argparse.Namespace) -> dict[str, Any]:
     """Set and check the backbone's weights; returns what ``run.json`` says of them.
 
@@ -157,14 +171,16 @@ def _prepare_checkpoint(cfg: Config, args: argparse.Namespace) -> dict[str, Any]
     if args.arch == AUTO:
         _take_arch(cfg, args)
     backbone = cfg.model.backbone
-    grid = getattr(args, 'grid', None)
+    grid, prefix = getattr(args, 'grid', None), getattr(args, 'prefix', None)
+    changes = changes_of(args)
     if args.checkpoint:
-        prefix = getattr(args, 'prefix', None)
-        set_checkpoint(cfg, args.checkpoint, args.branch, args.trust, grid, prefix)
+        set_checkpoint(cfg, args.checkpoint, args.branch, args.trust, grid, prefix, changes)
     weights = backbone.get('init_cfg') or {}
-    if not args.checkpoint and (args.branch or grid or (args.name and not weights)):
+    described = args.branch or grid or prefix or changes or (args.name and not weights)
+    if not args.checkpoint and described:
         raise UserError(
-            '--name, --branch and --grid describe a checkpoint: give --checkpoint as well.'
+            '--name, --branch, --prefix, --grid, --patch, --mean and --std describe a checkpoint: '
+            'give --checkpoint as well.'
         )
     if weights.get('type') != 'ViTCheckpoint':
         if backbone.get('interpolation') is None:
@@ -179,14 +195,16 @@ def _prepare_checkpoint(cfg: Config, args: argparse.Namespace) -> dict[str, Any]
         backbone.interpolation = info.interpolation
     if backbone.get('norm_eps') is None and info.norm_eps is not None:
         backbone.norm_eps = info.norm_eps
-    set_statistics(cfg, info.mean, info.std, info.normalized_by)
+    mean, std = set_statistics(cfg, info.mean, info.std, info.normalized_by)
     return {
         'name': args.name or checkpoint_label(path),
         'path': str(path),
         'branch': info.branch,
         'sha256': file_digest(path),
-        'mean': list(info.mean),
-        'std': list(info.std),
+        'mean': list(mean),
+        'std': list(std),
+        **({'prefix': options['prefix']} if options.get('prefix') else {}),
+        **({'patch': info.patch_size} if info.resampled_from else {}),
     }
 
 
@@ -199,14 +217,8 @@ def _take_arch(cfg: Config, args: argparse.Namespace) -> None:
     if not args.checkpoint:
         raise UserError(f'--arch {AUTO}: takes the architecture of --checkpoint; name one.')
     prefix = getattr(args, 'prefix', None)
-    info = inspect_checkpoint(args.checkpoint, args.branch, args.trust, prefix)
-    if info.arch is None:
-        raise UserError(
-            f'{args.checkpoint}: nothing tells the number of heads of this ViT. Give --arch or '
-            'model.backbone.arch with num_heads.'
-        )
-    set_arch(cfg, info.arch)
-    print_log(f'--arch {AUTO}: {info.arch}', 'current')
+    changes = changes_of(args)
+    set_arch(cfg, arch_of_file(args.checkpoint, args.branch, args.trust, prefix, **changes))
 
 
 def train(cfg: Config, record: dict[str, Any]) -> Path:

@@ -26,8 +26,9 @@ RECORD = 'run.json'
 KINDS = ('bbox', 'segm')
 """What is measured of detectors: boxes and masks."""
 
-# Records have it since they are held against it; what an older one measured is not known.
+# Records have these since they are held against them; what an older one measured is not known.
 _CONTENT = 'checkpoint.sha256'
+_LATER = (_CONTENT, 'checkpoint.mean', 'checkpoint.std')
 
 TEST_FOLDER = 'test'
 """In a run's folder: the logs of tools/test.py, which are no run of their own."""
@@ -37,7 +38,8 @@ class RunRecordHook(Hook):
     """Keeps the last validation's metrics and the time spent, and writes ``run.json``.
 
     The time is that of the whole run, interruptions left out: it travels in the checkpoints. Of
-    the metrics in ``protocol.best`` the best of all validations is kept as ``METRIC_best``.
+    the metrics in ``protocol.best`` the best of all validations is kept as ``METRIC_best``;
+    where ``protocol.reported`` is ``best``, as ``METRIC`` too, and the last as ``METRIC_last``.
 
     Args:
         record: the fields that are known before the run (protocol, task, checkpoint, arch, config).
@@ -94,8 +96,18 @@ class RunRecordHook(Hook):
             if not math.isnan(value):
                 self.best[name] = best_value(name, (value, self.best.get(name, value)))
             self.metrics[f'{name}_best'] = self.best.get(name, math.nan)
+        self._report_best(runner)
         if self.best and runner.iter < runner.max_iters:
             self._note(runner)
+
+    def _report_best(self, runner: Runner) -> None:
+        """Where a protocol's convention is the best validation, let the bare name mean it."""
+        protocol = runner.cfg.get('protocol') or {}
+        if protocol.get('reported') != 'best' or self.metrics is None:
+            return
+        for name in protocol.get('best', ()):
+            self.metrics[f'{name}_last'] = self.metrics.get(name, math.nan)
+            self.metrics[name] = self.metrics[f'{name}_best']
 
     @property
     def seconds(self) -> float:
@@ -110,16 +122,30 @@ class RunRecordHook(Hook):
             **self.record,
             'seed': runner.seed,
             'train_images': len(runner.train_dataloader.dataset),
-            'val_images': len(runner.val_dataloader.dataset),
+            'val_images': _scored(runner.val_dataloader.dataset),
             'iterations': runner.iter,
             'seconds': round(self.seconds, 1),
             'metrics': percent_metrics(
                 self.metrics or {}, self.record['task'], kinds_of(runner.cfg.val_evaluator)
             ),
             **({'best': self.best} if self.best else {}),
+            **_chosen(runner),
             'finished_at': datetime.now(UTC).isoformat(timespec='seconds'),
         }
         return _write(runner, record)
+
+
+def _scored(dataset: Any) -> int:
+    """How many images are validated on, those held out of training not counted."""
+    return int(getattr(dataset, 'scored', len(dataset)))
+
+
+def _chosen(runner: Runner) -> dict[str, Any]:
+    """What the evaluator's metrics have chosen, and on which images."""
+    found: dict[str, Any] = {}
+    for metric in getattr(runner.val_loop.evaluator, 'metrics', ()):
+        found |= getattr(metric, 'chosen', {})
+    return {'chosen': found} if found else {}
 
 
 def _keep_result(runner: Runner) -> None:
@@ -162,7 +188,7 @@ def check_earlier_run(cfg: Config, record: dict[str, Any]) -> None:
             continue
         for (field, option), ours in _identity(record).items():
             theirs = _identity(earlier)[field, option]
-            if not earlier or ours == theirs or (field == _CONTENT and theirs is None):
+            if not earlier or ours == theirs or (field in _LATER and theirs is None):
                 continue
             if field == _CONTENT:
                 raise UserError(
@@ -217,6 +243,10 @@ def _identity(record: dict[str, Any]) -> dict[tuple[str, str], Any]:
         ('checkpoint.path', '--checkpoint'): path and str(Path(path).resolve()),
         (_CONTENT, '--checkpoint'): checkpoint.get('sha256'),
         ('checkpoint.branch', '--branch'): checkpoint.get('branch'),
+        ('checkpoint.prefix', '--prefix'): checkpoint.get('prefix'),
+        ('checkpoint.patch', '--patch'): checkpoint.get('patch'),
+        ('checkpoint.mean', '--mean'): checkpoint.get('mean'),
+        ('checkpoint.std', '--std'): checkpoint.get('std'),
         ('checkpoint.name', '--name'): checkpoint.get('name'),
         ('arch', '--arch'): record.get('arch'),
         ('subset', '--subset and --seed'): record.get('subset'),

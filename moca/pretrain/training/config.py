@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
-from mmengine.logging import print_log
 
-from moca.checkpoints import CheckpointInfo
+from moca.checkpoints.info import CheckpointInfo
+from moca.checkpoints.loading import AUTO, arch_of_file, inspect_checkpoint
 from moca.engine.cli import read_config
 from moca.errors import UserError
+from moca.images.transforms import IMAGENET_MEAN, IMAGENET_STD
 from moca.pretrain.monitors.knn import add_knn_hook
 from moca.pretrain.training.schedule import check_pretraining, set_epochs
 
@@ -43,7 +45,7 @@ def pretraining_config(
     check_pretraining(cfg, path)
     if data_root:
         cfg.train_dataloader.dataset.data_root = data_root
-    if arch and arch != 'auto':
+    if arch and arch != AUTO:
         cfg.model.backbone.arch = arch
     if epochs is not None:
         set_epochs(cfg, epochs)
@@ -56,21 +58,47 @@ def pretraining_config(
     return cfg
 
 
-def take_from_checkpoint(cfg: Config, info: CheckpointInfo, arch: str | None) -> None:
-    """Take architecture and normalization of the checkpoint that pre-training starts from.
+def take_from_checkpoint(cfg: Config, arch: str | None) -> None:
+    """Take architecture, eps and normalization of the checkpoint that pre-training starts from.
+
+    Nothing is taken where it starts from random weights.
 
     Args:
         cfg: changed in place.
-        info: of the checkpoint.
         arch: what ``--arch`` says; ``auto`` takes that of the checkpoint.
+
+    Raises:
+        UserError: the file cannot be read, does not say its architecture, or wants images
+            normalized otherwise than the config says.
     """
     backbone = cfg.model.backbone
-    own = backbone.arch
-    if arch == 'auto' and info.arch is not None and own not in (info.arch, *info.fitting):
-        backbone.arch = info.arch
-        print_log(f'--arch auto: {info.arch}', 'current')
-    if info.norm_eps is not None:
+    start = backbone.get('init_cfg')
+    if not isinstance(start, dict) or start.get('type') != 'ViTCheckpoint':
+        return
+    left_out = ('type', 'checkpoint', 'grid')
+    how = {key: value for key, value in start.items() if key not in left_out}
+    if not start.get('checkpoint'):
+        return  # which the checks of the run refuse
+    info = inspect_checkpoint(start['checkpoint'], **how)
+    if arch == AUTO and backbone.arch not in (info.arch, *info.fitting):
+        backbone.arch = arch_of_file(start['checkpoint'], **how)
+    if info.norm_eps is not None and backbone.get('norm_eps') is None:
         backbone.norm_eps = info.norm_eps
     views = cfg.train_dataloader.dataset.get('views')
     if info.normalized_by is not None and views is not None:
-        views.mean, views.std = info.mean, info.std
+        _normalize(views, info)
+
+
+def _normalize(views: dict[str, Any], info: CheckpointInfo) -> None:
+    for field, wanted, usual in (
+        ('mean', info.mean, IMAGENET_MEAN),
+        ('std', info.std, IMAGENET_STD),
+    ):
+        given = tuple(views.get(field) or usual)
+        if given not in (tuple(usual), tuple(wanted)):
+            raise UserError(
+                f'train_dataloader.dataset.views.{field}={given}, but the checkpoint wants '
+                f'{tuple(wanted)} ({info.normalized_by}). Leave it out of the config, or give '
+                f'--{field}.'
+            )
+        views[field] = tuple(wanted)
