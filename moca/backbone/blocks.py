@@ -11,7 +11,11 @@ from torch.utils.checkpoint import checkpoint
 
 
 def run_blocks(
-    blocks: Iterable[Any], x: Tensor, grad_checkpoint: bool = False, table: Tensor | None = None
+    blocks: Iterable[Any],
+    x: Tensor,
+    grad_checkpoint: bool = False,
+    table: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """Run timm blocks one after the other and yield what each returns, ``[B, N, C]``.
 
@@ -21,14 +25,16 @@ def run_blocks(
         grad_checkpoint: Recompute activations in the backward pass.
         table: Of rotary positions, see :mod:`moca.backbone.rope`; timm's blocks hand it on to
             their attention, in the place of a mask.
+        mask: Which token may look at which, boolean ``[B, 1, N, N]``; None for all.
     """
     fused = prefer_fused_attention(x)
+    beside = table if mask is None else mask if table is None else (table, mask)
     for block in blocks:
         block.attn.fused_attn = fused
         if grad_checkpoint and torch.is_grad_enabled():
-            x = checkpoint(block, x, table, use_reentrant=False)
+            x = checkpoint(block, x, beside, use_reentrant=False)
         else:
-            x = block(x, table)
+            x = block(x, beside)
         yield x
 
 

@@ -153,25 +153,33 @@ class RopeAttention(Attention):
         return self
 
     def forward(
-        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
+        self,
+        x: Tensor,
+        attn_mask: Tensor | tuple[Tensor, Tensor] | None = None,
+        is_causal: bool = False,
     ) -> Tensor:
         """Attend with rotated queries and keys.
 
         Args:
             x: ``[B, N, C]``.
-            attn_mask: the table, ``[N, 2 * head_dim]`` or ``[B, N, 2 * head_dim]``.
+            attn_mask: the table, ``[N, 2 * head_dim]`` or ``[B, N, 2 * head_dim]``; or the table
+                and a mask.
             is_causal: False; timm's blocks pass it on.
         """
-        return rotated_attention(self, x, attn_mask)
+        table, mask = attn_mask if isinstance(attn_mask, tuple) else (attn_mask, None)
+        return rotated_attention(self, x, table, mask)
 
 
-def rotated_attention(attention: Any, x: Tensor, table: Tensor | None) -> Tensor:
+def rotated_attention(
+    attention: Any, x: Tensor, table: Tensor | None, mask: Tensor | None = None
+) -> Tensor:
     """What timm's `Attention` makes of ``[B, N, C]``, with rotated queries and keys.
 
     Args:
         attention: timm's, or one derived from it.
         x: ``[B, N, C]``.
         table: see `RopeAttention.forward`; None rotates nothing.
+        mask: which token may look at which, boolean and broadcast to ``[B, heads, N, N]``.
     """
     q, k, v = attention.qkv(x).unflatten(-1, (3, attention.num_heads, -1)).unbind(2)
     q, k, v = (part.transpose(1, 2) for part in (attention.q_norm(q), attention.k_norm(k), v))
@@ -180,10 +188,12 @@ def rotated_attention(attention: Any, x: Tensor, table: Tensor | None) -> Tensor
         q, k = (rotated(part, table, halves).to(v.dtype) for part in (q, k))
     dropout = attention.attn_drop.p if attention.training else 0.0
     if attention.fused_attn:
-        out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
     else:
-        weights = ((q * attention.scale) @ k.transpose(-2, -1)).softmax(-1)
-        out = attention.attn_drop(weights) @ v
+        scores = (q * attention.scale) @ k.transpose(-2, -1)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float('-inf'))
+        out = attention.attn_drop(scores.softmax(-1)) @ v
     out = attention.norm(out.transpose(1, 2).flatten(2))
     return attention.proj_drop(attention.proj(out))
 

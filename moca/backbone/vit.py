@@ -260,6 +260,20 @@ class PlainViT(BaseModule):
                     maps[index] = out.reshape(len(images), self.embed_dims, *grid).contiguous()
         return tuple(maps[index] for index in self.out_indices)
 
+    def start(self, images: Tensor) -> tuple[Tensor, tuple[int, int], Tensor | None]:
+        """What the first block of a ViT without windows gets.
+
+        Args:
+            images: ``[B, 3, H, W]``, normalized; any size.
+
+        Returns:
+            Prefix and patch tokens ``[B, P + N, C]``, the grid's rows and columns, and the table of
+            rotary positions, None without them.
+        """
+        patches, grid = self._patches(images)
+        x = self._with_prefix(patches)
+        return x, grid, self._table(grid, self.num_prefix_tokens, device=x.device)
+
     def embed(self, images: Tensor) -> Tensor:
         """Patch tokens with their positions, before any block: ``[B, L, C]``, row by row."""
         return self._patches(images)[0]

@@ -5,6 +5,7 @@ from moca.segmentation.averaging import AveragingTTAModel
 from moca.segmentation.encoder_decoder import LeanEncoderDecoder
 from moca.segmentation.heads import LeanUPerHead, LinearSegHead
 from moca.segmentation.loading import LoadCheckedAnnotations
+from moca.segmentation.mask_transformer import MaskTransformerSegmentor
 from moca.segmentation.metrics import PresentIoUMetric
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     'LinearSegHead',
     'LoadCheckedAnnotations',
     'LoadReadableImage',
+    'MaskTransformerSegmentor',
     'PresentIoUMetric',
 ]

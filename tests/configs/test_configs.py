@@ -127,7 +127,8 @@ def test_frozen_is_deterministic_and_fine_tuning_drops_paths(runner: Runner) -> 
     first, second = backbone(images)[-1], backbone(images)[-1]
     drops = runner.cfg.model.backbone.get('drop_path_rate', 0.0) > 0 and not backbone.frozen
     assert torch.equal(first, second) != drops
-    if runner.cfg.protocol.source != 'ours':  # every published fine-tuning has it
+    published = runner.cfg.protocol.source != 'ours'
+    if published and runner.cfg.model.type != 'MaskTransformerSegmentor':  # EoMT alone has none
         assert drops != backbone.frozen
     assert first.requires_grad != backbone.frozen
 

@@ -1,0 +1,107 @@
+"""Masked attention that fades: how likely a query keeps to its mask, by block and step.
+
+Source: EoMT, section 3.3 and `training/mask_classification_loss.py`'s neighbors: (1 - share) ** .9
+of the way from a block's start to its end, block after block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+
+from moca.errors import UserError
+from moca.eomt.network import MaskTransformer
+
+POWER = 0.9
+
+
+def mask_prob(step: int, start: int, end: int) -> float:
+    """The probability after so many finished steps: 1 before `start`, 0 from `end` on."""
+    if step < start:
+        return 1.0
+    if step >= end:
+        return 0.0
+    return (1.0 - (step - start) / (end - start)) ** POWER
+
+
+def phases(total: int, num_blocks: int) -> tuple[list[int], list[int]]:
+    """Starts and ends of a run's blocks: a sixth of it each, spread from one to two thirds.
+
+    The released tables follow this rule: start i at T / 6 + i (T / 2) / (blocks - 1), and the end
+    T / 6 later.
+    """
+    apart = total / 2 / max(num_blocks - 1, 1)
+    starts = [round(total / 6 + number * apart) for number in range(num_blocks)]
+    return starts, [start + round(total / 6) for start in starts]
+
+
+@HOOKS.register_module()
+class MaskAnnealing(Hook):
+    """Set the probabilities of a `MaskTransformer` after every step, by the steps that are done.
+
+    Nothing is kept: a resumed run computes them from its step.
+
+    Args:
+        starts: Step from which each block's probability falls; None for the rule of `phases`.
+        ends: Step at which it is 0.
+
+    Raises:
+        UserError: The lists do not fit each other or the network.
+    """
+
+    priority = 'NORMAL'
+
+    def __init__(
+        self, starts: Sequence[int] | None = None, ends: Sequence[int] | None = None
+    ) -> None:
+        if (starts is None) != (ends is None):
+            raise UserError('MaskAnnealing: give starts and ends, or none of them.')
+        if starts is not None and ends is not None:
+            if len(starts) != len(ends) or any(a >= b for a, b in zip(starts, ends, strict=True)):
+                raise UserError(
+                    f'MaskAnnealing: starts={list(starts)} and ends={list(ends)}: give one of each '
+                    'for every block that sees queries, each end behind its start.'
+                )
+        self.starts, self.ends = starts, ends
+
+    def before_train(self, runner: Any) -> None:
+        """Start, or go on, with the probabilities of the step."""
+        self._set(runner, runner.iter)
+
+    def after_train_iter(self, runner: Any, *_: Any, **__: Any) -> None:
+        """Set those of the next step."""
+        self._set(runner, runner.iter + 1)
+
+    def _set(self, runner: Any, step: int) -> None:
+        network = network_of(runner.model)
+        starts, ends = self.starts, self.ends
+        if starts is None or ends is None:
+            starts, ends = phases(runner.max_iters, network.num_blocks)
+        if len(starts) != network.num_blocks:
+            raise UserError(
+                f'MaskAnnealing.starts has {len(starts)} steps for the {network.num_blocks} blocks '
+                'that see queries.'
+            )
+        network.set_mask_probs(
+            [mask_prob(step, start, end) for start, end in zip(starts, ends, strict=True)]
+        )
+
+
+def network_of(model: Any) -> MaskTransformer:
+    """The network inside a segmentor, wrapped for several processes or not.
+
+    Raises:
+        UserError: It has none.
+    """
+    inner = model.module if is_model_wrapper(model) else model
+    network = getattr(inner, 'network', None)
+    if not isinstance(network, MaskTransformer):
+        raise UserError(
+            f'{type(inner).__name__} has no MaskTransformer as its network; MaskAnnealing '
+            'belongs to EoMT. Remove it (default_hooks.annealing).'
+        )
+    return network
