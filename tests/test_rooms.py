@@ -21,6 +21,7 @@ ROOMS = (
     'data',
     'segmentation',
     'detection',
+    'eomt',
     'checkpoints',
     'backbone',
     'figures',

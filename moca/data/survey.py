@@ -19,6 +19,8 @@ from moca.data.coco_check import check_coco
 from moca.data.config_datasets import dataset_key, datasets_of, segmentation_datasets
 from moca.data.pair_check import Looked, check_pairs, check_together
 from moca.data.pairs import Pairs, find_pairs, has_labels, missing_label_hint, unused_notes
+from moca.data.panoptic_check import check_panoptic
+from moca.detection.panoptic_dataset import PanopticDataset
 from moca.engine.distributed import launched_rank
 from moca.errors import UserError
 from moca.images.files import image_fault
@@ -199,7 +201,7 @@ def _add(
 
 
 def check_data(cfg: Config, splits: Sequence[str] = ('train', 'val')) -> None:
-    """Check the data sets of a config: mmseg's of image pairs and mmdet's of COCO format.
+    """Check the data sets of a config: mmseg's of image pairs, and COCO's formats.
 
     Of several processes only the first looks: the launcher ends the others when it refuses.
 
@@ -216,7 +218,7 @@ def check_data(cfg: Config, splits: Sequence[str] = ('train', 'val')) -> None:
     checked: list[dict[str, Any]] = []
     looked: list[Looked | None] = []
     of_loader: dict[str, list[Looked]] = {}
-    bases = (mmseg.datasets.BaseSegDataset, mmdet.datasets.CocoDataset)
+    bases = (mmseg.datasets.BaseSegDataset, mmdet.datasets.CocoDataset, PanopticDataset)
     for name, dataset, cls in datasets_of(cfg, bases, splits):
         about = dataset_key(dataset)
         segmentation = issubclass(cls, mmseg.datasets.BaseSegDataset)
@@ -225,7 +227,9 @@ def check_data(cfg: Config, splits: Sequence[str] = ('train', 'val')) -> None:
         if about not in checked:
             checked.append(about)
             looked.append(check_pairs(dataset, name) if segmentation else None)
-            if not segmentation:
+            if issubclass(cls, PanopticDataset):
+                check_panoptic(cfg, dataset, name)
+            elif not segmentation:
                 check_coco(cfg, dataset, cls, name)
         if found := looked[checked.index(about)]:
             of_loader.setdefault(name, []).append(found)

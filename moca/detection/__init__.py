@@ -7,6 +7,9 @@ from moca.detection.coco_api import NormalizedCoco, install
 from moca.detection.coco_metric import QuickCocoMetric
 from moca.detection.gradients import HalfPrecisionGradients
 from moca.detection.loading import LoadReadableImage
+from moca.detection.mask_transformer import MaskTransformerDetector
+from moca.detection.panoptic_dataset import LoadPanopticMasks, PanopticDataset
+from moca.detection.panoptic_quality import PanopticQuality
 from moca.detection.precision import Fp32Conv2d, Fp32Linear, Fp32RPNHead
 from moca.detection.pyramids import RescaledFPN, SimpleFeaturePyramid
 
@@ -15,8 +18,12 @@ __all__ = [
     'Fp32Linear',
     'Fp32RPNHead',
     'HalfPrecisionGradients',
+    'LoadPanopticMasks',
     'LoadReadableImage',
+    'MaskTransformerDetector',
     'NormalizedCoco',
+    'PanopticDataset',
+    'PanopticQuality',
     'QuickCocoMetric',
     'RescaledFPN',
     'SimpleFeaturePyramid',

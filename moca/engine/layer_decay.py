@@ -49,7 +49,7 @@ class LayerDepthOptimWrapperConstructor:
         UserError: if an option is unknown or out of range.
     """
 
-    paramwise_keys = (
+    paramwise_keys: tuple[str, ...] = (
         'layer_decay',
         'head_lr_mult',
         'flat_decay',

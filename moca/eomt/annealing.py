@@ -13,8 +13,8 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
-from moca.errors import UserError
 from moca.eomt.network import MaskTransformer
+from moca.errors import UserError
 
 POWER = 0.9
 
@@ -28,15 +28,20 @@ def mask_prob(step: int, start: int, end: int) -> float:
     return (1.0 - (step - start) / (end - start)) ** POWER
 
 
-def phases(total: int, num_blocks: int) -> tuple[list[int], list[int]]:
+def phases(
+    total: int, num_blocks: int, first_end: int | None = None
+) -> tuple[list[int], list[int]]:
     """Starts and ends of a run's blocks: a sixth of it each, spread from one to two thirds.
 
     The released tables follow this rule: start i at T / 6 + i (T / 2) / (blocks - 1), and the end
-    T / 6 later.
+    T / 6 later; those for DINOv3 fade the first block from step 0 to `first_end`.
     """
     apart = total / 2 / max(num_blocks - 1, 1)
     starts = [round(total / 6 + number * apart) for number in range(num_blocks)]
-    return starts, [start + round(total / 6) for start in starts]
+    ends = [start + round(total / 6) for start in starts]
+    if first_end is not None:
+        starts[0], ends[0] = 0, first_end
+    return starts, ends
 
 
 @HOOKS.register_module()
@@ -48,6 +53,7 @@ class MaskAnnealing(Hook):
     Args:
         starts: Step from which each block's probability falls; None for the rule of `phases`.
         ends: Step at which it is 0.
+        first_end: Of the rule: the first block's, which then starts at 0.
 
     Raises:
         UserError: The lists do not fit each other or the network.
@@ -56,17 +62,22 @@ class MaskAnnealing(Hook):
     priority = 'NORMAL'
 
     def __init__(
-        self, starts: Sequence[int] | None = None, ends: Sequence[int] | None = None
+        self,
+        starts: Sequence[int] | None = None,
+        ends: Sequence[int] | None = None,
+        first_end: int | None = None,
     ) -> None:
         if (starts is None) != (ends is None):
             raise UserError('MaskAnnealing: give starts and ends, or none of them.')
-        if starts is not None and ends is not None:
-            if len(starts) != len(ends) or any(a >= b for a, b in zip(starts, ends, strict=True)):
-                raise UserError(
-                    f'MaskAnnealing: starts={list(starts)} and ends={list(ends)}: give one of each '
-                    'for every block that sees queries, each end behind its start.'
-                )
-        self.starts, self.ends = starts, ends
+        first, last = list(starts or ()), list(ends or ())
+        if len(first) != len(last) or any(a >= b for a, b in zip(first, last, strict=True)):
+            raise UserError(
+                f'MaskAnnealing: starts={first} and ends={last}: give one of each for every block '
+                'that sees queries, each end behind its start.'
+            )
+        if starts is not None and first_end is not None:
+            raise UserError('MaskAnnealing: first_end belongs to the rule; leave out starts.')
+        self.starts, self.ends, self.first_end = starts, ends, first_end
 
     def before_train(self, runner: Any) -> None:
         """Start, or go on, with the probabilities of the step."""
@@ -80,7 +91,7 @@ class MaskAnnealing(Hook):
         network = network_of(runner.model)
         starts, ends = self.starts, self.ends
         if starts is None or ends is None:
-            starts, ends = phases(runner.max_iters, network.num_blocks)
+            starts, ends = phases(runner.max_iters, network.num_blocks, self.first_end)
         if len(starts) != network.num_blocks:
             raise UserError(
                 f'MaskAnnealing.starts has {len(starts)} steps for the {network.num_blocks} blocks '

@@ -106,12 +106,12 @@ class MaskLoss(Mask2FormerHead):
                     'the rate (optim_wrapper.optimizer.lr), or start from other weights.'
                 )
         metas: list[dict[str, Any]] = [{} for _ in truth]
-        masks, classes = ([each.float() for each in part] for part in found)
-        with torch.autocast(masks[0].device.type, enabled=False):
-            return self.loss_by_feat(classes, masks, truth, metas)
+        logits, labels = ([each.float() for each in part] for part in found)
+        with torch.autocast(logits[0].device.type, enabled=False):
+            return self.loss_by_feat(labels, logits, truth, metas)
 
     def get_targets(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Match, and count the masks that were matched: mmdet counts one where there is none."""
         labels, weights, targets, mask_weights, _, *rest = super().get_targets(*args, **kwargs)
-        matched = sum(int(len(each)) for each in targets)
+        matched = sum(len(each) for each in targets)
         return (labels, weights, targets, mask_weights, matched, *rest)

@@ -78,9 +78,8 @@ class MaskTransformer(nn.Module):
         dims = backbone.embed_dims
         self.q = nn.Embedding(num_queries, dims)
         self.class_head = nn.Linear(dims, num_classes + 1)
-        self.mask_head = nn.Sequential(
-            nn.Linear(dims, dims), nn.GELU(), nn.Linear(dims, dims), nn.GELU(), nn.Linear(dims, dims)
-        )
+        first, second, third = (nn.Linear(dims, dims) for _ in range(3))
+        self.mask_head = nn.Sequential(first, nn.GELU(), second, nn.GELU(), third)
         steps = max(1, int(math.log2(backbone.patch_size)) - 2)  # to a quarter, a 7th of 14 pixels
         self.upscale = nn.Sequential(*(Upscale(dims) for _ in range(steps)))
         self.register_buffer('attn_mask_probs', torch.ones(num_blocks))

@@ -40,7 +40,7 @@ class MaskTransformerOptimWrapperConstructor(LayerDepthOptimWrapperConstructor):
         UserError: an option is unknown or out of range.
     """
 
-    paramwise_keys = ('layer_decay', 'decay_query_blocks', 'backbone_lr_mult')
+    paramwise_keys: tuple[str, ...] = ('layer_decay', 'decay_query_blocks', 'backbone_lr_mult')
 
     def __init__(
         self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None
@@ -71,10 +71,8 @@ class MaskTransformerOptimWrapperConstructor(LayerDepthOptimWrapperConstructor):
                 layer, _ = backbone.get_layer_depth(own)
                 rate = lr * self.backbone_lr_mult * self._share(network, layer)
             part = HEADS if own is None else BACKBONE
-            group = groups.setdefault(
-                (layer, part),
-                dict(params=[], param_names=[], layer=layer, part=part, lr=rate, weight_decay=decay),
-            )
+            about = dict(layer=layer, part=part, lr=rate, weight_decay=decay)
+            group = groups.setdefault((layer, part), dict(params=[], param_names=[], **about))
             group['params'].append(parameter)
             group['param_names'].append(name)
         if not groups:

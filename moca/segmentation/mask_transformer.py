@@ -12,9 +12,8 @@ from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from moca.engine.config_check import check_arguments
-from moca.eomt.loss import NUM_POINTS, MaskLoss
-from moca.eomt.network import MaskTransformer, Predictions
+from moca.eomt.building import build_parts
+from moca.eomt.network import Predictions
 from moca.eomt.windows import class_scores, merge, windows_of
 from moca.errors import UserError
 from moca.segmentation.label_maps import IGNORE
@@ -52,15 +51,8 @@ class MaskTransformerSegmentor(BaseSegmentor):
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        head = dict(decode_head)
-        points = head.pop('num_points', NUM_POINTS)
-        if 'num_classes' not in head:
-            raise UserError('model.decode_head: needs num_classes.')
-        arguments = dict(backbone=None, **head)
-        check_arguments(MaskTransformer, arguments, 'model.decode_head')
-        self.network = MaskTransformer(MODELS.build(backbone), **head)
-        self.criterion = MaskLoss(head['num_classes'], self.network.num_queries, points)
-        self.num_classes = self.out_channels = head['num_classes']
+        self.network, self.criterion = build_parts(backbone, decode_head, 'model.decode_head')
+        self.num_classes = self.out_channels = self.criterion.num_classes
         self.align_corners = False
         test = dict(test_cfg or {})
         if set(test) - {'size', 'windows'} or 'size' not in test:
@@ -79,7 +71,7 @@ class MaskTransformerSegmentor(BaseSegmentor):
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict[str, Any]]) -> Tensor:
         """Scores ``[B, C, H, W]`` of images as large as a window."""
         found = self.network(inputs)
-        return class_scores(found.masks[-1], found.classes[-1], inputs.shape[2:])
+        return class_scores(found.masks[-1], found.classes[-1], (inputs.shape[2], inputs.shape[3]))
 
     def _forward(self, inputs: Tensor, data_samples: Any = None) -> Predictions:
         return self.network(inputs)
@@ -114,9 +106,7 @@ class MaskTransformerSegmentor(BaseSegmentor):
             batch = torch.stack([inputs[n, :, rows, columns] for n, rows, columns in some])
             parts += self.encode_decode(batch, [])
         number = len(windows)
-        merged = [
-            merge(parts[n * number : (n + 1) * number], windows) for n in range(len(inputs))
-        ]
+        merged = [merge(parts[n * number : (n + 1) * number], windows) for n in range(len(inputs))]
         return self.postprocess_result(torch.stack(merged), data_samples)
 
 

@@ -116,6 +116,11 @@ def shorten(cfg: Config, share: float) -> None:
             scheduler['end'] = max(scheduler['end'], scheduler.get('begin', 0) + 1)
         if 'milestones' in scheduler:
             scheduler['milestones'] = [round(step * share) for step in scheduler['milestones']]
+        if 'warmup' in scheduler and share < 1:  # longer runs are published with the same one
+            scheduler['warmup'] = [max(round(step * share), 1) for step in scheduler['warmup']]
+    annealing = find_hook(cfg, 'MaskAnnealing')
+    if annealing and annealing[1].get('first_end') and share < 1:
+        annealing[1]['first_end'] = max(round(annealing[1]['first_end'] * share), 1)
     for section, field in (
         (cfg.train_cfg, 'val_interval'),
         ((cfg.get('default_hooks') or {}).get('checkpoint') or {}, 'interval'),
@@ -132,7 +137,7 @@ def set_epochs(cfg: Config, epochs: int) -> None:
 
     Args:
         cfg: the run's; ``protocol.epochs`` is the recipe's length.
-        epochs: at most as many.
+        epochs: at most as many, or ``protocol.max_epochs``, the longest that is published.
 
     Raises:
         UserError: the recipe names no epochs, or fewer.
@@ -144,8 +149,9 @@ def set_epochs(cfg: Config, epochs: int) -> None:
             'the protocol. Choose a recipe of ViTDet, or set train_cfg.max_iters and '
             'param_scheduler with --cfg-options.'
         )
-    if epochs > recipe:
-        raise UserError(f'--epochs {epochs}: the recipe of {cfg.filename} has {recipe}.')
+    longest = max(recipe, cfg.protocol.get('max_epochs', 0))
+    if epochs > longest:
+        raise UserError(f'--epochs {epochs}: the recipe of {cfg.filename} has {longest}.')
     if epochs == recipe:
         return
     shorten(cfg, epochs / recipe)

@@ -257,14 +257,16 @@ def _identity(record: dict[str, Any]) -> dict[tuple[str, str], Any]:
 def kinds_of(evaluator: Any) -> tuple[str, ...]:
     """What an evaluator's config (or several) measures: of ``bbox`` and ``segm``.
 
-    One with ``format_only`` writes predictions and measures nothing.
+    One with ``format_only`` writes predictions and measures nothing; panoptic quality is another
+    kind, and always there.
     """
     several = evaluator if isinstance(evaluator, Sequence) else [evaluator]
     asked: list[str] = []
     for each in several:
-        if (each or {}).get('format_only'):
+        each = each or {}
+        if each.get('format_only') or str(each.get('type')).endswith('PanopticQuality'):
             continue
-        metric = (each or {}).get('metric', 'bbox')  # CocoMetric's default
+        metric = each.get('metric', 'bbox')  # CocoMetric's default
         asked += [metric] if isinstance(metric, str) else metric
     return tuple(kind for kind in KINDS if kind in asked)
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from mmdet.datasets import CocoDataset
+from mmdet.datasets import CocoDataset, CocoPanopticDataset
 from mmengine.config import Config
 
+from moca.detection.panoptic_file import write_ids
 from moca.transfer.overrides import set_arch
 from tools.train import parse_args
 
@@ -118,6 +119,36 @@ def write_coco(root: Path, train: int = 4, val: int = 2) -> Path:
     return root
 
 
+def write_panoptic(root: Path) -> Path:
+    """Add to what `write_coco` wrote grass (stuff) around the person and the car of each image."""
+    things, stuff = (CocoPanopticDataset.METAINFO[f'{k}_classes'] for k in ('thing', 'stuff'))
+    categories = [
+        dict(id=i + 1, name=name, isthing=int(i < len(things)))
+        for i, name in enumerate((*things, *stuff))
+    ]
+    grass = 1 + things.index('person') + len(things) + stuff.index('grass-merged')
+    for split in ('train2017', 'val2017'):
+        instances = json.loads((root / f'annotations/instances_{split}.json').read_text())
+        folder = root / f'annotations/panoptic_{split}'
+        folder.mkdir()
+        annotations = []
+        for image in instances['images']:
+            ids = np.full((image['height'], image['width']), 70_000, np.int32)
+            ids[:4] = 0
+            segments = [dict(id=70_000, category_id=grass, iscrowd=0)]
+            for number, row in enumerate(instances['annotations']):
+                if row['image_id'] == image['id']:
+                    x, y, w, h = row['bbox']
+                    ids[y : y + h, x : x + w] = number + 1
+                    segments.append(dict(id=number + 1, category_id=row['category_id'], iscrowd=0))
+            name = image['file_name'].replace('.jpg', '.png')
+            write_ids(folder / name, ids)
+            annotations.append(dict(image_id=image['id'], file_name=name, segments_info=segments))
+        content = dict(images=instances['images'], annotations=annotations, categories=categories)
+        (root / f'annotations/panoptic_{split}.json').write_text(json.dumps(content))
+    return root
+
+
 def write_own_coco(root: Path) -> Path:
     """Write what `write_coco` does in a layout of its own, with few categories of other ids."""
     write_coco(root)
@@ -169,7 +200,7 @@ def shrink(cfg: Config, factor: int = 8, arch: Any = TINY_ARCH) -> Config:
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         cfg[name].update(num_workers=0, persistent_workers=False)
     cfg.train_dataloader.batch_size = 2
-    if cfg.protocol.task == 'detection':
+    if 'rpn_proposal' in cfg.model.get('train_cfg', {}):
         # The box head's convolutions on a thousand proposals cost more than all the rest.
         cfg.model.train_cfg.rpn_proposal.max_per_img = 50
         cfg.model.test_cfg.rpn.max_per_img = 50

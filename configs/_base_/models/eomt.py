@@ -1,7 +1,7 @@
 """EoMT for semantic segmentation: queries in the last blocks of a plain ViT, nothing else.
 
-Source: tue-mps/eomt at 7bd19dd, configs/dinov2/ade20k and cityscapes/semantic: 100 queries, fp16
-autocast (--amp), no drop-path, no decay of rates below AdamW's, clipping at .01.
+Source: tue-mps/eomt at 7bd19dd, configs/dinov2/{ade20k,cityscapes}/semantic: 100 queries, no
+drop-path.
 """
 
 model = dict(
@@ -20,11 +20,3 @@ model = dict(
     train_cfg=dict(),
     test_cfg=dict(windows=8),
 )
-optim_wrapper = dict(
-    type='OptimWrapper',
-    constructor='MaskTransformerOptimWrapperConstructor',
-    paramwise_cfg=dict(layer_decay=0.8),
-    optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05, fused=True),
-    clip_grad=dict(max_norm=0.01),
-)
-auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -12,6 +12,7 @@ _base_ = [
     '../../_base_/default_runtime.py',
     '../../_base_/datasets/ade20k.py',
     '../../_base_/models/eomt.py',
+    '../../_base_/schedules/eomt.py',
 ]
 default_scope = 'mmseg'
 
@@ -60,8 +61,6 @@ model = dict(
 )
 max_iters = 39_153
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=5_052)  # 4 epochs
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
 param_scheduler = [
     dict(type='TwoPartPolyLR', warmup=(500, 1000), begin=0, end=max_iters, by_epoch=False)
 ]

@@ -1,7 +1,7 @@
 """Cityscapes by a mask transformer: EoMT, the whole ViT trained with queries in its last blocks.
 
-Source: tue-mps/eomt at 7bd19dd, configs/dinov2/cityscapes/semantic/eomt_large_1024.yaml. Differences
-as in ade20k/eomt.py.
+Source: tue-mps/eomt at 7bd19dd, configs/dinov2/cityscapes/semantic/eomt_large_1024.yaml.
+Differences as in ade20k/eomt.py.
 Command: tools/train.py configs/segmentation/cityscapes/eomt.py --checkpoint CKPT --amp
     With --subset 100 or 372 --seed K, K from 0 to 4: few-shot, on the K-th published subset.
 Published, mIoU: DINOv2 ViT-L 84.2. Nothing is published of MOCA, MAE, DINO or iBOT.
@@ -12,6 +12,7 @@ _base_ = [
     '../../_base_/default_runtime.py',
     '../../_base_/datasets/cityscapes.py',
     '../../_base_/models/eomt.py',
+    '../../_base_/schedules/eomt.py',
 ]
 default_scope = 'mmseg'
 
@@ -60,8 +61,6 @@ model = dict(
 )
 max_iters = 19_795
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=1_850)  # 10 epochs
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
 param_scheduler = [
     dict(type='TwoPartPolyLR', warmup=(500, 1000), begin=0, end=max_iters, by_epoch=False)
 ]

@@ -12,6 +12,7 @@ _base_ = [
     '../../_base_/default_runtime.py',
     '../../_base_/datasets/driving.py',
     '../../_base_/models/eomt.py',
+    '../../_base_/schedules/eomt.py',
 ]
 default_scope = 'mmseg'
 
@@ -53,8 +54,6 @@ model = dict(
 optim_wrapper = dict(optimizer=dict(lr=2e-4))
 max_iters = 300
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
 param_scheduler = [
     dict(type='TwoPartPolyLR', warmup=(20, 20), begin=0, end=max_iters, by_epoch=False)
 ]

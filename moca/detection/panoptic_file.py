@@ -1,0 +1,166 @@
+"""Panoptic annotations in COCO's format: a JSON file of segments, and PNGs of their ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from moca.detection.annotation_tables import Row, read_tables
+from moca.errors import UserError
+
+VOID = 0
+"""Id of pixels that belong to no segment."""
+
+_LARGEST = 256**3 - 1
+_NEEDED = {
+    'images': ('id', 'file_name', 'height', 'width'),
+    'categories': ('id', 'name', 'isthing'),
+    'annotations': ('image_id', 'file_name', 'segments_info'),
+}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment of an image.
+
+    Attributes:
+        id: Of its pixels in the PNG.
+        category: Id of its category.
+        crowd: Whether it stands for several objects, which nothing is to match.
+    """
+
+    id: int
+    category: int
+    crowd: bool
+
+
+@dataclass(frozen=True)
+class PanopticImage:
+    """An image, its size in pixels, its PNG and its segments."""
+
+    id: Any
+    file_name: str
+    height: int
+    width: int
+    png: str
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class PanopticFile:
+    """What an annotation file says.
+
+    Attributes:
+        path: Of the file.
+        images: That have annotations.
+        categories: Rows with ``id``, ``name`` and ``isthing``, in the file's order.
+        without: How many images have none, and are left out.
+    """
+
+    path: Path
+    images: list[PanopticImage]
+    categories: list[Row]
+    without: int
+
+
+def read_panoptic_file(path: str | Path) -> PanopticFile:
+    """Read a file of COCO's panoptic format.
+
+    Raises:
+        UserError: It is no such file, or an entry is not what it should be, which the message
+            names: an id that no PNG can hold, one that is there twice, an unknown category.
+    """
+    path = Path(path)
+    tables = read_tables(path, _NEEDED, 'panoptic')
+    categories = {row['id']: row for row in tables['categories']}
+    if len(categories) < len(tables['categories']):
+        raise UserError(f'{path}: an id of categories occurs twice. Give each one of its own.')
+    annotations: dict[Any, Row] = {}
+    for row in tables['annotations']:
+        if row['image_id'] in annotations:
+            raise UserError(f'{path}: image {row["image_id"]} has annotations twice.')
+        annotations[row['image_id']] = row
+    images, known = [], set()
+    for row in tables['images']:
+        known.add(row['id'])
+        if (found := annotations.get(row['id'])) is not None:
+            segments = _segments(path, found, categories)
+            about = (row['id'], row['file_name'], int(row['height']), int(row['width']))
+            images.append(PanopticImage(*about, found['file_name'], segments))
+    if strangers := [key for key in annotations if key not in known]:
+        raise UserError(
+            f'{path}: annotations of {len(strangers)} images that it does not list, such as '
+            f'{strangers[0]}.'
+        )
+    return PanopticFile(path, images, tables['categories'], len(known) - len(images))
+
+
+def _segments(path: Path, row: Row, categories: dict[Any, Row]) -> tuple[Segment, ...]:
+    where = f'{path}: segments of image {row["image_id"]}'
+    found: dict[int, Segment] = {}
+    for info in row['segments_info']:
+        if not isinstance(info, dict) or not {'id', 'category_id'} <= set(info):
+            raise UserError(f'{where}: {info!r:.60} lacks id or category_id.')
+        key = info['id']
+        if type(key) is not int or not VOID < key <= _LARGEST:
+            raise UserError(
+                f'{where}: id={key!r}, but a PNG holds ids from 1 to {_LARGEST} (24 bits).'
+            )
+        if key in found:
+            raise UserError(f'{where}: id {key} occurs twice.')
+        if info['category_id'] not in categories:
+            raise UserError(f'{where}: no category has the id {info["category_id"]!r}.')
+        found[key] = Segment(key, info['category_id'], bool(info.get('iscrowd')))
+    return tuple(found.values())
+
+
+def read_ids(path: str | Path) -> NDArray[np.int32]:
+    """Ids of an RGB PNG's pixels, ``[H, W]``: red + 256 green + 65,536 blue.
+
+    Raises:
+        UserError: The file is missing, damaged, or no RGB image.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode != 'RGB':
+                raise UserError(
+                    f'{path}: a PNG of mode {image.mode}, where ids of segments take RGB (red + '
+                    '256 green + 65,536 blue).'
+                )
+            pixels = np.asarray(image, np.int32)
+    except (OSError, SyntaxError) as error:
+        raise UserError(f'{path}: cannot be read ({error}).') from error
+    return np.asarray(pixels @ np.array([1, 256, 65_536], np.int32), np.int32)
+
+
+def write_ids(path: str | Path, ids: NDArray[np.integer]) -> None:
+    """Write ids ``[H, W]`` below 2 ** 24 as `read_ids` reads them."""
+    parts = [(ids >> shift & 255).astype(np.uint8) for shift in (0, 8, 16)]
+    Image.fromarray(np.stack(parts, axis=-1)).save(path)
+
+
+def fault_of(
+    ids: NDArray[np.int32], image_size: tuple[int, int], segments: tuple[Segment, ...]
+) -> str | None:
+    """How a PNG disagrees with the JSON file; None if it does not.
+
+    Segments without pixels are none: they are left out.
+
+    Args:
+        ids: Of the PNG's pixels.
+        image_size: Height and width that the JSON file says.
+        segments: That it lists.
+    """
+    if ids.shape != image_size:
+        own, wanted = (f'{size[1]} x {size[0]}' for size in (ids.shape, image_size))
+        return f'{own} pixels for an image of {wanted}'
+    listed = {VOID, *(segment.id for segment in segments)}
+    strange = [key for key in np.unique(ids).tolist() if key not in listed]
+    if strange:
+        return f'id {strange[0]} ({len(strange)} ids in all) is no segment of the JSON file'
+    return None
