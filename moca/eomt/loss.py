@@ -12,6 +12,7 @@ import torch
 from mmdet.models.dense_heads import Mask2FormerHead
 from mmdet.models.dense_heads.anchor_free_head import AnchorFreeHead
 from mmdet.registry import MODELS, TASK_UTILS
+from mmengine.logging import print_log
 from mmengine.structures import InstanceData
 from torch import Tensor
 
@@ -34,6 +35,9 @@ class MaskLoss(Mask2FormerHead):
         num_classes: Without "no object".
         num_queries: Of the network.
         num_points: On which masks are matched and compared.
+
+    Attributes:
+        unmatched: How many objects were too many for the queries so far, in this process.
     """
 
     def __init__(self, num_classes: int, num_queries: int, num_points: int = NUM_POINTS) -> None:
@@ -81,6 +85,7 @@ class MaskLoss(Mask2FormerHead):
             )
         )
         self.sampler = TASK_UTILS.build(dict(type='mmdet.MaskPseudoSampler'))
+        self.unmatched = 0
 
     def init_weights(self) -> None:
         """Nothing: there are no weights."""
@@ -105,10 +110,25 @@ class MaskLoss(Mask2FormerHead):
                     'the predictions of the queries are not finite: training has diverged. Lower '
                     'the rate (optim_wrapper.optimizer.lr), or start from other weights.'
                 )
+        self._count(truth)
         metas: list[dict[str, Any]] = [{} for _ in truth]
         logits, labels = ([each.float() for each in part] for part in found)
         with torch.autocast(logits[0].device.type, enabled=False):
             return self.loss_by_feat(labels, logits, truth, metas)
+
+    def _count(self, truth: list[InstanceData]) -> None:
+        """Say when there are more objects than queries: 1, 10, 100, ... times."""
+        before = self.unmatched
+        self.unmatched += sum(max(len(each) - self.num_queries, 0) for each in truth)
+        if len(str(self.unmatched)) > len(str(before)) or (self.unmatched and not before):
+            most = max(len(each) for each in truth)
+            print_log(
+                f'An image has {most} objects for {self.num_queries} queries, so that the loss '
+                f'leaves out those that fit worst, {self.unmatched} by now. Raise num_queries of the '
+                'head.',
+                'current',
+                level=30,
+            )
 
     def get_targets(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Match, and count the masks that were matched: mmdet counts one where there is none."""

@@ -115,9 +115,10 @@ class TwoPartPolyLR(LRSchedulerMixin, _ParamScheduler):
         **kwargs: Any,
     ) -> None:
         self.warmup, self.power = tuple(warmup), power
-        groups = getattr(optimizer, 'optimizer', optimizer).param_groups
-        self.parts = [group.get('part') for group in groups]
-        if not set(self.parts) <= {BACKBONE, HEADS}:
+        own = getattr(optimizer, 'optimizer', optimizer).param_groups
+        # a wrapper has one more, of no parameter, whose rate is the one that is logged
+        self.parts = [group.get('part', HEADS) for group in optimizer.param_groups]
+        if not {group.get('part') for group in own} <= {BACKBONE, HEADS}:
             raise UserError(
                 'param_scheduler TwoPartPolyLR: optim_wrapper.constructor has to be '
                 'MaskTransformerOptimWrapperConstructor, whose groups say their part.'

@@ -28,6 +28,7 @@ MODULES = {
     'lost': 'LOST',
     'spair': 'probe3d',
     'depth': 'dinov3',
+    'eomt': 'eomt',
 }
 """Modules of this package with ``replay(facts, tensors, report)``, each with the name of the
 repository that was recorded."""

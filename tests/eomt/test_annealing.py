@@ -1,0 +1,87 @@
+"""Probabilities of masks by step and block, against the released tables."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from torch import nn
+
+from moca.eomt.annealing import MaskAnnealing, mask_prob, phases
+from moca.errors import UserError
+from tests.eomt.tiny import tiny_network
+
+# steps, blocks, first_end -> starts and ends: tue-mps/eomt, configs/*/*/*/*.yaml
+RELEASED: list[tuple[int, int, int | None, list[int], list[int]]] = [
+    (39_120, 4, None, [6520, 13040, 19560, 26080], [13040, 19560, 26080, 32600]),
+    (88_692, 4, None, [14782, 29564, 44346, 59128], [29564, 44346, 59128, 73910]),
+    (88_692, 3, None, [14782, 36955, 59128], [29564, 51737, 73910]),
+    (
+        *(88_692, 5, None),
+        [14782, 25868, 36955, 48042, 59128],  # the table says 25869: the half rounded up
+        [29564, 40650, 51737, 62824, 73910],
+    ),
+    (88_692, 4, 3000, [0, 29564, 44346, 59128], [3000, 44346, 59128, 73910]),
+    (177_384, 3, 3000, [0, 73910, 118256], [3000, 103474, 147820]),
+    (19_560, 4, 3000, [0, 6520, 9780, 13040], [3000, 9780, 13040, 16300]),
+]
+
+
+@pytest.mark.parametrize(('total', 'blocks', 'first_end', 'starts', 'ends'), RELEASED)
+def test_the_rule_makes_the_released_tables(
+    total: int, blocks: int, first_end: int | None, starts: list[int], ends: list[int]
+) -> None:
+    assert phases(total, blocks, first_end) == (starts, ends)
+
+
+def test_cityscapes_starts_within_steps_of_the_rule() -> None:
+    """19,795 steps; the released table is made of 3,317 twice, whose sixfold is 19,902."""
+    starts, ends = phases(19_795, 4)
+    assert starts == [3299, 6598, 9898, 13197]
+    assert ends == [6598, 9897, 13197, 16496]
+
+
+@pytest.mark.parametrize(
+    ('step', 'expected'),
+    [(0, 1.0), (100, 1.0), (101, 0.99**0.9), (150, 0.5**0.9), (199, 0.01**0.9), (200, 0.0)],
+)
+def test_a_probability_falls_as_a_power(step: int, expected: float) -> None:
+    assert mask_prob(step, 100, 200) == pytest.approx(expected)
+
+
+def a_runner(step: int, total: int = 60) -> Any:
+    model = SimpleNamespace(network=tiny_network(blocks=3))
+    return SimpleNamespace(model=model, iter=step, max_iters=total)
+
+
+def test_blocks_fade_one_after_the_other_and_resuming_needs_no_state() -> None:
+    runner, hook = a_runner(0), MaskAnnealing()
+    hook.before_train(runner)
+    tables = [runner.model.network.attn_mask_probs.tolist()]
+    for runner.iter in range(60):
+        hook.after_train_iter(runner, runner.iter)
+        tables.append(runner.model.network.attn_mask_probs.tolist())
+    # starts 10, 25, 40; ends 20, 35, 50
+    for step, wanted in {10: [1, 1, 1], 15: [0.5**0.9, 1, 1], 20: [0, 1, 1], 30: [0, 0.5**0.9, 1],
+                         40: [0, 0, 1], 45: [0, 0, 0.5**0.9], 50: [0, 0, 0]}.items():  # fmt: skip
+        assert tables[step] == pytest.approx(wanted, abs=1e-6), step
+    later = a_runner(30)
+    MaskAnnealing().before_train(later)
+    assert later.model.network.attn_mask_probs.tolist() == tables[30]
+
+
+def test_lists_of_steps_have_to_fit() -> None:
+    for options, text in (
+        (dict(starts=[0]), 'give starts and ends'),
+        (dict(starts=[0, 5], ends=[4, 5]), 'each end behind its start'),
+        (dict(starts=[0], ends=[4], first_end=2), 'leave out starts'),
+    ):
+        with pytest.raises(UserError, match=text):
+            MaskAnnealing(**options)
+    with pytest.raises(UserError, match='has 2 steps for the 3 blocks'):
+        MaskAnnealing(starts=[0, 1], ends=[2, 3]).before_train(a_runner(0))
+    with pytest.raises(UserError, match='Linear has no MaskTransformer'):
+        runner = a_runner(0)
+        runner.model = nn.Linear(1, 1)
+        MaskAnnealing().before_train(runner)
