@@ -63,7 +63,10 @@ class PanopticDataset(BaseDetDataset):
         """Leave out images with nothing to learn, if ``filter_cfg`` asks for it."""
         if self.test_mode or not (self.filter_cfg or {}).get('filter_empty_gt'):
             return self.data_list
-        return [row for row in self.data_list if any(not crowd for _, _, crowd in row['segments'])]
+        kept = [row for row in self.data_list if any(not crowd for _, _, crowd in row['segments'])]
+        if not kept:
+            raise UserError(f'{self.ann_file}: no image has a segment that is no crowd.')
+        return kept
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """Labels of an image's segments, for samplers that balance classes."""

@@ -124,8 +124,8 @@ class MaskLoss(Mask2FormerHead):
             most = max(len(each) for each in truth)
             print_log(
                 f'An image has {most} objects for {self.num_queries} queries, so that the loss '
-                f'leaves out those that fit worst, {self.unmatched} by now. Raise num_queries of the '
-                'head.',
+                f'leaves out those that fit worst, {self.unmatched} by now. Raise num_queries of '
+                'the head.',
                 'current',
                 level=30,
             )

@@ -21,9 +21,7 @@ def a_detector(**test: Any) -> MaskTransformerDetector:
     torch.manual_seed(0)
     return MaskTransformerDetector(
         backbone=dict(type='PlainViT', arch=ARCH, img_size=64),
-        panoptic_head=dict(
-            num_things_classes=2, num_stuff_classes=1, num_queries=6, num_blocks=2
-        ),
+        panoptic_head=dict(num_things_classes=2, num_stuff_classes=1, num_queries=6, num_blocks=2),
         data_preprocessor=dict(type='mmdet.DetDataPreprocessor', mean=[0.0] * 3, std=[1.0] * 3),
         test_cfg=test,
     )
@@ -82,5 +80,5 @@ def test_fields_are_checked() -> None:
     backbone = dict(type='PlainViT', arch=ARCH, img_size=64)
     with pytest.raises(UserError, match='needs num_things_classes or num_stuff_classes'):
         MaskTransformerDetector(backbone, dict(num_queries=3))
-    with pytest.raises(UserError, match='model.panoptic_head.*num_querys'):
+    with pytest.raises(UserError, match=r'model.panoptic_head.*num_querys'):
         MaskTransformerDetector(backbone, dict(num_things_classes=3, num_querys=3))

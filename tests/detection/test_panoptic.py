@@ -150,7 +150,7 @@ def test_faults_of_a_file_are_named(root: Path) -> None:
 def test_a_png_that_disagrees_stops_the_loading(root: Path) -> None:
     row = PanopticDataset(**fields(root), pipeline=[]).get_data_info(0)
     Image.new('RGB', (8, 6), (9, 0, 0)).save(root / 'masks/a.png')
-    with pytest.raises(UserError, match='id 9 .* is no segment of the JSON file'):
+    with pytest.raises(UserError, match=r'id 9 .* is no segment of the JSON file'):
         LoadPanopticMasks().transform(row)
     Image.new('RGB', (6, 8)).save(root / 'masks/a.png')
     with pytest.raises(UserError, match='6 x 8 pixels for an image of 8 x 6'):
@@ -165,7 +165,7 @@ def test_a_png_that_disagrees_stops_the_loading(root: Path) -> None:
 
 def test_data_are_checked_before_a_run(root: Path) -> None:
     checked(root, num_things_classes=2, num_stuff_classes=1)
-    with pytest.raises(UserError, match='2 classes of things, but .*num_things_classes=80'):
+    with pytest.raises(UserError, match=r'2 classes of things, but .*num_things_classes=80'):
         checked(root, num_things_classes=80, num_stuff_classes=1)
     write(root, categories=[*CATEGORIES, dict(id=9, name='cow', isthing=1)])
     with pytest.raises(UserError, match="category 'cow' is no class"):
@@ -182,15 +182,15 @@ def test_data_are_checked_before_a_run(root: Path) -> None:
     write(root)
     (root / 'masks/a.png').unlink()
     write_ids(root / 'masks/b.png', np.zeros((1, 1), np.int32))
-    with pytest.raises(UserError, match='a.png'):
+    with pytest.raises(UserError, match=r'a.png'):
         checked(root)
 
 
 def test_quality_by_hand() -> None:
     """Ten pixels in a row; classes a, b.
 
-    Truth: a a a a | b b b | void void | a crowd of b. Found: a of 5 pixels (IoU 4 / 5), b of 2 pixels
-    (IoU 2 / 3), b of the void and the crowd (excused), and nothing else.
+    Truth: a a a a | b b b | void void | a crowd of b. Found: a of 5 pixels (IoU 4 / 5), b of 2
+    pixels (IoU 2 / 3), b of the void and the crowd (excused), and nothing else.
     """
     truth = np.array([[0, 0, 0, 0, 1, 1, 1, -1, -1, 2]])
     found = np.array([[0, 0, 0, 0, 0, 1, 1, 2, 2, 2]])

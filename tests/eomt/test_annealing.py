@@ -81,7 +81,7 @@ def test_lists_of_steps_have_to_fit() -> None:
             MaskAnnealing(**options)
     with pytest.raises(UserError, match='has 2 steps for the 3 blocks'):
         MaskAnnealing(starts=[0, 1], ends=[2, 3]).before_train(a_runner(0))
+    runner = a_runner(0)
+    runner.model = nn.Linear(1, 1)
     with pytest.raises(UserError, match='Linear has no MaskTransformer'):
-        runner = a_runner(0)
-        runner.model = nn.Linear(1, 1)
         MaskAnnealing().before_train(runner)

@@ -48,9 +48,7 @@ def test_three_terms_of_every_prediction() -> None:
 def test_terms_by_hand() -> None:
     """One query of an image with one object of class 0, which covers everything."""
     masks, classes = torch.full((1, 1, 8, 8), 2.0), torch.tensor([[[1.0, 0.0, -1.0, 0.5]]])
-    truth = [
-        InstanceData(labels=torch.tensor([0]), masks=torch.ones(1, 64, 64, dtype=torch.bool))
-    ]
+    truth = [InstanceData(labels=torch.tensor([0]), masks=torch.ones(1, 64, 64, dtype=torch.bool))]
     drawn = torch.rand
     # away from the border, around which bilinear sampling fades to 0
     with mock.patch.object(torch, 'rand', lambda *a, **k: 0.25 + drawn(*a, **k) / 2):
@@ -66,9 +64,7 @@ def test_no_object_counts_a_tenth() -> None:
     """Two queries, one of which is matched: a mean weighted 1 and .1."""
     masks = torch.stack([torch.full((8, 8), 4.0), torch.full((8, 8), -4.0)])[None]
     classes = torch.tensor([[[3.0, 0.0, 0.0, 0.0], [0.5, 0.0, 0.0, 1.0]]])
-    truth = [
-        InstanceData(labels=torch.tensor([0]), masks=torch.ones(1, 64, 64, dtype=torch.bool))
-    ]
+    truth = [InstanceData(labels=torch.tensor([0]), masks=torch.ones(1, 64, 64, dtype=torch.bool))]
     losses = loss_of(Predictions([masks], [classes]), truth)
     terms = -classes[0].log_softmax(-1)
     wanted = 2 * (terms[0, 0] + 0.1 * terms[1, 3]) / 1.1
@@ -116,8 +112,8 @@ def test_two_processes_share_the_number_of_masks() -> None:
     where = 'mmdet.models.dense_heads.mask2former_head'
     with mock.patch.object(torch, 'rand', rand):
         whole = loss_of(found, truth)
-        numbers = [len(each) for each in truth]
-        with mock.patch(f'{where}.reduce_mean', lambda _: torch.tensor([sum(numbers) / 2])):
+        mean = torch.tensor([sum(len(each) for each in truth) / 2])
+        with mock.patch(f'{where}.reduce_mean', return_value=mean):
             halves = [
                 loss_of(Predictions(*([p[0][i : i + 1]] for p in found)), truth[i : i + 1])
                 for i in range(2)

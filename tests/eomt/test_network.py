@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from moca.backbone.rope import rotated, with_unrotated
-from moca.errors import UserError
 from moca.eomt.network import MaskTransformer
+from moca.errors import UserError
 from tests.eomt.tiny import ARCH, tiny_network
 
 

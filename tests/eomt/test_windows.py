@@ -29,7 +29,9 @@ def test_windows_follow_the_long_side() -> None:
     tall, wide = windows_of((683, 512), 512), windows_of((512, 683), 512)
     assert [rows.start for rows, _ in tall] == [columns.start for _, columns in wide] == [0, 171]
     assert all(columns == slice(0, 512) for _, columns in tall)
-    with pytest.raises(UserError, match=r'300 x 400 pixels for windows of 512.*scale=\(100000, 512'):
+    with pytest.raises(
+        UserError, match=r'300 x 400 pixels for windows of 512.*scale=\(100000, 512'
+    ):
         windows_of((300, 400), 512)
 
 

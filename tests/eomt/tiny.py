@@ -15,7 +15,9 @@ ARCH: dict[str, Any] = dict(
 )
 
 
-def tiny_network(queries: int = 5, blocks: int = 2, classes: int = 3, **vit: Any) -> MaskTransformer:
+def tiny_network(
+    queries: int = 5, blocks: int = 2, classes: int = 3, **vit: Any
+) -> MaskTransformer:
     """A network for images of 64 x 64, weights drawn far from their start."""
     torch.manual_seed(0)
     vit = {'arch': ARCH, 'img_size': 64, **vit}

@@ -134,7 +134,9 @@ def replay_forward(name: str, facts: dict[str, Any], tensors: Tensors, report: R
             where = f'{name} {case} {number}'
             mine = ('mask_logits', logits), ('class_logits', classes)
             for what, value in mine:
-                report.close('logits', 1e-5, value, tensors[f'{name}.{case}.{what}.{number}'], where)
+                report.close(
+                    'logits', 1e-5, value, tensors[f'{name}.{case}.{what}.{number}'], where
+                )
         for number, mask in enumerate(masks):
             key = f'{name}.{case}.attn_mask.{number}'
             patches = mask.shape[-1] - queries - network.backbone.num_prefix_tokens
@@ -207,9 +209,7 @@ def criterion_of(network: MaskTransformer, facts: dict[str, Any]) -> MaskLoss:
 
 def constructor(lr: float, decay: float, query_blocks: bool) -> Any:
     return MaskTransformerOptimWrapperConstructor(
-        dict(
-            optimizer=dict(type='AdamW', lr=lr, weight_decay=0.05), clip_grad=dict(max_norm=0.01)
-        ),
+        dict(optimizer=dict(type='AdamW', lr=lr, weight_decay=0.05), clip_grad=dict(max_norm=0.01)),
         dict(layer_decay=decay, decay_query_blocks=query_blocks),
     )
 
@@ -364,9 +364,7 @@ def found_masks(facts: dict[str, Any], tensors: Tensors, report: Report) -> list
         image = tensors[f'out.image.{number}']
         height, width = image.shape[1:]
         pixels = image.permute(1, 2, 0).numpy()
-        resized, scale = mmcv.imrescale(
-            pixels, tuple(size), return_scale=True, backend='pillow', interpolation='bilinear'
-        )
+        resized = mmcv.imrescale(pixels, tuple(size), backend='pillow', interpolation='bilinear')
         padded = mmcv.impad(resized, shape=tuple(size), pad_val=0)
         ours = torch.from_numpy(padded).permute(2, 0, 1)
         report.same('padded images', ours, tensors['out.padded'][number], f'{number}')
@@ -471,7 +469,9 @@ def replay_quality(facts: dict[str, Any], tensors: Tensors, report: Report) -> N
         values, places = np.unique(keys[there], return_inverse=True)
         found = np.full(there.shape, -1)
         found[there] = places
-        found_labels = [int(made[..., 0][there][places == place][0]) for place in range(len(values))]
+        found_labels = [
+            int(made[..., 0][there][places == place][0]) for place in range(len(values))
+        ]
         total += count_matches(truth, labels, crowds, found, found_labels, classes)
         number += 1
     names = ('iou_sum', 'true_positives', 'false_positives', 'false_negatives')
@@ -494,5 +494,3 @@ def joined_stuff(
         parts[key] = (mask if known is None else known[0] | mask, label, crowd)
     joined, names, marks = zip(*parts.values(), strict=True)
     return np.stack(joined), list(names), list(marks)
-
-

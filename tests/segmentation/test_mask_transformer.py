@@ -76,7 +76,7 @@ def test_fields_are_checked() -> None:
     with pytest.raises(UserError, match='takes size, in pixels, and windows'):
         a_segmentor(stride=3)
     backbone = dict(type='PlainViT', arch=ARCH, img_size=64)
-    with pytest.raises(UserError, match='model.decode_head: needs num_classes'):
+    with pytest.raises(UserError, match=r'model.decode_head: needs num_classes'):
         MaskTransformerSegmentor(backbone, dict(), test_cfg=dict(size=64))
 
 
