@@ -151,7 +151,7 @@ def replay_forward(name: str, facts: dict[str, Any], tensors: Tensors, report: R
 
 def truth_of(name: str, loss: str, tensors: Tensors) -> list[InstanceData]:
     """The recorded targets."""
-    found = []
+    found: list[InstanceData] = []
     while f'{name}.{loss}.target{len(found)}.masks' in tensors:
         prefix = f'{name}.{loss}.target{len(found)}'
         masks, labels = tensors[f'{prefix}.masks'], tensors[f'{prefix}.labels']
@@ -186,7 +186,7 @@ def replay_loss(
             relative(report, 'losses', 1e-5, losses[prefix + ours], weight * terms[known], where)
     total = torch.stack([each.sum() for each in losses.values()]).sum()
     relative(report, 'losses', 1e-5, total, recorded['total'], where)
-    total.backward()  # type: ignore[no-untyped-call]
+    total.backward()
     for key, parameter in network.named_parameters():
         assert parameter.grad is not None
         wanted = recorded['gradient_norms'][theirs(key)]
@@ -297,7 +297,7 @@ def replay_run(facts: dict[str, Any], tensors: Tensors, report: Report) -> None:
         for part in ('backbone', 'heads'):
             known = recorded[f'lr_{part}'] / settings['lr']
             report.number('run: rates', 1e-6, rates[part] / settings['lr'], known, where)
-        numbers = []
+        numbers: list[Tensor] = []
         while f'run.step{step}.rand.{len(numbers)}' in tensors:
             numbers.append(tensors[f'run.step{step}.rand.{len(numbers)}'])
         with drawn(numbers):
@@ -305,7 +305,7 @@ def replay_run(facts: dict[str, Any], tensors: Tensors, report: Report) -> None:
             loss = torch.stack([each.sum() for each in losses]).sum()
         relative(report, 'run: losses', 1e-3, loss, recorded['loss'], where)
         wrapper.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 0.01)
         known = recorded['gradient_norm_before_clip']
         relative(report, 'run: gradient norms', 1e-3, norm, known, where)
@@ -328,7 +328,7 @@ def replay_windows(facts: dict[str, Any], tensors: Tensors, report: Report) -> N
         same = ours == [row['resized'], row['windows']]
         report.add('windows', 0.0, float(not same), f'{row["w"]} x {row["h"]}')
     place = number = 0
-    size = facts['settings']['models']['cls']['img_size'][0]
+    size = tensors['windows.crops'].shape[-1]
     while f'windows.image.{number}' in tensors:
         image = tensors[f'windows.image.{number}']
         height, width = image.shape[1:]
@@ -338,8 +338,8 @@ def replay_windows(facts: dict[str, Any], tensors: Tensors, report: Report) -> N
         windows = windows_of(resized.shape[:2], size)
         part = slice(place, place + len(windows))
         crops = np.stack([resized[rows, columns] for rows, columns in windows])
-        ours = torch.from_numpy(crops).permute(0, 3, 1, 2)
-        report.same('windows', ours, tensors['windows.crops'][part], f'crops of {number}')
+        cut = torch.from_numpy(crops).permute(0, 3, 1, 2)
+        report.same('windows', cut, tensors['windows.crops'][part], f'crops of {number}')
         scores = class_scores(
             tensors['windows.mask_logits'][part],
             tensors['windows.class_logits'][part],
@@ -358,7 +358,7 @@ def replay_windows(facts: dict[str, Any], tensors: Tensors, report: Report) -> N
 def found_masks(facts: dict[str, Any], tensors: Tensors, report: Report) -> list[Tensor]:
     """Logits at the images' own sizes, of recorded ones of the padded images."""
     size = facts['settings']['out']['img_size']
-    found = []
+    found: list[Tensor] = []
     while f'out.image.{len(found)}' in tensors:
         number = len(found)
         image = tensors[f'out.image.{number}']
