@@ -1,9 +1,10 @@
-"""What a command line changes in an encoder as it is read: size of patches, normalization."""
+"""What a command line changes in an encoder: differences added, patches, normalization."""
 
 from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +12,18 @@ from typing import Any
 
 from timm.layers import resample_patch_embed
 
-from moca.checkpoints.families import Encoder, Statistics
+from moca.checkpoints.families import Encoder, Statistics, find_encoder
+from moca.checkpoints.reading import read_file
 from moca.errors import UserError
 from moca.images.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 _KERNEL = 'patch_embed.proj.weight'
-_FIELDS = ('patch', 'mean', 'std')
+_FIELDS = ('patch', 'mean', 'std', 'delta_of')
 
 
 def add_change_arguments(parser: argparse.ArgumentParser, statistics: bool = True) -> None:
-    """Add ``--patch`` and, unless images are not read, ``--mean`` and ``--std`` to a tool."""
+    """Add ``--patch``, ``--delta-of`` and, if images are read, ``--mean`` and ``--std``."""
+    add_delta_argument(parser)
     parser.add_argument(
         '--patch',
         type=int,
@@ -37,8 +40,17 @@ def add_change_arguments(parser: argparse.ArgumentParser, statistics: bool = Tru
         )
 
 
+def add_delta_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--delta-of``."""
+    parser.add_argument(
+        '--delta-of',
+        metavar='BACKBONE',
+        help='of a CKPT that holds differences, as those of EoMT on DINOv3: what they add to',
+    )
+
+
 def changes_of(args: argparse.Namespace) -> dict[str, Any]:
-    """What is given of ``--patch``, ``--mean`` and ``--std``, as the reader takes it."""
+    """What is given of the options that change an encoder, as the reader takes it."""
     given = {field: getattr(args, field, None) for field in _FIELDS}
     return {
         field: tuple(value) if isinstance(value, list) else value
@@ -51,8 +63,8 @@ def change_arguments(changes: Mapping[str, Any]) -> list[str]:
     """The command line that `changes_of` reads as these changes."""
     words: list[str] = []
     for field, value in changes.items():
-        values = [value] if field == 'patch' else value
-        words += [f'--{field}', *map(str, values)]
+        values = value if field in ('mean', 'std') else [value]
+        words += [f'--{field}'.replace('_', '-'), *map(str, values)]
     return words
 
 
@@ -62,8 +74,9 @@ def changed(
     patch: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    delta_of: str | Path | None = None,
 ) -> Encoder:
-    """An encoder with other patches and another normalization.
+    """An encoder that differences were added to, with other patches and another normalization.
 
     Kernels are resampled by the pseudo-inverse of the resizing of patches (FlexiViT, arXiv
     2212.08013, section 3.4), as timm does: tokens of an enlarged patch stay what they were, as far
@@ -75,15 +88,49 @@ def changed(
         patch: Side in pixels; None leaves it.
         mean: RGB, of pixels from 0 to 1; None leaves it.
         std: Likewise.
+        delta_of: The file that the encoder's tensors are differences to; None if they are whole.
 
     Raises:
-        UserError: A number is out of its range.
+        UserError: A number is out of its range, or `delta_of` is of another model.
     """
+    if delta_of is not None:
+        encoder = _added(encoder, path, delta_of)
+    elif _is_difference(encoder):
+        encoder = replace(encoder, refusal=_DIFFERENCE)
     if patch is not None:
         encoder = _with_patch(encoder, path, patch)
     if mean is not None or std is not None:
         encoder = _with_statistics(encoder, mean, std)
     return encoder
+
+
+_DIFFERENCE = (
+    'the weights of its norms are near 0, as in files of differences. Give the file that they add '
+    'to with --delta-of.'
+)
+# A norm starts at 1; those of released ViTs have means far above this, their differences below.
+_SMALL = 0.05
+
+
+def _is_difference(encoder: Encoder) -> bool:
+    norms = [v for k, v in encoder.state.items() if re.search(r'(^|\.)norm[12]?\.weight$', k)]
+    return bool(norms) and all(float(norm.float().abs().mean()) < _SMALL for norm in norms)
+
+
+def _added(encoder: Encoder, path: str | Path, delta_of: str | Path) -> Encoder:
+    base = find_encoder(read_file(delta_of), delta_of, None)
+    shapes = [{k: list(v.shape) for k, v in each.state.items()} for each in (encoder, base)]
+    if shapes[0] != shapes[1]:
+        pairs = sorted(shapes[0].keys() | shapes[1].keys())
+        key = next(k for k in pairs if shapes[0].get(k) != shapes[1].get(k))
+        raise UserError(
+            f'{path}: differences to another model than --delta-of {delta_of}: {key} is '
+            f'{shapes[0].get(key, "absent")} and {shapes[1].get(key, "absent")} there.'
+        )
+    state = {key: base.state[key] + value for key, value in encoder.state.items()}
+    return replace(
+        base, state=state, ignored=encoder.ignored, family=f'{encoder.family} on {base.family}'
+    )
 
 
 def _with_patch(encoder: Encoder, path: str | Path, patch: int) -> Encoder:

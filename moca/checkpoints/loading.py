@@ -48,7 +48,7 @@ def open_encoder(
         branch: ``teacher`` or ``student``, where the file has both.
         trust: Read with plain pickle.
         prefix: What stands before the encoder's keys, in a file of several.
-        changes: ``patch``, ``mean`` and ``std`` of :func:`moca.checkpoints.changes.changed`.
+        changes: What :func:`moca.checkpoints.changes.changed` takes: ``patch``, ``mean``, ...
 
     Raises:
         UserError: The file cannot be read, or lacks the branch, or a change is impossible.
@@ -94,7 +94,7 @@ def load_checkpoint(
         grid: Rows and columns of the file's position embedding, where they are not square.
         trust: Read with plain pickle.
         prefix: What stands before the encoder's keys, in a file of several.
-        changes: ``patch``, ``mean`` and ``std`` of :func:`moca.checkpoints.changes.changed`.
+        changes: What :func:`moca.checkpoints.changes.changed` takes: ``patch``, ``mean``, ...
 
     Raises:
         CheckpointMismatch: A backbone parameter has no counterpart in the file, or the other

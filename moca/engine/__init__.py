@@ -8,6 +8,7 @@ from moca.engine.config_text import format_once
 from moca.engine.ema import AveragedWeights, TrainedWeightsEMA
 from moca.engine.epoch_loop import ExactEpochLoop
 from moca.engine.epoch_order import EpochShuffle
+from moca.engine.exact_steps import ExactSampler, SeedDraws, SeedSteps
 from moca.engine.fsdp import ShardedStrategy
 from moca.engine.layer_decay import LayerDepthOptimWrapperConstructor
 from moca.engine.rate_schedule import RateSchedule
@@ -22,9 +23,12 @@ __all__ = [
     'AveragedWeights',
     'EpochShuffle',
     'ExactEpochLoop',
+    'ExactSampler',
     'LayerDepthOptimWrapperConstructor',
     'RateSchedule',
     'RecomputeBatchNorm',
+    'SeedDraws',
+    'SeedSteps',
     'ShardedStrategy',
     'TrainedWeightsEMA',
     'WarmupCosineLR',

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from moca.backbone import PlainViT
 from moca.backbone.blocks import run_blocks
 from moca.backbone.rope import with_unrotated
+from moca.eomt.published import load_heads
 from moca.errors import UserError
 
 
@@ -90,8 +91,18 @@ class MaskTransformer(nn.Module):
         backbone.blocks.requires_grad_(not backbone.frozen)
 
     def init_weights(self) -> None:
-        """Load the backbone's checkpoint; queries and heads keep torch's own random start."""
+        """Load the backbone's checkpoint; queries and heads keep torch's own random start.
+
+        If the checkpoint is of a mask transformer, theirs are taken as well, as far as they fit.
+        """
         self.backbone.init_weights()
+        start = self.backbone.init_cfg
+        if isinstance(start, dict) and start.get('type') == 'ViTCheckpoint':
+            load_heads(self, start['checkpoint'], partly=True, trust=bool(start.get('trust')))
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._probs = self.attn_mask_probs.tolist()
 
     def set_mask_probs(self, probs: list[float]) -> None:
         """Set how likely a query keeps to its mask, for each of the blocks that see queries."""

@@ -179,8 +179,8 @@ def _prepare_checkpoint(cfg: Config, args: argparse.Namespace) -> dict[str, Any]
     described = args.branch or grid or prefix or changes or (args.name and not weights)
     if not args.checkpoint and described:
         raise UserError(
-            '--name, --branch, --prefix, --grid, --patch, --mean and --std describe a checkpoint: '
-            'give --checkpoint as well.'
+            '--name, --branch, --prefix, --grid, --patch, --mean, --std and --delta-of describe a '
+            'checkpoint: give --checkpoint as well.'
         )
     if weights.get('type') != 'ViTCheckpoint':
         if backbone.get('interpolation') is None:
@@ -205,6 +205,7 @@ def _prepare_checkpoint(cfg: Config, args: argparse.Namespace) -> dict[str, Any]
         'std': list(std),
         **({'prefix': options['prefix']} if options.get('prefix') else {}),
         **({'patch': info.patch_size} if info.resampled_from else {}),
+        **({'delta_of': file_digest(options['delta_of'])} if options.get('delta_of') else {}),
     }
 
 

@@ -245,6 +245,7 @@ def _identity(record: dict[str, Any]) -> dict[tuple[str, str], Any]:
         ('checkpoint.branch', '--branch'): checkpoint.get('branch'),
         ('checkpoint.prefix', '--prefix'): checkpoint.get('prefix'),
         ('checkpoint.patch', '--patch'): checkpoint.get('patch'),
+        ('checkpoint.delta_of', '--delta-of'): checkpoint.get('delta_of'),
         ('checkpoint.mean', '--mean'): checkpoint.get('mean'),
         ('checkpoint.std', '--std'): checkpoint.get('std'),
         ('checkpoint.name', '--name'): checkpoint.get('name'),

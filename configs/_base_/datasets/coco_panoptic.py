@@ -10,6 +10,7 @@ data_root = 'data/coco'
 size = 640
 
 train_pipeline = [
+    dict(type='SeedDraws'),
     dict(type='LoadReadableImage', skip=True),
     dict(type='LoadPanopticMasks'),
     dict(type='RandomResize', scale=(size, size), ratio_range=(0.1, 2.0), keep_ratio=True),
@@ -40,7 +41,7 @@ train_dataloader = dict(
     batch_size=16,
     num_workers=8,
     persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
+    sampler=dict(type='ExactSampler', shuffle=True),
     dataset=dict(
         type='PanopticDataset',
         data_root=data_root,

@@ -34,6 +34,7 @@ protocol = dict(
 
 size = 640
 train_pipeline = [
+    dict(type='SeedDraws'),
     dict(type='LoadReadableImage', skip=True),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='RandomResize', scale=(size, size), ratio_range=(0.1, 2.0), keep_ratio=True),
@@ -57,7 +58,9 @@ test_pipeline = [
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
     ),
 ]
-train_dataloader = dict(batch_size=16, dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(
+    sampler=dict(type='ExactSampler'), batch_size=16, dataset=dict(pipeline=train_pipeline)
+)
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 val_evaluator = dict(metric=['segm'])
@@ -74,4 +77,4 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=14
 param_scheduler = [
     dict(type='TwoPartPolyLR', warmup=(500, 1000), begin=0, end=max_iters, by_epoch=False)
 ]
-default_hooks = dict(annealing=dict(type='MaskAnnealing'))
+default_hooks = dict(annealing=dict(type='MaskAnnealing'), steps=dict(type='SeedSteps'))

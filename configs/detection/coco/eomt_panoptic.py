@@ -46,4 +46,4 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=14
 param_scheduler = [
     dict(type='TwoPartPolyLR', warmup=(500, 1000), begin=0, end=max_iters, by_epoch=False)
 ]
-default_hooks = dict(annealing=dict(type='MaskAnnealing'))
+default_hooks = dict(annealing=dict(type='MaskAnnealing'), steps=dict(type='SeedSteps'))

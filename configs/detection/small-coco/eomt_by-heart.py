@@ -34,6 +34,7 @@ model = dict(
     test_cfg=dict(instance_on=True),
 )
 train_pipeline = [
+    dict(type='SeedDraws'),
     dict(type='LoadReadableImage', skip=True),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='Resize', scale=(size, size), keep_ratio=True),
@@ -50,6 +51,7 @@ test_pipeline = [
     ),
 ]
 train_dataloader = dict(
+    sampler=dict(type='ExactSampler'),
     batch_size=4,
     dataset=dict(
         ann_file='annotations/instances_val2017.json',
@@ -70,6 +72,7 @@ param_scheduler = [
 ]
 default_hooks = dict(
     annealing=dict(type='MaskAnnealing'),
+    steps=dict(type='SeedSteps'),
     logger=dict(interval=10),
     checkpoint=dict(interval=100),
 )

@@ -33,6 +33,7 @@ protocol = dict(
 size = 1024
 # the scale is relative to the long side: .25 to 1 of an image's own size
 train_pipeline = [
+    dict(type='SeedDraws'),
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
     dict(type='RandomResize', scale=(size, size), ratio_range=(0.5, 2.0), keep_ratio=True),
@@ -49,7 +50,9 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
-train_dataloader = dict(batch_size=16, dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(
+    sampler=dict(type='ExactSampler'), batch_size=16, dataset=dict(pipeline=train_pipeline)
+)
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
@@ -64,4 +67,4 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=1_
 param_scheduler = [
     dict(type='TwoPartPolyLR', warmup=(500, 1000), begin=0, end=max_iters, by_epoch=False)
 ]
-default_hooks = dict(annealing=dict(type='MaskAnnealing'))
+default_hooks = dict(annealing=dict(type='MaskAnnealing'), steps=dict(type='SeedSteps'))

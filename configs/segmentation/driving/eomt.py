@@ -26,6 +26,7 @@ protocol = dict(
 
 size = 224
 train_pipeline = [
+    dict(type='SeedDraws'),
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
     dict(type='RandomResize', scale=(size, size), ratio_range=(0.7, 2.0), keep_ratio=True),
@@ -41,7 +42,7 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(sampler=dict(type='ExactSampler'), dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
@@ -57,4 +58,6 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=ma
 param_scheduler = [
     dict(type='TwoPartPolyLR', warmup=(20, 20), begin=0, end=max_iters, by_epoch=False)
 ]
-default_hooks = dict(annealing=dict(type='MaskAnnealing'), checkpoint=dict(interval=50))
+default_hooks = dict(
+    annealing=dict(type='MaskAnnealing'), steps=dict(type='SeedSteps'), checkpoint=dict(interval=50)
+)

@@ -1,4 +1,4 @@
-"""Names of transformers: ViT, ViTMAE, I-JEPA, DINOv2, DINOv3, and the towers of CLIP and SigLIP."""
+"""Names of transformers: ViT, ViTMAE, I-JEPA, DINOv2, DINOv3, EoMT, towers of CLIP and SigLIP."""
 
 from __future__ import annotations
 
@@ -38,6 +38,10 @@ _VIT = (
     (r'\.layernorm_after\.', '.norm2.'),
     (r'\.intermediate\.dense\.', '.mlp.fc1.'),
     (r'(blocks\.\d+)\.output\.dense\.', r'\1.mlp.fc2.'),
+    (r'^layers\.', 'blocks.'),  # from here to proj EoMT's
+    (r'^embeddings\.position_embeddings\.weight$', 'pos_embed'),
+    (r'\.attention\.([qkv])_proj\.', r'.attn.\1.'),
+    (r'\.attention\.out_proj\.', '.attn.proj.'),
     (r'\.mlp\.weights_in\.', '.mlp.fc1.'),
     (r'\.mlp\.weights_out\.', '.mlp.fc2.'),
     (r'^layernorm\.', 'norm.'),
@@ -45,7 +49,8 @@ _VIT = (
 _DINOV3 = (
     *_COMMON,
     (r'^embeddings\.patch_embeddings\.', 'patch_embed.proj.'),
-    (r'^(?:model\.)?layer\.', 'blocks.'),
+    (r'^(?:model\.)?layers?\.', 'blocks.'),
+    (r'^layernorm\.', 'norm.'),
     (r'\.attention\.([qkv])_proj\.', r'.attn.\1.'),
     (r'\.attention\.o_proj\.', '.attn.proj.'),
     (r'\.mlp\.gate_proj\.', '.mlp.fc1_g.'),
@@ -60,9 +65,15 @@ _TOWER = (
     (r'\.self_attn\.out_proj\.', '.attn.proj.'),
     (r'^post_layernorm\.', 'norm.'),
 )
+_EOMT = (
+    r'query|upscale_block|mask_head|class_predictor|attn_mask_probs|criterion|'
+    r'embeddings\.(?:mask_token|position_ids)'
+)
+_LEFT = r'embeddings\.mask_token|classifier|head'
 # By transformers' model_type: how it is called, LayerNorm's eps, mean and deviation. The eps of
 # ViT, ViTMAE and I-JEPA are transformers' defaults, those of the published configs.
 _KINDS = {
+    'eomt': ('EoMT (Hugging Face)', 1e-6, IMAGENET),
     'vit': ('ViT (Hugging Face)', 1e-12, HALF),
     'vit_mae': ('MAE (Hugging Face)', 1e-12, IMAGENET),
     'ijepa': ('I-JEPA (Hugging Face)', 1e-12, IMAGENET),
@@ -74,12 +85,16 @@ _KINDS = {
 def _vit(state: StateDict, config: Mapping[str, Any]) -> Trunk:
     kind = config.get('model_type') or _guess(state)
     family, eps, statistics = _KINDS.get(kind, (f'{kind} (Hugging Face)', 1e-12, None))
-    if kind.startswith('dinov2'):
+    if kind == 'eomt':
+        left = _EOMT
+    elif kind.startswith('dinov2'):
         left = r'embeddings\.mask_token|pooler|classifier|head'
     else:
         left = r'embeddings\.mask_token|pooler|classifier|head|decoder'
     out, ignored = renamed(state, _VIT, left)
     out = join_qkv(out)
+    if kind == 'eomt' and out['pos_embed'].ndim == 2:
+        out['pos_embed'] = out['pos_embed'][None]
     settings = _settings(config, eps)
     if any('.mlp.weights_in.' in key for key in state):
         settings.pop('act_layer', None)
@@ -90,6 +105,8 @@ def _vit(state: StateDict, config: Mapping[str, Any]) -> Trunk:
 
 def _guess(state: StateDict) -> str:
     """The model type of a file without its config."""
+    if 'query.weight' in state:
+        return 'eomt'
     if any('layer_scale1' in key for key in state):
         return 'dinov2'
     return 'vit' if 'embeddings.cls_token' in state else 'ijepa'
@@ -105,9 +122,11 @@ def _settings(config: Mapping[str, Any], eps: float) -> dict[str, Any]:
 def _dinov3(state: StateDict, config: Mapping[str, Any]) -> Trunk:
     gated = any('.mlp.gate_proj.' in key for key in state)
     table = (*_DINOV3, (r'\.mlp\.up_proj\.', '.mlp.fc1_x.' if gated else '.mlp.fc1.'))
-    out, ignored = renamed(state, table, r'embeddings\.mask_token|classifier|head')
+    eomt = 'query.weight' in state
+    left = _EOMT if eomt else _LEFT
+    out, ignored = renamed(state, table, left)
     out = join_qkv(out)
-    settings = _settings(config, 1e-5)
+    settings = _settings(config, 1e-6 if eomt else 1e-5)
     if gated:
         settings.pop('act_layer', None)
     settings['rope'] = dict(base=float(_rope_base(config)))
@@ -115,7 +134,7 @@ def _dinov3(state: StateDict, config: Mapping[str, Any]) -> Trunk:
         out,
         ignored,
         settings,
-        'DINOv3 (Hugging Face)',
+        'EoMT on DINOv3 (Hugging Face)' if eomt else 'DINOv3 (Hugging Face)',
         statistics_of(config) or IMAGENET,
     )
 

@@ -1,0 +1,100 @@
+"""Queries and heads of published EoMT files: the authors' and those of transformers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmengine.logging import print_log
+from torch import Tensor
+
+from moca.checkpoints.families import tensors
+from moca.checkpoints.reading import read_file
+from moca.errors import CheckpointMismatch
+
+if TYPE_CHECKING:
+    from moca.eomt.network import MaskTransformer
+
+_ORIGINAL = re.compile(
+    r'^(?:.*\.)?network\.((?:q|class_head|mask_head|upscale)\..*|attn_mask_probs)$'
+)
+_TRANSFORMERS = (
+    (r'^query\.', 'q.'),
+    (r'^class_predictor\.', 'class_head.'),
+    (r'^mask_head\.fc1\.', 'mask_head.0.'),
+    (r'^mask_head\.fc2\.', 'mask_head.2.'),
+    (r'^mask_head\.fc3\.', 'mask_head.4.'),
+    (r'^upscale_block\.block\.(\d+)\.layernorm2d\.', r'upscale.\1.norm.'),
+    (r'^upscale_block\.block\.', 'upscale.'),
+)
+
+
+def heads_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Everything of a network but its backbone, under the names here; empty in other files.
+
+    Args:
+        content: Of a file, as `read_file` returns it.
+    """
+    for entry in (content, *(v for v in content.values() if isinstance(v, Mapping))):
+        state = tensors(entry)
+        found = {m[1]: value for key, value in state.items() if (m := _ORIGINAL.match(key))}
+        if found:
+            return found
+        if 'query.weight' in state and 'class_predictor.weight' in state:
+            for key, value in state.items():
+                name = key
+                for pattern, replacement in _TRANSFORMERS:
+                    name = re.sub(pattern, replacement, name)
+                if (
+                    name.startswith(('q.', 'class_head.', 'mask_head.', 'upscale.'))
+                    or name == 'attn_mask_probs'
+                ):
+                    found[name] = value
+            return found
+    return {}
+
+
+def load_heads(
+    network: MaskTransformer, path: str | Path, partly: bool = False, trust: bool = False
+) -> None:
+    """Load what `heads_of` finds in a file into a network whose backbone is loaded already.
+
+    Args:
+        network: Of the same queries, blocks and classes.
+        path: The file.
+        partly: Start anew what has other shapes, as the classes of other data, and say so; else
+            that is an error.
+        trust: Read with plain pickle.
+
+    Raises:
+        CheckpointMismatch: Shapes differ, or the file has no such heads.
+    """
+    found = heads_of(read_file(path, trust))
+    if partly and not found:
+        return
+    own = {k: v for k, v in network.state_dict().items() if not k.startswith('backbone.')}
+    differ = [
+        f'{key} ({list(found[key].shape) if key in found else "absent"} in the file, '
+        f'{list(own[key].shape) if key in own else "absent"} here)'
+        for key in sorted(own.keys() | found.keys())
+        if key not in own or key not in found or own[key].shape != found[key].shape
+    ]
+    if differ and not partly:
+        raise CheckpointMismatch(
+            f'{path}: of another mask transformer than the config: {", ".join(differ[:3])}'
+            f'{", ..." if len(differ) > 3 else ""}. Set num_queries, num_blocks and the numbers of '
+            'classes of the head to those of the file.'
+        )
+    fitting = {k: v for k, v in found.items() if k in own and own[k].shape == v.shape}
+    if partly:
+        fitting.pop('attn_mask_probs', None)  # a new run has its own annealing
+    network.load_state_dict(fitting, strict=False)
+    names = sorted({key.split('.')[0] for key in fitting})
+    fresh = sorted({key.split('.')[0] for key in own.keys() - fitting.keys()} - {'attn_mask_probs'})
+    print_log(
+        f'{path}: {", ".join(names) or "no part"} of EoMT taken'
+        + (f'; {", ".join(fresh)} start anew.' if fresh else '.'),
+        'current',
+    )
