@@ -5,17 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmengine.logging import print_log
-from torch import Tensor
+from torch import Tensor, nn
 
 from moca.checkpoints.families import tensors
 from moca.checkpoints.reading import read_file
 from moca.errors import CheckpointMismatch
-
-if TYPE_CHECKING:
-    from moca.eomt.network import MaskTransformer
 
 _ORIGINAL = re.compile(
     r'^(?:.*\.)?network\.((?:q|class_head|mask_head|upscale)\..*|attn_mask_probs)$'
@@ -57,12 +54,12 @@ def heads_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def load_heads(
-    network: MaskTransformer, path: str | Path, partly: bool = False, trust: bool = False
+    network: nn.Module, path: str | Path, partly: bool = False, trust: bool = False
 ) -> None:
     """Load what `heads_of` finds in a file into a network whose backbone is loaded already.
 
     Args:
-        network: Of the same queries, blocks and classes.
+        network: A `MaskTransformer` of the same queries, blocks and classes.
         path: The file.
         partly: Start anew what has other shapes, as the classes of other data, and say so; else
             that is an error.
