@@ -5,8 +5,17 @@ from moca.evaluation.classification import (
     augmentation,
     classifier,
     dataset,
+    feature_cache,
     heads,
     optim,
 )
 
-__all__ = ['accuracy', 'augmentation', 'classifier', 'dataset', 'heads', 'optim']
+__all__ = [
+    'accuracy',
+    'augmentation',
+    'classifier',
+    'dataset',
+    'feature_cache',
+    'heads',
+    'optim',
+]

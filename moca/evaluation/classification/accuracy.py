@@ -30,6 +30,7 @@ class ClassAccuracy(BaseMetric):
     ``labels`` in the batch; one without is left out.
 
     Args:
+        rate: Only the head that was trained at this rate of 256 images counts.
         kwargs: Of mmengine's `BaseMetric`.
 
     Attributes:
@@ -38,8 +39,9 @@ class ClassAccuracy(BaseMetric):
 
     default_prefix = None
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, rate: float | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.rate = rate
         # of the heads, which predictions bring
         self.rates: tuple[float, ...] = ()
         self.chosen: dict[str, Any] = {}
@@ -50,6 +52,8 @@ class ClassAccuracy(BaseMetric):
         self.rates = tuple(data_samples[0].get('rates', ()))
         logits = torch.stack([sample['logits'] for sample in data_samples]).float()
         labels = data_batch['label'].to(logits.device)
+        if self.rate is not None:
+            logits = logits[:, [self.rates.index(self.rate)]]
         if kept is not None:
             logits = logits[..., kept]
             labels = torch.tensor([kept.index(int(label)) for label in labels]).to(logits.device)

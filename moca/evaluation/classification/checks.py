@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from moca.errors import UserError
-from moca.evaluation.classification.class_lists import check_same_classes
+from moca.evaluation.classification.class_lists import VARIANTS, check_same_classes
 from moca.evaluation.classification.dataset import read_split
 from moca.evaluation.classification.heads import check_classes
 
@@ -28,8 +30,8 @@ def check_images(
 
     Raises:
         UserError: A folder is missing; the class lists of two splits differ, or from the head's,
-            or in number from the head's; training and validation images are the same; Mixup's
-            batch is odd.
+            or in number from the head's; training and validation images are the same; images are
+            of another size than the backbone; Mixup's batch is odd.
     """
     found: dict[str, Sequence[str]] = {}
     if trained is not None:
@@ -45,6 +47,7 @@ def check_images(
             dataset.data_root, dataset.get('split', 'train'), dataset.get('variant')
         )
         found[where], places[split] = images.classes, where
+        _check_size(cfg, dataset, split)
         _check_head(cfg, len(images.classes), where)
     if len(found) > 1:
         (first, classes), *others = found.items()
@@ -64,6 +67,40 @@ def check_images(
         _check_batch(cfg)
 
 
+def set_variant(cfg: Config, variant: str, checkpoint: str) -> None:
+    """Test on images of another set of ImageNet's classes, without further training.
+
+    Of heads side by side, the one is tested that the run has chosen: on held-out images if there
+    were any, else on its validation images.
+
+    Args:
+        cfg: Of a run of an `ImageClassifier`; its test set and evaluator are changed.
+        variant: One of `VARIANTS`. ``imagenet-real`` is the validation set itself with other
+            labels; of the others, ``data_root`` holds the class folders.
+        checkpoint: Of the run, beside its ``run.json``.
+
+    Raises:
+        UserError: No such set, or no record of a choice among heads.
+    """
+    if variant not in VARIANTS:
+        raise UserError(f'--variant {variant}: it is none of {", ".join(VARIANTS)}.')
+    dataset = cfg.test_dataloader.dataset
+    dataset.variant, dataset.held_out = variant, 0
+    if variant != 'imagenet-real':
+        dataset.split = ''
+    if cfg.model.head.type != 'SweepHead':
+        return
+    record = Path(checkpoint).with_name('run.json')
+    try:
+        chosen = json.loads(record.read_text())['chosen']
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f'{record}: it does not tell which of the heads was chosen ({error!r}). Let the run '
+            'finish first.'
+        ) from None
+    cfg.test_evaluator.rate = (chosen.get('top1_held_out') or chosen['last'])['rate']
+
+
 def _check_head(cfg: Config, classes: int, where: str) -> None:
     asked = cfg.model.head.get('num_classes')
     if asked is None:
@@ -75,6 +112,17 @@ def _check_head(cfg: Config, classes: int, where: str) -> None:
         raise UserError(
             f'{where}: {classes} classes, and the head is of {heads}. Give --cfg-options '
             f'model.head.num_classes={classes}, or the images that the head is meant for.'
+        )
+
+
+def _check_size(cfg: Config, dataset: Any, split: str) -> None:
+    """Positions that are made for one size and resampled to another give other features."""
+    size, built = dataset.get('size', 224), cfg.model.backbone.get('img_size')
+    sides = [[each, each] if isinstance(each, int) else [*each] for each in (size, built or size)]
+    if sides[0] != sides[1]:
+        raise UserError(
+            f'{split}_dataloader.dataset.size={size}: the backbone is built for {built}. Give both '
+            'the same (model.backbone.img_size, and the sizes of train, val and test).'
         )
 
 

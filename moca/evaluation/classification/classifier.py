@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,8 +17,10 @@ from torch import Tensor, nn
 from moca.backbone.vit import PlainViT
 from moca.engine.seeding import mixed_seed, seeded
 from moca.errors import UserError
-from moca.evaluation.classification.checks import check_images
+from moca.evaluation.classification.checks import check_images, set_variant
+from moca.evaluation.classification.feature_cache import check_cache
 from moca.evaluation.classification.published import read_head, set_published
+from moca.evaluation.features import check_kind, feature_width, image_feature
 
 
 @MODELS.register_module()
@@ -100,8 +101,9 @@ class ImageClassifier(BaseModel):
         check_feature(feature, self.backbone.frozen)
         self.feature, self.half = feature, half
         self.head_from, self.interleaved = head_from, interleaved
-        width = feature_widths(feature) * self.backbone.embed_dims
-        self.head: Any = MODELS.build({**head, 'in_channels': width})
+        # F, of features
+        self.head_width = feature_width(feature, self.backbone.embed_dims)
+        self.head: Any = MODELS.build({**head, 'in_channels': self.head_width})
         self.erasing = erasing
         classes = head.get('num_classes')
         self.mixup = Mixup(**mixup, num_classes=classes) if mixup else None
@@ -120,12 +122,21 @@ class ImageClassifier(BaseModel):
         """Check a config's data before anything long runs; see `check_images`."""
         frozen = bool(cfg.model.backbone.get('frozen'))
         check_feature(cfg.model.get('feature', 'avg_prenorm'), frozen)
+        if 'train' in splits:
+            check_cache(cfg)
         check_images(cfg, splits, classes)
 
     @classmethod
-    def set_published(cls, cfg: Config, path: str, width: int, backbone: str | None) -> None:
+    def set_published(
+        cls, cfg: Config, path: str, width: int, backbone: str | None
+    ) -> Sequence[str] | None:
         """Have a config test a classifier of others; see :func:`.published.set_published`."""
-        set_published(cfg, path, width, backbone)
+        return set_published(cfg, path, width, backbone)
+
+    @classmethod
+    def set_variant(cls, cfg: Config, variant: str, checkpoint: str) -> None:
+        """Have a config test on a set of :data:`.class_lists.VARIANTS`; see `set_variant`."""
+        set_variant(cfg, variant, checkpoint)
 
     def init_weights(self) -> None:
         """Load the backbone's checkpoint, and the head's file if there is one.
@@ -191,18 +202,10 @@ class ImageClassifier(BaseModel):
         assert images is not None
         if not self.backbone.frozen:
             return self.backbone(images)[-1].flatten(2).mean(2)
-        from moca.evaluation.features import image_feature
-
         if self.half:
             return image_feature(self.backbone, images, self.feature).float()
         with torch.autocast(images.device.type, enabled=False):
             return image_feature(self.backbone, images, self.feature)
-
-
-def feature_widths(feature: str) -> int:
-    """How many times as wide as the backbone a kind of feature is."""
-    token, _, blocks = feature.partition('*')
-    return int(blocks) if blocks else len(token.split('+'))
 
 
 def check_feature(feature: Any, frozen: bool) -> None:
@@ -211,11 +214,7 @@ def check_feature(feature: Any, frozen: bool) -> None:
     Raises:
         UserError: It does not.
     """
-    if not re.fullmatch(r'cls(_prenorm)?|avg(_prenorm)?|cls\+avg|cls\*[1-9]\d*', str(feature)):
-        raise UserError(
-            f'model.feature={feature!r}: it is none of cls, avg, cls+avg, cls*4, cls_prenorm and '
-            'avg_prenorm.'
-        )
+    check_kind(feature, 'model.feature')
     if not frozen and feature != 'avg_prenorm':
         raise UserError(
             f"model.feature={feature!r}: a backbone that is trained gives 'avg_prenorm', to which "

@@ -20,6 +20,7 @@ from torch import Tensor
 from moca.checkpoints.families import tensors
 from moca.checkpoints.reading import read_file
 from moca.errors import UserError
+from moca.evaluation.classification.class_lists import imagenet_synsets
 
 # What heads are called: of timm, MAE and MoCo-v3; of DINO's and iBOT's LinearClassifier.
 _HEADS = ('head', 'linear')
@@ -125,7 +126,9 @@ def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     }
 
 
-def set_published(cfg: Config, path: str | Path, width: int, backbone: str | None = None) -> None:
+def set_published(
+    cfg: Config, path: str | Path, width: int, backbone: str | None = None
+) -> tuple[str, ...] | None:
     """Have a config test a published classifier.
 
     Args:
@@ -133,6 +136,9 @@ def set_published(cfg: Config, path: str | Path, width: int, backbone: str | Non
         path: The file with the head.
         width: C, of the config's backbone.
         backbone: The ViT's file, where the head's does not hold it.
+
+    Returns:
+        The classes that it was trained on, if they are ImageNet's 1000.
 
     Raises:
         UserError: No head fits; the ViT is missing or there twice; the head is of another number
@@ -156,3 +162,4 @@ def set_published(cfg: Config, path: str | Path, width: int, backbone: str | Non
     cfg.model.feature = head.feature
     cfg.model.backbone.frozen = head.feature != 'avg_prenorm'
     cfg.model.head_from = str(path)
+    return imagenet_synsets() if len(head.weight) == 1000 else None
