@@ -18,7 +18,7 @@ from moca.data.survey import check_data
 from moca.engine.checkpoints import check_fit
 from moca.engine.cli import apply_common
 from moca.errors import UserError
-from moca.transfer.overrides import set_statistics
+from moca.transfer.overrides import THE_RUN, set_statistics
 from moca.transfer.predictions import predict_without_labels, set_predictions
 from moca.transfer.run import protocol_config
 from moca.transfer.run_record import TEST_FOLDER, kinds_of, percent_metrics
@@ -57,8 +57,11 @@ def take_from_run(cfg: Config, run: Mapping[str, Any]) -> None:
     """Take what a run's checkpoint told it and its weights do not: resampling, eps, normalization.
 
     Args:
-        cfg: of the test; what it names itself stays. It is changed.
+        cfg: of the test; the resampling and eps that it names itself stay. It is changed.
         run: the config of the run.
+
+    Raises:
+        UserError: it names a normalization that the weights were not trained with.
     """
     model = run.get('model') or {}
     backbone = model.get('backbone') or {}
@@ -75,7 +78,7 @@ def take_from_run(cfg: Config, run: Mapping[str, Any]) -> None:
     if own is None or not {'mean', 'std'} <= preprocessor.keys():
         return
     mean, std = ([value / 255 for value in preprocessor[field]] for field in ('mean', 'std'))
-    set_statistics(cfg, mean, std, 'the run')
+    set_statistics(cfg, mean, std, THE_RUN)
 
 
 def evaluate(cfg: Config, checkpoint: str | Path) -> dict[str, float | None]:
