@@ -11,7 +11,7 @@ from moca.engine.epoch_order import EpochShuffle
 from moca.engine.fsdp import ShardedStrategy
 from moca.engine.layer_decay import LayerDepthOptimWrapperConstructor
 from moca.engine.rate_schedule import RateSchedule
-from moca.engine.schedules import WarmupCosineLR
+from moca.engine.schedules import DepthMomentum, DepthRate, WarmupCosineLR
 from moca.engine.watch import WatchTraining
 
 __all__ = [
@@ -20,6 +20,8 @@ __all__ = [
     'AutocastDtypeHook',
     'AutocastOptimWrapper',
     'AveragedWeights',
+    'DepthMomentum',
+    'DepthRate',
     'EpochShuffle',
     'ExactEpochLoop',
     'LayerDepthOptimWrapperConstructor',
