@@ -61,7 +61,7 @@ def replay(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[C
         )
         if step == 0:
             checks += _gradients(model, batch, said['step0_gradient_norms'])
-        loss = model.train_step(batch, runner.optim_wrapper)['loss']
+        loss = model.train_step(batch, runner.optim_wrapper)['loss'].detach()
         checks.append(
             (f'finetune step {step} loss', _relative(float(loss), said['log'][step]['loss']), 1e-5)
         )

@@ -19,6 +19,7 @@ ROOMS = (
     'evaluation',
     'transfer',
     'data',
+    'depth',
     'segmentation',
     'detection',
     'eomt',

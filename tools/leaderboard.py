@@ -19,6 +19,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from moca.checkpoints.changes import add_change_arguments, changes_of
 from moca.engine.checkpoints import write_atomically
 from moca.engine.cli import main_guard, seed_number, whole_number
 from moca.errors import UserError
@@ -108,7 +109,8 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         nargs='+',
         default=[],
         metavar='NAME',
-        help='timm name of the backbone: one, or one for each CKPT [as in the configs]',
+        help='timm name of the backbone, or auto for that of the file: one, or one for each CKPT '
+        '[as in the configs]',
     )
     command.add_argument(
         '--branch',
@@ -117,6 +119,7 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         choices=('teacher', 'student', '-'),
         help='encoder to take: one, or one for each CKPT, - where it has a single one',
     )
+    add_change_arguments(command)
     command.add_argument(
         '--sweep',
         metavar='KEY=V1,V2',
@@ -195,6 +198,7 @@ def plan_of(args: argparse.Namespace) -> Plan:
         options=[*(['--amp'] if args.amp else []), *accumulate],
         branches=args.branch,
         cfg_options=args.cfg_options,
+        changes=changes_of(args),
     )
 
 

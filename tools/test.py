@@ -1,7 +1,13 @@
 """Evaluate a finished or interrupted run's checkpoint on the test set of its config.
 
+A classifier of images may be of others: a fine-tuned file, or a linear head with --backbone.
+
 Example:
     python tools/test.py RUN/linear.py RUN/iter_80000.pth
+    python tools/test.py configs/imagenet/finetune-mae.py mae_finetuned_vit_base.pth \\
+        --data-root IMAGENET
+    python tools/test.py configs/imagenet/finetune.py RUN/epoch_100.pth \\
+        --variant imagenet-r --data-root IMAGENET-R
 """
 
 from __future__ import annotations
@@ -34,6 +40,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--tta',
         action='store_true',
         help='test-time augmentation: scales and flips as in `tta` of CONFIG',
+    )
+    parser.add_argument(
+        '--backbone', metavar='CKPT', help='ViT that a published linear head stands on'
+    )
+    parser.add_argument(
+        '--variant',
+        metavar='SET',
+        help='test a classifier of ImageNet on imagenet-a, -r, -sketch or -v2, which --data-root '
+        'holds, or on the labels of imagenet-real',
     )
     add_common_arguments(parser, resume=False)
     return parser.parse_args(argv)

@@ -33,11 +33,13 @@ class Tokens(NamedTuple):
         prefix: Class and register tokens after the final norm, ``[B, P, C]``.
         patches: Patch tokens after the final norm, ``[B, N, C]``.
         intermediate: Patch tokens of the blocks asked for, *without* the final norm.
+        intermediate_prefix: Class and register tokens of the same blocks, likewise.
     """
 
     prefix: Tensor
     patches: Tensor
     intermediate: tuple[Tensor, ...]
+    intermediate_prefix: tuple[Tensor, ...]
 
 
 @MODELS.register_module()
@@ -290,7 +292,7 @@ class PlainViT(BaseModule):
         Args:
             patches: ``[B, L, C]``.
             ids_keep: Visible tokens, ``[B, N]`` indices into L; all when None.
-            layers: Blocks whose patch tokens to return as well, without the final norm.
+            layers: Blocks whose tokens to return as well, without the final norm.
             grid: Rows and columns of the L patches, for rotary positions; the backbone's own if
                 it has as many, else a square.
 
@@ -310,9 +312,15 @@ class PlainViT(BaseModule):
         for index, out in enumerate(self._run(x, self.num_layers, table)):
             x = out
             if index in indices:
-                intermediate[index] = out[:, skip:]
+                intermediate[index] = out
         x = self.norm(x)
-        return Tokens(x[:, :skip], x[:, skip:], tuple(intermediate[i] for i in indices))
+        asked = [intermediate[i] for i in indices]
+        return Tokens(
+            x[:, :skip],
+            x[:, skip:],
+            tuple(out[:, skip:] for out in asked),
+            tuple(out[:, :skip] for out in asked),
+        )
 
     def tokens(
         self, images: Tensor, ids_keep: Tensor | None = None, layers: Sequence[int] = ()

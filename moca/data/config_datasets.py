@@ -46,8 +46,15 @@ def dataset_key(dataset: dict[str, Any]) -> dict[str, Any]:
 
 
 def segmentation_datasets(cfg: Config) -> Iterator[tuple[str, dict[str, Any], type]]:
-    """Yield (field, config, class) of every mmseg data set of the data loaders."""
-    return datasets_of(cfg, mmseg.datasets.BaseSegDataset)
+    """Yield (field, config, class) of the data loaders' mmseg data sets of label maps."""
+    for found in datasets_of(cfg, mmseg.datasets.BaseSegDataset):
+        if not issubclass(found[2], mmseg.datasets.NYUDataset):
+            yield found
+
+
+def depth_datasets(cfg: Config) -> Iterator[tuple[str, dict[str, Any], type]]:
+    """Yield (field, config, class) of the data loaders' mmseg data sets of depth maps."""
+    return datasets_of(cfg, mmseg.datasets.NYUDataset)
 
 
 def dataset_class(name: str | type, field: str, scope: str | None = None) -> type:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from moca.data.coco_check import check_coco
 from moca.data.config_datasets import dataset_key, datasets_of, segmentation_datasets
+from moca.data.depth_check import check_depth
 from moca.data.pair_check import Looked, check_pairs, check_together
 from moca.data.pairs import Pairs, find_pairs, has_labels, missing_label_hint, unused_notes
 from moca.data.panoptic_check import check_panoptic
@@ -201,7 +202,7 @@ def _add(
 
 
 def check_data(cfg: Config, splits: Sequence[str] = ('train', 'val')) -> None:
-    """Check the data sets of a config: mmseg's of image pairs, and COCO's formats.
+    """Check the data sets of a config: mmseg's of label maps or depth, and those of COCO's formats.
 
     Of several processes only the first looks: the launcher ends the others when it refuses.
 
@@ -221,6 +222,12 @@ def check_data(cfg: Config, splits: Sequence[str] = ('train', 'val')) -> None:
     bases = (mmseg.datasets.BaseSegDataset, mmdet.datasets.CocoDataset, PanopticDataset)
     for name, dataset, cls in datasets_of(cfg, bases, splits):
         about = dataset_key(dataset)
+        if issubclass(cls, mmseg.datasets.NYUDataset):
+            if about not in checked:
+                checked.append(about)
+                looked.append(None)
+                check_depth(cfg, dataset, name)
+            continue
         segmentation = issubclass(cls, mmseg.datasets.BaseSegDataset)
         if segmentation and not has_labels(dataset) and not name.startswith('test'):
             raise UserError(NO_LABELS.format(field=name))

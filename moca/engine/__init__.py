@@ -12,7 +12,7 @@ from moca.engine.exact_steps import ExactSampler, SeedDraws, SeedSteps
 from moca.engine.fsdp import ShardedStrategy
 from moca.engine.layer_decay import LayerDepthOptimWrapperConstructor
 from moca.engine.rate_schedule import RateSchedule
-from moca.engine.schedules import WarmupCosineLR
+from moca.engine.schedules import DepthMomentum, DepthRate, WarmupCosineLR
 from moca.engine.watch import WatchTraining
 
 __all__ = [
@@ -21,6 +21,8 @@ __all__ = [
     'AutocastDtypeHook',
     'AutocastOptimWrapper',
     'AveragedWeights',
+    'DepthMomentum',
+    'DepthRate',
     'EpochShuffle',
     'ExactEpochLoop',
     'ExactSampler',

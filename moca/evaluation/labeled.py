@@ -23,6 +23,12 @@ from moca.images.listing import list_folder_once
 # What ImageNet's protocol keeps of the shorter side: 224 of 256 pixels.
 CENTER_SHARE = 0.875
 
+INTERPOLATIONS = {
+    'bicubic': InterpolationMode.BICUBIC,
+    'bilinear': InterpolationMode.BILINEAR,
+}
+"""How images are resized."""
+
 
 @dataclass(frozen=True)
 class Labeled:
@@ -34,19 +40,34 @@ class Labeled:
         labels: int64 ``[N]``.
         classes: Names of the folders; a label is an index into them.
         about: A line for logs: how many images its folder has, and what is not used of it.
+        pixels: uint8 ``[N, H, W, 3]`` of a set that comes in one file, as CIFAR does; `paths` then
+            only name the images.
     """
 
     paths: NDArray[np.bytes_]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     about: str = ''
+    pixels: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def part(self, indices: NDArray[np.int64] | list[int] | slice) -> Labeled:
         """Some of the images."""
-        return replace(self, paths=self.paths[indices], labels=self.labels[indices])
+        pixels = None if self.pixels is None else self.pixels[indices]
+        paths, labels = self.paths[indices], self.labels[indices]
+        return replace(self, paths=paths, labels=labels, pixels=pixels)
+
+    def image(self, index: int) -> Image.Image:
+        """An image as RGB.
+
+        Raises:
+            UserError: It cannot be decoded.
+        """
+        if self.pixels is not None:
+            return Image.fromarray(self.pixels[index])
+        return read_image(os.fsdecode(bytes(self.paths[index])))
 
 
 def read_folder(root: str | Path, field: str) -> Labeled:
@@ -148,8 +169,15 @@ def hold_out(images: Labeled, share: float) -> tuple[Labeled, Labeled]:
     return images.part(np.concatenate(rest)), images.part(np.concatenate(split))
 
 
-def center(image: Image.Image, size: tuple[int, int], share: float | None = None) -> Image.Image:
-    """Resize an image (bicubic) until it covers ``size / share``, and cut out its center.
+def center(
+    image: Image.Image,
+    size: tuple[int, int],
+    share: float | None = None,
+    interpolation: str = 'bicubic',
+) -> Image.Image:
+    """Resize an image until it covers ``int(size / share)``, and cut out its center.
+
+    Bit-equal to torchvision's ``Resize`` and ``CenterCrop`` of PIL images for square sizes.
 
     Args:
         image: RGB, of any size.
@@ -157,16 +185,17 @@ def center(image: Image.Image, size: tuple[int, int], share: float | None = None
         share: Of the resized image's side that is kept. None: .875 from 224 pixels on, which is
             ImageNet's 224 of 256, and all for smaller models [our choice: small images, such as
             Tiny-ImageNet's, were cut close already, and one of the model's size stays as it is].
+        interpolation: One of :data:`INTERPOLATIONS`; low-shot classification is bilinear.
     """
     if share is None:
         share = CENTER_SHARE if min(size) >= 224 else 1.0
-    height, width = (round(side / share) for side in size)
+    height, width = (int(side / share) for side in size)  # as MAE and timm: 292 for 256
     # the side that fits exactly, and the other one cut to whole pixels as torchvision's Resize does
     if height * image.width >= width * image.height:
         width = int(height * image.width / image.height)
     else:
         height = int(width * image.height / image.width)
-    resized = transforms.resize(image, [height, width], InterpolationMode.BICUBIC)
+    resized = transforms.resize(image, [height, width], INTERPOLATIONS[interpolation])
     return transforms.center_crop(resized, list(size))
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +11,13 @@ from typing import Any
 
 from mmengine.config import Config
 
-from moca.checkpoints.loading import check_checkpoint
+from moca.backbone.arch import ArchSpec
+from moca.checkpoints.changes import change_arguments
+from moca.checkpoints.loading import AUTO, arch_of_file, check_checkpoint
 from moca.engine.cli import parse_cfg_options, read_config
 from moca.errors import UserError
+from moca.results.jobs import Job, check_folders
 from moca.results.options import check_owners, options_of
-from moca.results.queue import Run
 from moca.transfer.overrides import set_arch
 from moca.transfer.run_names import (
     RANDOM,
@@ -28,7 +28,6 @@ from moca.transfer.run_names import (
     random_label,
     run_folder,
 )
-from moca.transfer.run_record import RECORD, file_digest
 from moca.transfer.run_record import options_of as told_options
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -41,34 +40,6 @@ _BY_KIND = ('imagenet', 'dense', 'depth')
 
 
 @dataclass(frozen=True)
-class Job(Run):
-    """One run of `tools/train.py`.
-
-    Attributes:
-        checkpoint: file, or `RANDOM`.
-        options: data root and ``--cfg-options``, as `run.json` keeps them.
-        protocol: the name of what is measured.
-    """
-
-    checkpoint: str
-    options: dict[str, Any] = field(default_factory=dict)
-    protocol: str = ''
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """What is in its folder so far; empty if nothing."""
-        try:
-            return dict(json.loads((self.folder / RECORD).read_text()))
-        except (OSError, ValueError):
-            return {}
-
-    @property
-    def finished(self) -> bool:
-        """Whether its result is there."""
-        return self.record.get('status') == 'finished'
-
-
-@dataclass(frozen=True)
 class Plan:
     """What to measure.
 
@@ -77,7 +48,8 @@ class Plan:
         tasks: names such as ``cityscapes/linear``, or paths of configs.
         seeds: each protocol is repeated with every one.
         subsets: numbers of training images; none for all of them.
-        archs: timm names, one for all checkpoints or one for each; none for the configs' own.
+        archs: timm names, or `AUTO`, one for all checkpoints or one for each; none for the configs'
+            own.
         branches: of files that have both, likewise; none for their families' default.
         data_roots: folder by a part of a task's name: ``cityscapes`` of ``cityscapes/linear``,
             ``imagenet`` of ``imagenet/knn``, ``davis`` of ``dense/davis_dino``; of several parts
@@ -86,6 +58,7 @@ class Plan:
         cfg_options: ``KEY=VALUE`` for all of them, ``CHECKPOINT:KEY=VALUE`` for one, by its path or
             its name in the table.
         notes: what is to stand beneath the table, by checkpoint.
+        changes: how files are read; see :func:`moca.checkpoints.changes.changed`.
         suffix: of the work dirs' names.
         protocol_suffix: of the protocol's name, where an option of the tool changes it.
         configs: where tasks are looked up.
@@ -101,6 +74,7 @@ class Plan:
     options: Sequence[str] = ()
     cfg_options: Sequence[str] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
     suffix: str = ''
     protocol_suffix: str = ''
     configs: Path = CONFIGS
@@ -117,10 +91,14 @@ def make_jobs(plan: Plan) -> list[Job]:
     pairs = list(zip(plan.checkpoints, archs, branches, strict=True))
     names = [name for checkpoint in plan.checkpoints for name in names_of(checkpoint)]
     check_owners(plan.cfg_options, names, 'checkpoint')
+    specs = [
+        _auto_arch(checkpoint, branch, plan.changes) if arch == AUTO else arch
+        for checkpoint, arch, branch in pairs
+    ]
     configs = {
-        (task, arch): task_config(task, arch, plan.configs)
+        (task, str(spec)): task_config(task, spec, plan.configs)
         for task in plan.tasks
-        for arch in dict.fromkeys(archs)
+        for spec in {str(spec): spec for spec in specs}.values()
     }
     stray = set(plan.data_roots) - {part for task in plan.tasks for part in task_parts(task)}
     if stray:
@@ -132,50 +110,21 @@ def make_jobs(plan: Plan) -> list[Job]:
         if not Path(root).is_dir():
             raise UserError(f'--data-root {name}={root}: no such folder.')
     jobs = []
-    for task, subset, seed, (checkpoint, arch, branch) in itertools.product(
-        plan.tasks, plan.subsets, plan.seeds, pairs
+    for task, subset, seed, (pair, spec) in itertools.product(
+        plan.tasks, plan.subsets, plan.seeds, list(zip(pairs, specs, strict=True))
     ):
-        jobs.append(_job(task, configs[task, arch], checkpoint, arch, branch, seed, subset, plan))
-    _check_folders(jobs)
+        jobs.append(_job(task, configs[task, str(spec)], *pair, seed, subset, plan))
+    check_folders(jobs)
     return jobs
 
 
-def _check_folders(jobs: Sequence[Job]) -> None:
-    """Two runs in one folder would pass for each other, and so would another file's result."""
-    taken: dict[Path, Job] = {}
-    digest = functools.cache(file_digest)  # of many runs of one large file, and only where asked
-    for job in jobs:
-        other = taken.setdefault(job.folder, job)
-        if other is not job:
-            raise UserError(
-                f'{job.checkpoint} and {other.checkpoint} would both be measured in {job.folder}, '
-                'which is named after the file. Rename one of them, or put it below another folder '
-                'as epoch_N.pth.'
-            )
-        measured = (job.record.get('checkpoint') or {}).get('path')
-        wanted = None if job.checkpoint == RANDOM else str(Path(job.checkpoint).resolve())
-        if job.record and (measured and str(Path(measured).resolve())) != wanted:
-            raise UserError(
-                f'{job.folder} has measured {measured or "random weights"}, not {job.checkpoint}. '
-                'Rename the checkpoint, or move that folder away.'
-            )
-        read = (job.record.get('checkpoint') or {}).get('sha256')
-        if read is not None and read != digest(job.checkpoint):
-            raise UserError(
-                f'{job.folder} has measured another file of the name {job.checkpoint}: it has been '
-                'written anew since. Move that folder away.'
-            )
-        name = job.record.get('protocol')
-        if job.protocol and name and name != job.protocol:
-            raise UserError(
-                f'{job.folder} has measured {name}, not {job.protocol}. Move that folder away.'
-            )
-        told = job.record.get('options')
-        if job.finished and told is not None and told != job.options:
-            raise UserError(
-                f'{job.folder} was measured with {told}, not {job.options}. Give the same '
-                '--data-root and --cfg-options, or move that folder away.'
-            )
+def _auto_arch(checkpoint: str, branch: str | None, changes: Mapping[str, Any]) -> ArchSpec:
+    if checkpoint == RANDOM:
+        raise UserError(
+            f'--arch {AUTO}: {RANDOM} has no file to take it of. Give a name for each of '
+            '--checkpoint, in their order.'
+        )
+    return arch_of_file(checkpoint, branch, **changes)
 
 
 def task_parts(task: str) -> list[str]:
@@ -211,7 +160,7 @@ def known_tasks(root: Path = CONFIGS) -> list[str]:
     return sorted(map(str, found))
 
 
-def task_config(task: str, arch: str | None, root: Path) -> Config:
+def task_config(task: str, arch: ArchSpec | None, root: Path) -> Config:
     """The config of a task, with another architecture if one is given; tasks are below ``root``.
 
     Raises:
@@ -246,15 +195,17 @@ def _job(
 ) -> Job:
     spec = cfg.model.backbone.arch
     arguments = [str(cfg.filename), '--seed', str(seed), '--resume']
+    info = None
     if checkpoint == RANDOM:
         measured: dict[str, Any] = {'name': random_label(spec), 'branch': None}
     else:
         size = cfg.model.backbone.get('img_size')
-        info = check_checkpoint(checkpoint, spec, branch, img_size=size)
+        info = check_checkpoint(checkpoint, spec, branch, img_size=size, **plan.changes)
         measured = {'name': checkpoint_label(checkpoint), 'branch': info.branch}
         arguments += ['--checkpoint', checkpoint]
         if branch:
             arguments += ['--branch', branch]
+        arguments += change_arguments(plan.changes)
     if arch:
         arguments += ['--arch', arch]
     if subset is not None:
@@ -277,4 +228,4 @@ def _job(
     if settings:
         arguments += ['--cfg-options', *settings]
     options = told_options(root, parse_cfg_options(settings))
-    return Job(title, folder, tuple(arguments), checkpoint, options, protocol)
+    return Job(title, folder, tuple(arguments), checkpoint, options, protocol, info)

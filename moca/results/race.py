@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.config import Config
 
 from moca.backbone import vit_dimensions
+from moca.checkpoints.loading import AUTO
 from moca.checkpoints.reading import read_file, run_config
 from moca.engine.accumulate import number_of_parts
 from moca.engine.amp import enable_amp, gpu_has_bfloat16
@@ -199,6 +200,8 @@ def _at(cfg: Mapping[str, Any], field: str) -> Any:
 
 def _config(path: Path, plan: RacePlan) -> Config:
     """A config as `tools/pretrain.py` makes it of the racer's arguments."""
+    if plan.arch == AUTO:
+        raise UserError(f'--arch {AUTO}: a race has no checkpoint to take it of. Give a timm name.')
     cfg = pretraining_config(
         path,
         data_root=plan.data_root,

@@ -1,7 +1,7 @@
 """From a protocol's config, a checkpoint and a folder of data to a run: overrides, checks, record.
 
-Shared by segmentation and detection, whose own parts are in `moca.segmentation` and
-`moca.detection`; importing this package registers both.
+Shared by segmentation, detection and depth, whose own parts are in `moca.segmentation`,
+`moca.detection` and `moca.depth`; importing this package registers all three.
 """
 
 import contextlib
@@ -12,6 +12,6 @@ with contextlib.redirect_stdout(io.StringIO()):
     import mmdet.datasets  # noqa: F401
     import mmseg.datasets  # noqa: F401
 
-    from moca import detection, segmentation
+    from moca import depth, detection, segmentation
 
-__all__ = ['detection', 'segmentation']
+__all__ = ['depth', 'detection', 'segmentation']

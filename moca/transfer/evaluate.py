@@ -12,15 +12,17 @@ from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
-from moca.checkpoints.loading import AUTO, set_checkpoint
+from moca.backbone.arch import vit_dimensions
+from moca.checkpoints.loading import AUTO, arch_of_file, check_checkpoint, set_checkpoint
 from moca.checkpoints.reading import read_file, run_config
 from moca.data.survey import check_data
 from moca.engine.checkpoints import check_fit
 from moca.engine.cli import apply_common
 from moca.errors import UserError
-from moca.transfer.overrides import set_statistics
+from moca.transfer.overrides import THE_RUN, set_arch, set_statistics
 from moca.transfer.predictions import predict_without_labels, set_predictions
-from moca.transfer.run import protocol_config
+from moca.transfer.run import check_of_model, model_class, protocol_config
+from moca.transfer.run_names import checkpoint_label
 from moca.transfer.run_record import TEST_FOLDER, kinds_of, percent_metrics
 from moca.transfer.tta import set_tta
 
@@ -31,10 +33,19 @@ def prepare_test(args: argparse.Namespace) -> Config:
     Raises:
         UserError: naming what is wrong in the first of the three that has a fault.
     """
-    if args.arch == AUTO:
-        raise UserError(f'--arch {AUTO}: a run has its own; name the config in its work dir.')
     cfg = protocol_config(args)
     content = read_file(args.checkpoint)
+    run = run_config(content)
+    if args.variant:
+        set_variant(cfg, args.variant, args.checkpoint)
+    if cfg.protocol.task == 'image' and not run:
+        return prepare_published(cfg, args)
+    if getattr(args, 'backbone', None):
+        raise UserError(
+            f'--backbone: {args.checkpoint} is of a run, which has its own. Leave it out.'
+        )
+    if args.arch == AUTO:
+        raise UserError(f'--arch {AUTO}: a run has its own; name the config in its work dir.')
     if 'state_dict' not in content:
         raise UserError(
             f'{args.checkpoint}: not a checkpoint of a run. tools/test.py takes what '
@@ -43,13 +54,60 @@ def prepare_test(args: argparse.Namespace) -> Config:
     cfg.work_dir = str(Path(args.checkpoint).parent / TEST_FOLDER)
     apply_common(cfg, args)
     set_checkpoint(cfg, None)  # all weights come from the run
-    take_from_run(cfg, run_config(content))
+    take_from_run(cfg, run)
     if cfg.protocol.task == 'segmentation':
         predict_without_labels(cfg)
         set_predictions(cfg, ['test'])
     check_data(cfg, splits=('test',))
+    meta = content['meta'].get('dataset_meta') if cfg.protocol.task == 'image' else None
+    check_of_model(cfg, ('test',), classes=(meta or {}).get('classes'))
     if args.tta:
         set_tta(cfg)
+    return cfg
+
+
+def set_variant(cfg: Config, variant: str, checkpoint: str) -> None:
+    """Test on another set of images of the same classes, which the model knows about.
+
+    Raises:
+        UserError: it knows of none, or not of this one.
+    """
+    cls = model_class(cfg)
+    if not hasattr(cls, 'set_variant'):
+        raise UserError(
+            f'--variant {variant}: for classifiers of ImageNet, and {cfg.filename} trains none. '
+            'Leave it out.'
+        )
+    cls.set_variant(cfg, variant, checkpoint)
+
+
+def prepare_published(cfg: Config, args: argparse.Namespace) -> Config:
+    """Have a config test a classifier that others have trained, which `ImageClassifier` reads.
+
+    Args:
+        cfg: of the protocol; changed.
+        args: of ``tools/test.py``.
+
+    Raises:
+        UserError: the file holds no classifier, or not of the config's architecture or classes.
+    """
+    if args.tta:
+        raise UserError(f'--tta: {cfg.filename} has no scales and flips to average. Leave it out.')
+    source = args.backbone or args.checkpoint
+    if args.arch == AUTO:
+        set_arch(cfg, arch_of_file(source))
+    backbone = cfg.model.backbone
+    width = vit_dimensions(backbone.arch).embed_dim
+    classes = model_class(cfg).set_published(cfg, args.checkpoint, width, args.backbone)
+    set_checkpoint(cfg, source)
+    info = check_checkpoint(source, backbone.arch, img_size=backbone.get('img_size'))
+    set_statistics(cfg, info.mean, info.std, info.normalized_by)
+    if not args.work_dir:
+        cfg.work_dir = str(
+            Path('work_dirs', cfg.protocol.name, checkpoint_label(args.checkpoint), TEST_FOLDER)
+        )
+    apply_common(cfg, args)
+    check_of_model(cfg, ('test',), classes=classes)
     return cfg
 
 
@@ -57,8 +115,11 @@ def take_from_run(cfg: Config, run: Mapping[str, Any]) -> None:
     """Take what a run's checkpoint told it and its weights do not: resampling, eps, normalization.
 
     Args:
-        cfg: of the test; what it names itself stays. It is changed.
+        cfg: of the test; the resampling and eps that it names itself stay. It is changed.
         run: the config of the run.
+
+    Raises:
+        UserError: it names a normalization that the weights were not trained with.
     """
     model = run.get('model') or {}
     backbone = model.get('backbone') or {}
@@ -75,7 +136,7 @@ def take_from_run(cfg: Config, run: Mapping[str, Any]) -> None:
     if own is None or not {'mean', 'std'} <= preprocessor.keys():
         return
     mean, std = ([value / 255 for value in preprocessor[field]] for field in ('mean', 'std'))
-    set_statistics(cfg, mean, std, 'the run')
+    set_statistics(cfg, mean, std, THE_RUN)
 
 
 def evaluate(cfg: Config, checkpoint: str | Path) -> dict[str, float | None]:
@@ -85,7 +146,11 @@ def evaluate(cfg: Config, checkpoint: str | Path) -> dict[str, float | None]:
         CheckpointMismatch: if the file's weights are not exactly those of the model.
     """
     runner = Runner.from_cfg(cfg)
-    load_run(runner.model, checkpoint)
+    if cfg.model.get('head_from'):
+        model: Any = runner.model
+        (model.module if is_model_wrapper(model) else model).init_weights()
+    else:
+        load_run(runner.model, checkpoint)
     return percent_metrics(runner.test(), cfg.protocol.task, kinds_of(cfg.test_evaluator))
 
 

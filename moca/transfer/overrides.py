@@ -29,7 +29,7 @@ _RESCALES = (4, 2, 1, 0.5, 0.25)
 
 
 def set_data_root(cfg: Config, root: str | Path) -> None:
-    """Move every data set and annotation file of the data loaders and evaluators to another folder.
+    """Move the data sets of loaders and evaluations, and annotation files, to another folder.
 
     mmengine resolves ``data_root`` while it reads a config: changing it afterwards reaches neither
     the data sets nor an evaluator's ``ann_file``. Wrapped data sets (`RepeatDataset`,
@@ -43,6 +43,9 @@ def set_data_root(cfg: Config, root: str | Path) -> None:
     loaders = [cfg[f'{s}_dataloader'] for s in _SPLITS if cfg.get(f'{s}_dataloader')]
     evaluators = [cfg[f'{s}_evaluator'] for s in _SPLITS if cfg.get(f'{s}_evaluator')]
     datasets = [dataset for loader in loaders for dataset in leaf_datasets(loader['dataset'])]
+    if cfg.get('evaluation'):  # of a protocol without training
+        loaders.append(cfg.evaluation)
+        datasets += [node for node in nested_dicts(cfg.evaluation) if 'data_root' in node]
     if not datasets:
         raise UserError(f'--data-root: {cfg.filename} has no data set whose folder could be set.')
     old_roots = {node['data_root'] for node in datasets if node.get('data_root')}
@@ -70,6 +73,10 @@ IMAGENET = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
 """What our base configs normalize with, and mmseg's and mmdet's: of pixels from 0 to 255."""
 
 
+THE_RUN = 'the run'
+"""Who says what a trained model's images are normalized with, which cannot be changed."""
+
+
 def set_statistics(
     cfg: Config, mean: Sequence[float], std: Sequence[float], said_by: str | None
 ) -> tuple[Sequence[float], Sequence[float]]:
@@ -79,7 +86,7 @@ def set_statistics(
         cfg: A config, whose ``model.data_preprocessor`` is changed.
         mean: RGB, of pixels from 0 to 1.
         std: The same.
-        said_by: Who says so; None leaves the config as it is.
+        said_by: Who says so; None leaves the config as it is, and a log line says what that is.
 
     Returns:
         Mean and deviation that images are normalized with, of pixels from 0 to 1.
@@ -98,12 +105,22 @@ def set_statistics(
     if _close(given, wanted):
         return mean, std
     if said_by is None:
+        print_log(
+            f'Images are normalized with mean {given[0]} and std {given[1]}, as the config says: '
+            'what the checkpoint wants is not known.',
+            'current',
+        )
         return tuple(v / 255 for v in given[0]), tuple(v / 255 for v in given[1])
     if not _close(given, IMAGENET):
+        words = [' '.join(f'{value / 255:.4g}' for value in part) for part in given]
         raise UserError(
             f'model.data_preprocessor: mean {given[0]} and std {given[1]}, but the checkpoint '
-            f'wants {wanted[0]} and {wanted[1]} ({said_by}). Leave them out of the config, or give '
-            '--mean and --std.'
+            f'wants {wanted[0]} and {wanted[1]} ({said_by}). Leave them out of the config'
+            + (
+                '.'
+                if said_by == THE_RUN
+                else f', or insist on them: --mean {words[0]} --std {words[1]}.'
+            )
         )
     preprocessor.mean, preprocessor.std = wanted
     print_log(

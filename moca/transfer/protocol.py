@@ -18,7 +18,7 @@ from mmengine.registry import MODELS
 
 from moca.backbone.vit import PlainViT
 from moca.data.classes import class_names
-from moca.data.config_datasets import nested_dicts, segmentation_datasets
+from moca.data.config_datasets import depth_datasets, nested_dicts, segmentation_datasets
 from moca.data.pairs import has_labels
 from moca.errors import UserError
 from moca.segmentation.label_maps import IGNORE, ONE_CLASS
@@ -49,7 +49,7 @@ def check_protocol(cfg: Config) -> None:
         UserError: naming the field that is wrong, and what to write instead.
     """
     for field, remedy in _DEAD_FIELDS.items():
-        if cfg.get(field) is not None:
+        if cfg.get(field) is not None and not _is_ours(field, cfg[field]):
             raise UserError(
                 f'{cfg.filename}: {field} is a field of mmcv 1 that nothing reads any more; '
                 f'{remedy}. Remove it ({field}=None where a base has it).'
@@ -67,6 +67,31 @@ def check_protocol(cfg: Config) -> None:
     if cfg.protocol.task == 'segmentation':
         check_segmentation(cfg)
         set_predictions(cfg)
+    if cfg.protocol.task == 'depth':
+        check_depth_padding(cfg)
+
+
+def check_depth_padding(cfg: Config) -> None:
+    """Check that images with depth are padded with 0, which is no depth, and say of other sizes.
+
+    Raises:
+        UserError: naming the field that pads with another value, such as mmseg's 255 (meters).
+    """
+    fields = {'model.data_preprocessor': cfg.model.get('data_preprocessor') or {}}
+    for field, dataset, _ in depth_datasets(cfg):
+        if field.startswith('train'):
+            _warn_of_sizes(cfg, field, dataset)
+        for step in nested_dicts(dataset.get('pipeline')):
+            if step.get('type') in ('RandomRotate', 'Pad'):
+                fields[f'{field}: {step["type"]}'] = step
+    for field, step in fields.items():
+        value = step.get('seg_pad_val', (step.get('pad_val') or 255))
+        value = value.get('seg', IGNORE) if isinstance(value, dict) else value
+        if value != 0:
+            raise UserError(
+                f'{cfg.filename}: {field} pads depth with {value}, which would be meters. Set '
+                'seg_pad_val=0 (in Pad pad_val=dict(img=0, seg=0)).'
+            )
 
 
 def read_by_one_reader(cfg: Config) -> None:
@@ -87,6 +112,11 @@ def check_segmentation(cfg: Config) -> None:
             dataset['data_prefix'].pop('seg_map_path', None)
         if field.startswith('train'):
             _warn_of_sizes(cfg, field, dataset)
+
+
+def _is_ours(field: str, value: Any) -> bool:
+    """Whether a field is that of a protocol without training, which has the name of mmcv 1's."""
+    return field == 'evaluation' and isinstance(value, dict) and 'type' in value
 
 
 def _check_backbone(cfg: Config) -> None:

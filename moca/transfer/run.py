@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
+from moca.backbone.arch import ArchSpec
 from moca.checkpoints.changes import changes_of
 from moca.checkpoints.loading import AUTO, arch_of_file, check_checkpoint, set_checkpoint
 from moca.data.survey import check_data
@@ -48,7 +49,7 @@ from moca.transfer.run_record import RunRecordHook, check_earlier_run, file_dige
 
 def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `tools/train.py` and `tools/test.py` share beside the common arguments."""
-    parser.add_argument('config', metavar='CONFIG', help='a file of configs/segmentation|detection')
+    parser.add_argument('config', metavar='CONFIG', help='a file of configs/ that names a protocol')
     parser.add_argument(
         '--arch',
         help='timm name of the backbone, e.g. vit_small_patch14_dinov2, or auto for that of the '
@@ -57,10 +58,14 @@ def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--data-root', help='folder of the data, laid out as CONFIG says')
 
 
-def protocol_config(args: argparse.Namespace) -> Config:
+def protocol_config(args: argparse.Namespace, arch: ArchSpec | None = None) -> Config:
     """Read a downstream config and apply the arguments that both tools have.
 
     ``--cfg-options`` come last, so that they win over ``--arch`` and ``--data-root``.
+
+    Args:
+        args: of the tool.
+        arch: what ``--arch auto`` stands for, where that is known.
 
     Raises:
         UserError: if the config is wrong, or is no config of a protocol.
@@ -75,8 +80,8 @@ def protocol_config(args: argparse.Namespace) -> Config:
             f'{args.config}: no protocol with a name and a task. Add e.g. '
             "protocol = dict(name='my_data_linear', title='My data', task='segmentation')."
         )
-    if args.arch and args.arch != AUTO:
-        set_arch(cfg, args.arch)
+    if args.arch and (arch or args.arch != AUTO):
+        set_arch(cfg, arch or args.arch)
     if args.data_root:
         set_data_root(cfg, args.data_root)
     merge_options(cfg, args.cfg_options)
@@ -97,7 +102,7 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
     Raises:
         UserError: naming what is wrong in the first of the three that has a fault.
     """
-    cfg = protocol_config(args)
+    cfg = protocol_config(args, auto_arch(args))
     if args.seed is not None:
         cfg.merge_from_dict({'randomness.seed': args.seed})
     if args.auto_scale_lr:
@@ -108,13 +113,13 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
     momentum = getattr(args, 'ema', None)
     if momentum is not None:
         set_ema(cfg, momentum)
-    checkpoint = _prepare_checkpoint(cfg, args)
-    arch = arch_label(cfg.model.backbone.arch)
+    checkpoint = prepare_checkpoint(cfg, args)
+    fields = known_fields(cfg, args, checkpoint)
     seed = (cfg.get('randomness') or {}).get('seed')
     count = getattr(args, 'subset', None)
     if not args.work_dir and not cfg.get('work_dir'):
         name = cfg.protocol.name + ('' if getattr(args, 'held_out', None) is None else HELD_OUT)
-        cfg.work_dir = str(run_folder(name, checkpoint, arch, seed, count))
+        cfg.work_dir = str(run_folder(name, checkpoint, fields['arch'], seed, count))
     apply_common(cfg, args)
     warn_of_size(cfg)
     scale_learning_rate(cfg)
@@ -134,42 +139,55 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
     held = None if held_out is None else set_held_out(cfg, held_out)
     check_data(cfg)
     check_of_model(cfg, ('train', 'val'))
-    return cfg, {
+    return cfg, {**fields, 'subset': subset, 'held_out': held, 'ema': ema_of(cfg)}
+
+
+def known_fields(
+    cfg: Config, args: argparse.Namespace, checkpoint: dict[str, Any]
+) -> dict[str, Any]:
+    """What ``run.json`` says of any run before it starts.
+
+    Args:
+        cfg: of the protocol.
+        args: of the tool.
+        checkpoint: what `prepare_checkpoint` returned.
+    """
+    return {
         'protocol': cfg.protocol.name,
         'title': cfg.protocol.get('title', cfg.protocol.name),
         'published': cfg.protocol.get('published'),
         'main_metrics': cfg.protocol.get('metrics'),
         'task': cfg.protocol.task,
         'checkpoint': checkpoint,
-        'arch': arch,
-        'subset': subset,
-        'held_out': held,
+        'arch': arch_label(cfg.model.backbone.arch),
         'note': getattr(args, 'note', None),
-        'ema': ema_of(cfg),
         'config': Path(cfg.filename).name,
         'options': options_of(args.data_root, args.cfg_options),
     }
 
 
-def check_of_model(cfg: Config, splits: Sequence[str]) -> None:
+def check_of_model(cfg: Config, splits: Sequence[str], **known: Any) -> None:
     """Let a config's model check what only it knows of its data, if it has a ``check_run``.
 
     Raises:
         UserError: As that does.
     """
-    kind = cfg.model.get('type')
-    cls: Any = MODELS.get(kind) if isinstance(kind, str) else kind
+    cls = model_class(cfg)
     if hasattr(cls, 'check_run') and launched_rank(cfg.get('launcher', 'none')) == 0:
-        cls.check_run(cfg, splits)
+        cls.check_run(cfg, splits, **known)
 
 
-def _prepare_checkpoint(cfg: Config, args: argparse.Namespace) -> dict[str, Any]:
+def model_class(cfg: Config) -> Any:
+    """The class of a config's model, if it has one."""
+    kind = cfg.model.get('type')
+    return MODELS.get(kind) if isinstance(kind, str) else kind
+
+
+def prepare_checkpoint(cfg: Config, args: argparse.Namespace) -> dict[str, Any]:
     """Set and check the backbone's weights; returns what ``run.json`` says of them.
 
     They are those of ``--checkpoint``, else those that the config names itself, else random.
     """
-    if args.arch == AUTO:
-        _take_arch(cfg, args)
     backbone = cfg.model.backbone
     grid, prefix = getattr(args, 'grid', None), getattr(args, 'prefix', None)
     changes = changes_of(args)
@@ -203,23 +221,25 @@ def _prepare_checkpoint(cfg: Config, args: argparse.Namespace) -> dict[str, Any]
         'sha256': file_digest(path),
         'mean': list(mean),
         'std': list(std),
+        'normalized_by': info.normalized_by,
         **({'prefix': options['prefix']} if options.get('prefix') else {}),
         **({'patch': info.patch_size} if info.resampled_from else {}),
         **({'delta_of': file_digest(options['delta_of'])} if options.get('delta_of') else {}),
     }
 
 
-def _take_arch(cfg: Config, args: argparse.Namespace) -> None:
-    """Apply ``--arch auto``: the architecture of the checkpoint, by its names, shapes and config.
+def auto_arch(args: argparse.Namespace) -> ArchSpec | None:
+    """What ``--arch auto`` stands for: the checkpoint's, by its names, shapes and config.
 
     Raises:
         UserError: there is no checkpoint, or nothing tells the number of its heads.
     """
+    if args.arch != AUTO:
+        return None
     if not args.checkpoint:
         raise UserError(f'--arch {AUTO}: takes the architecture of --checkpoint; name one.')
     prefix = getattr(args, 'prefix', None)
-    changes = changes_of(args)
-    set_arch(cfg, arch_of_file(args.checkpoint, args.branch, args.trust, prefix, **changes))
+    return arch_of_file(args.checkpoint, args.branch, args.trust, prefix, **changes_of(args))
 
 
 def train(cfg: Config, record: dict[str, Any]) -> Path:
@@ -241,7 +261,7 @@ def _train(cfg: Config, record: dict[str, Any]) -> Path:
     hook = RunRecordHook(record)
     runner.register_hook(hook)
     if record['checkpoint']['path'] is None:
-        _warn_of_random_weights(runner)
+        print_log(random_weights_text(cfg), runner.logger, level=30)
     warn_of_batch(runner)
     warn_of_schedule(runner)
     with enough_for_batch_norm():
@@ -272,12 +292,13 @@ def enough_for_batch_norm() -> Iterator[None]:
         ) from error
 
 
-def _warn_of_random_weights(runner: Runner) -> None:
+def random_weights_text(cfg: Config) -> str:
+    """What the log says of a run without a checkpoint."""
     text = 'The backbone starts from random weights: no --checkpoint.'
-    scale = layer_scale(runner.cfg.model.backbone.arch)
+    scale = layer_scale(cfg.model.backbone.arch)
     if scale is not None:
         text += (
             f' LayerScale starts from {scale:g}; where that is small, the blocks change the '
             'patch embedding little, unlike those of a random ViT without LayerScale.'
         )
-    print_log(text, runner.logger, level=30)
+    return text

@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 
 from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
-from moca.transfer.metrics import best_value
+from moca.transfer.metrics import best_value, in_percent
 
 RECORD = 'run.json'
 
@@ -66,15 +66,16 @@ class RunRecordHook(Hook):
 
         A result that is there already stays, as ``run_TIME.json`` beside the new one.
         """
-        _keep_result(runner)
+        keep_result(runner.work_dir)
         if runner._resume:
-            self.best = dict(_read(Path(runner.work_dir) / RECORD).get('best') or {})
+            self.best = dict(read_record(Path(runner.work_dir) / RECORD).get('best') or {})
         self._note(runner)
 
     def _note(self, runner: Runner) -> None:
         """Write what is known while the run goes on."""
         best = {'best': self.best} if self.best else {}
-        _write(runner, {'status': 'running', **self.record, 'seed': runner.seed, **best})
+        begun = {'status': 'running', **self.record, 'seed': runner.seed}
+        write_record(runner.work_dir, {**begun, **best})
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Note the time spent so far in the checkpoint."""
@@ -132,7 +133,7 @@ class RunRecordHook(Hook):
             **_chosen(runner),
             'finished_at': datetime.now(UTC).isoformat(timespec='seconds'),
         }
-        return _write(runner, record)
+        return write_record(runner.work_dir, record)
 
 
 def _scored(dataset: Any) -> int:
@@ -148,9 +149,10 @@ def _chosen(runner: Runner) -> dict[str, Any]:
     return {'chosen': found} if found else {}
 
 
-def _keep_result(runner: Runner) -> None:
-    path = Path(runner.work_dir) / RECORD
-    earlier = _read(path)
+def keep_result(work_dir: str | Path) -> None:
+    """Keep a finished run's record as ``run_TIME.json`` beside the one that is to come."""
+    path = Path(work_dir) / RECORD
+    earlier = read_record(path)
     if earlier.get('status') == 'finished' and is_main_process():
         ended = str(earlier.get('finished_at', 'earlier')).replace(':', '-')
         kept = path.with_name(f'run_{ended}.json')
@@ -158,8 +160,9 @@ def _keep_result(runner: Runner) -> None:
         print_log(f'{path} had a result, which is now {kept.name}.', 'current')
 
 
-def _write(runner: Runner, record: dict[str, Any]) -> Path:
-    path = Path(runner.work_dir) / RECORD
+def write_record(work_dir: str | Path, record: dict[str, Any]) -> Path:
+    """Write ``run.json`` into a work dir and return its path; on the main process only."""
+    path = Path(work_dir) / RECORD
     if is_main_process():
         write_atomically(path, (json.dumps(record, indent=2) + '\n').encode())
     return path
@@ -183,7 +186,7 @@ def check_earlier_run(cfg: Config, record: dict[str, Any]) -> None:
     if resume and cfg.get('load_from'):
         folders.append(Path(cfg.load_from).parent)
     for path in (folder / RECORD for folder in folders):
-        earlier = _read(path)
+        earlier = read_record(path)
         if not resume and earlier.get('status') != 'finished':
             continue
         for (field, option), ours in _identity(record).items():
@@ -221,7 +224,12 @@ def options_of(data_root: str | None, cfg_options: Mapping[str, Any]) -> dict[st
     return {'data_root': root, 'cfg_options': settings}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
+    """A ``run.json``; empty if there is none.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -277,9 +285,11 @@ def percent_metrics(
 ) -> dict[str, float | None]:
     """Return metrics in percent under their bare names.
 
-    mmseg gives percent. `CocoMetric` gives fractions under ``coco/``, -1 where no object is of the
-    size in question and NaN where none is of a class (None here), and *nothing at all* if the
-    model detects nothing: AP of the `kinds` that were asked for is 0 then.
+    mmseg gives percent of label maps; of depth it gives errors, in meters or without a unit, which
+    stay as they are, and shares of pixels (``d1`` to ``d3``). `CocoMetric` gives fractions under
+    ``coco/``, -1 where no object is of the size in question and NaN where none is of a class (None
+    here), and *nothing at all* if the model detects nothing: AP of the `kinds` that were asked for
+    is 0 then.
     """
     if task == 'detection':
         found = {
@@ -291,6 +301,11 @@ def percent_metrics(
         for name, value in found.items():
             values[name] = round(100 * float(value), 2) if value >= 0 else None
         return values
+    if task == 'depth':
+        return {
+            name: round(100 * float(value), 2) if in_percent(name) else round(float(value), 4)
+            for name, value in metrics.items()
+        }
     return {
         name: None if math.isnan(float(value)) else round(float(value), 2)
         for name, value in metrics.items()

@@ -13,6 +13,7 @@ from mmengine.config import Config
 
 from moca.detection.panoptic_file import write_ids
 from moca.transfer.overrides import set_arch
+from tests.depth.rooms import write_rooms
 from tools.train import parse_args
 
 REPOSITORY = Path(__file__).parents[2]
@@ -185,6 +186,16 @@ def write_coco_semantic(root: Path) -> Path:
             image[label == 1] += 150
             cv2.imwrite(str(root / split / f'{index:012d}.jpg'), image)
             cv2.imwrite(str(root / 'semantic' / split / f'{index:012d}.png'), label)
+    return root
+
+
+def write_nyu(root: Path) -> Path:
+    """Write rooms of 640 x 480 with the lists of NYUv2's depth split."""
+    write_rooms(root, 4, 2, (480, 640), folders=('rgb', 'sync_depth'), splits=('train', 'test'))
+    for split, count in (('train', 4), ('test', 2)):
+        names = (f'{split}/room_{index:03d}.png' for index in range(count))
+        lines = [f'/rgb/{name} /sync_depth/{name} 518.8579' for name in names]
+        (root / f'nyu_{split}.txt').write_text('\n'.join([*lines, '']))
     return root
 
 

@@ -23,14 +23,16 @@ from tests.configs.helpers import (
     write_cityscapes,
     write_coco,
     write_coco_semantic,
+    write_nyu,
     write_own_coco,
     write_panoptic,
     write_voc,
 )
+from tests.depth.rooms import write_rooms
 
 CONFIGS = sorted(
     path.relative_to(REPOSITORY)
-    for task in ('segmentation', 'detection')
+    for task in ('segmentation', 'detection', 'depth')
     for path in (REPOSITORY / 'configs' / task).rglob('*.py')
 )
 
@@ -45,6 +47,8 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         'voc': write_voc(root / 'voc'),
         'coco-semantic': write_coco_semantic(root / 'coco-semantic'),
         'own-coco': write_own_coco(root / 'own-coco'),
+        'own_linear': write_rooms(root / 'rooms', 4, 2),
+        'nyu_linear': write_nyu(root / 'nyu'),
     }
 
 
@@ -52,8 +56,9 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def runner(request: Any, roots: dict[str, Path], tmp_path: Path) -> Runner:
     """A runner with an initialized model and a built optimizer."""
     config = REPOSITORY / request.param
-    _, task, data, _ = request.param.parts
-    root = roots.get(data, roots[task])
+    _, task, *folders, _ = request.param.parts
+    data = folders[0] if folders else request.param.stem
+    root = roots[data] if data in roots else roots[task]
     # a detector's step takes minutes where a CPU only emulates bfloat16; one shows that it works
     emulated = task == 'detection' and not fast_bfloat16() and 'own-coco' not in data
     amp = [] if emulated else ['--amp']
@@ -143,6 +148,10 @@ def check_prediction(sample: Any, cfg: Config) -> None:
         assert 0 <= labels.min() <= labels.max() < cfg.model.decode_head.num_classes
     elif cfg.model.test_cfg.get('panoptic_on'):
         assert sample.pred_panoptic_seg.sem_seg.shape == (1, height, width)
+    elif cfg.protocol.task == 'depth':
+        depth = sample.pred_depth_map.data
+        assert depth.shape == (1, height, width)
+        assert 1e-3 <= depth.min() <= depth.max() <= 10
     else:
         found = sample.pred_instances
         assert len(found) <= 100

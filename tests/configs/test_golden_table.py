@@ -49,6 +49,14 @@ def dinov3(step: int) -> float:
     return (1 + math.cos(math.pi * (step + 1) / 40_000)) / 2
 
 
+def dinov3_depth(step: int) -> float:
+    """DINOv3, eval/depth: a third of the steps warms up from a thousandth."""
+    if step < 12_800:
+        return 1e-3 + (1 + math.cos(math.pi * step / 38_400)) / 2 * step / 12_800
+    least = 1 / 25_000
+    return least + (1 - least) * (1 + math.cos(math.pi * (step + 1) / 38_400)) / 2
+
+
 def segmenter(total: int, rate: float) -> Callable[[int], float]:
     """Segmenter, segm/optim/scheduler.py: power .9 down to 1e-5."""
     return lambda step: poly(step, total, 0.9, 1e-5 / rate)
@@ -99,6 +107,10 @@ GOLDEN = {
     # facebookresearch/dinov3
     'segmentation/ade20k/linear-bn_dinov3': Row(
         1e-3, 1e-3, None, 0.0, LAST, True, True, 16, 40_000, 1500, dinov3
+    ),
+    # facebookresearch/dinov3, eval/depth
+    'depth/nyu_linear': Row(
+        3e-4, 1e-4, None, 0.0, LAST, True, True, 16, 38_400, 12_800, dinov3_depth
     ),
     # rstrudel/segmenter, config.yml
     'segmentation/ade20k/linear-finetune': Row(
@@ -219,6 +231,38 @@ def test_images_of_segmentation(name: str) -> None:
     assert cfg.model.test_cfg.stride == (stride, stride)
 
 
+def test_images_and_first_momentum_of_depth() -> None:
+    """facebookresearch/dinov3, eval/depth; the rates of the first beta at t as recorded."""
+    cfg = read('depth/nyu_linear')
+    steps = {step['type']: step for step in cfg.train_dataloader.dataset.pipeline}
+    assert (steps['CutFrame']['rows'], steps['CutFrame']['columns']) == ((45, 472), (43, 608))
+    assert (steps['RandomRotate']['prob'], steps['RandomRotate']['degree']) == (0.5, 2.5)
+    assert steps['RandomRotate']['seg_pad_val'] == 0
+    assert steps['RandomFlip']['prob'] == steps['RandomDepthColors']['prob'] == 0.5
+    assert steps['RandomCrop']['crop_size'] == (416, 544)
+    wrapper = cfg.optim_wrapper
+    assert (wrapper.optimizer.betas[1], wrapper.clip_grad.max_norm) == (0.99, 35)
+    evaluator = cfg.val_evaluator
+    assert (evaluator.min_depth_eval, evaluator.max_depth_eval) == (1e-3, 10)
+    assert evaluator.crop_type == 'nyu_crop'
+    init_default_scope('mmengine')
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], betas=(0.9, 0.99))
+    beta = PARAM_SCHEDULERS.build({**cfg.param_scheduler[1], 'optimizer': optimizer})
+    found = []
+    for _ in range(38_400):
+        found.append(optimizer.param_groups[0]['betas'])
+        beta.step()
+    assert {each[1] for each in found} == {0.99}
+    for step, value in {
+        **dict.fromkeys((0, 1, 12_799), 0.0),
+        12_800: 0.85,
+        12_801: 0.8500000003764955,
+        25_600: 0.9,
+        38_399: 0.9499999996235045,
+    }.items():
+        assert found[step][0] == pytest.approx(value, abs=1e-12), step
+
+
 @pytest.mark.parametrize('name', [name for name in GOLDEN if 'vitdet' in name])
 def test_images_of_vitdet(name: str) -> None:
     """detectron2, configs/common/coco_loader_lsj.py."""
@@ -241,7 +285,11 @@ def test_images_of_twelve_epochs(name: str) -> None:
 def test_every_published_config_is_here() -> None:
     folder = REPOSITORY / 'configs'
     found = set()
-    for path in [*folder.glob('segmentation/*/*.py'), *folder.glob('detection/*/*.py')]:
+    for path in [
+        *folder.glob('segmentation/*/*.py'),
+        *folder.glob('detection/*/*.py'),
+        *folder.glob('depth/*.py'),
+    ]:
         name = str(Path(path).relative_to(folder).with_suffix(''))
         protocol: Any = read(name).protocol
         # derived ones of Cityscapes and a full-attention ViTDet are ours, and say so

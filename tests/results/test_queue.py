@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ from rich.console import Console
 
 from moca.engine.processes import start
 from moca.errors import UserError
-from moca.results.plan import Job, Plan, known_tasks, make_jobs, task_parts, task_path
+from moca.results.jobs import Job
+from moca.results.plan import Plan, known_tasks, make_jobs, task_parts, task_path
 from moca.results.queue import run_jobs
 from moca.transfer.run import prepare_training
 from tests.configs.helpers import REPOSITORY, write_cityscapes
@@ -142,7 +144,7 @@ import sys
 from pathlib import Path
 from rich.console import Console
 from moca.engine.processes import start
-from moca.results.plan import Job
+from moca.results.jobs import Job
 from moca.results.queue import run_jobs
 
 def launch(arguments, log):
@@ -284,6 +286,34 @@ def test_no_result_is_taken_for_that_of_other_options(checkpoint, tmp_path, monk
     for other in (dict(cfg_options=['train_cfg.max_iters=8']), dict(data_roots={})):
         with pytest.raises(UserError, match=r'was measured with .*or move that folder away'):
             make_jobs(plan(checkpoint, **{**changes, **other}))
+
+
+def test_a_file_is_read_as_the_command_line_says(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = ['run', '--checkpoint', checkpoint, '--tasks', 'driving/linear-bn', '--arch', 'auto']
+    mean, std = ('--mean', '0.1', '0.2', '0.3'), ('--std', '0.5', '0.5', '0.5')
+    given = leaderboard.plan_of(
+        leaderboard.parse_args([*line, '--patch', '32', *mean, *std, '--data-root', 'driving=data'])
+    )
+    write_cityscapes(tmp_path / 'data')
+    (job,) = make_jobs(given)
+    assert job.folder.name == 'small_vit_tiny_patch32_seed0'
+    cfg, record = prepare_training(train.parse_args(list(job.arguments)))
+    assert (cfg.model.backbone.arch, record['checkpoint']['patch']) == ('vit_tiny_patch32', 32)
+    assert record['checkpoint']['mean'] == [0.1, 0.2, 0.3]
+    assert record['checkpoint']['normalized_by'] == '--mean and --std'
+    job.folder.mkdir(parents=True)
+    (job.folder / 'run.json').write_text(json.dumps({'status': 'finished', **record}))
+    assert make_jobs(given)[0].finished
+    with pytest.raises(UserError, match=r'was measured with mean \[0.1, 0.2, 0.3\], not'):
+        make_jobs(replace(given, changes=dict(patch=32)))
+    same = dict(archs=['vit_tiny_patch16'], data_roots=given.data_roots)
+    whole = make_jobs(replace(given, changes={}, **same))[0]
+    job.folder.rename(whole.folder)
+    with pytest.raises(UserError, match=r'patches resampled to 32 pixels, not as in the file'):
+        make_jobs(replace(given, changes={}, **same))
+    with pytest.raises(UserError, match='random has no file to take it of'):
+        make_jobs(plan('random', archs=['auto']))
 
 
 def test_what_cannot_run_is_refused_before_anything_runs(checkpoint, tmp_path):

@@ -137,6 +137,8 @@ def test_what_cannot_run_is_refused(tmp_path: Path) -> None:
         race(CONFIGS[2], data_root=None)
     with pytest.raises(UserError, match=r"no config of this race is called 'mae'.*mae_tiny"):
         race(CONFIGS[2], cfg_options=['mae:model.mask_ratio=.5'])
+    with pytest.raises(UserError, match='a race has no checkpoint'):
+        race(CONFIGS[2], arch='auto')
     with pytest.raises(UserError, match='--knn-val needs --knn'):
         race(CONFIGS[2], knn_val=str(tmp_path))
     with pytest.raises(UserError, match='data_root absent does not exist'):

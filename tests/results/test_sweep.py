@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from moca.errors import UserError
+from moca.results.jobs import Job
 from moca.results.leaderboard import build_leaderboard
-from moca.results.plan import Job, Plan, make_jobs
+from moca.results.plan import Plan, make_jobs
 from moca.results.sweep import decided, read_sweep, trials_of
 from moca.results.tables import remarks
 from moca.transfer.run import prepare_training

@@ -92,6 +92,7 @@ class TestWeightsOfTheConfig:
             sha256=content,
             mean=[0.485, 0.456, 0.406],
             std=[0.229, 0.224, 0.225],
+            normalized_by='MOCA',
         )
         assert record['checkpoint'] == named
         assert prepare(config, driving, '--name', 'x')[1]['checkpoint'] == dict(named, name='x')

@@ -49,11 +49,24 @@ def test_a_run_takes_architecture_and_normalization(checkpoint: Path, tmp_path: 
     assert cfg.model.decode_head.in_channels == TINY['embed_dim']
     assert cfg.model.data_preprocessor.mean == cfg.model.data_preprocessor.std == HALF
     assert record['checkpoint']['mean'] == record['checkpoint']['std'] == [0.5] * 3
+    assert record['checkpoint']['normalized_by'] == 'its own config'
     with pytest.raises(UserError, match='--arch auto: takes the architecture of --checkpoint'):
         prepare_training(train_args(PROBE, '--data-root', str(data), '--arch', 'auto'))
-    other = ['--cfg-options', 'model.data_preprocessor.mean=[1.0,2.0,3.0]']
-    with pytest.raises(UserError, match=r'mean \[1\.0, 2\.0, 3\.0\].*wants \[127\.5'):
-        prepare_training(train_args(PROBE, *arguments, '--arch', 'auto', *other))
+    other = ['--cfg-options', 'model.data_preprocessor.mean=[51.0,25.5,0.0]']
+    auto = [*arguments, '--arch', 'auto', *other]
+    insist = r'insist on them: --mean 0\.2 0\.1 0 --std 0\.229 0\.224 0\.225'
+    with pytest.raises(UserError, match=rf'mean \[51\.0, 25\.5.*wants \[127\.5.*{insist}'):
+        prepare_training(train_args(PROBE, *auto))
+    given = ['--mean', '0.2', '0.1', '0', '--std', '0.229', '0.224', '0.225']
+    cfg, record = prepare_training(train_args(PROBE, *auto, 'model.backbone.frozen=False', *given))
+    assert cfg.model.data_preprocessor.mean == [51.0, 25.5, 0.0]
+    assert record['checkpoint']['mean'] == [0.2, 0.1, 0.0]
+    assert record['checkpoint']['normalized_by'] == '--mean and --std'
+    assert dict(cfg.model.backbone.init_cfg)['std'] == (0.229, 0.224, 0.225)
+    # options win over what the file says, too
+    narrow = ['--cfg-options', 'model.backbone.arch.init_values=0.5']
+    with pytest.raises(UserError, match=r'ls1\.gamma'):
+        prepare_training(train_args(PROBE, *arguments, '--arch', 'auto', *narrow))
 
 
 def test_nobody_says() -> None:
@@ -61,6 +74,11 @@ def test_nobody_says() -> None:
     cfg = Config(dict(model=dict(data_preprocessor=dict(imagenet))))
     set_statistics(cfg, (0.5,) * 3, (0.5,) * 3, None)
     assert cfg.model.data_preprocessor == imagenet
+    cfg.model.data_preprocessor.mean = [51.0, 51.0, 51.0]  # the config does
+    mean, std = set_statistics(cfg, (0.5,) * 3, (0.5,) * 3, None)
+    assert mean == (0.2,) * 3
+    assert std == pytest.approx((0.229, 0.224, 0.225))
+    cfg.model.data_preprocessor.mean = imagenet['mean']
     set_statistics(cfg, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 'DINOv2')
     assert cfg.model.data_preprocessor == imagenet  # the same, but for rounding
 
@@ -106,6 +124,10 @@ def test_a_test_takes_what_the_run_was_told() -> None:
     named = Config(dict(model=dict(backbone=dict(interpolation='bilinear'))))
     take_from_run(named, run)
     assert named.model.backbone == dict(interpolation='bilinear', norm_eps=1e-12)
+    other = dict(mean=[51.0] * 3, std=[51.0] * 3)
+    named = Config(dict(model=dict(backbone=dict(), data_preprocessor=other)))
+    with pytest.raises(UserError, match=r'wants \[127\.5.*\(the run\)\. Leave them out of the co'):
+        take_from_run(named, run)
     old = Config(dict(model=dict(backbone=dict(), data_preprocessor=dict(imagenet))))
     take_from_run(old, {})
     assert old.model == dict(backbone=dict(), data_preprocessor=imagenet)

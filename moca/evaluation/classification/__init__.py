@@ -1,5 +1,21 @@
 """Classes of images: linear probes, fine-tuning, and classifiers that others have trained."""
 
-from moca.evaluation.classification import accuracy, augmentation, classifier, heads, optim
+from moca.evaluation.classification import (
+    accuracy,
+    augmentation,
+    classifier,
+    dataset,
+    feature_cache,
+    heads,
+    optim,
+)
 
-__all__ = ['accuracy', 'augmentation', 'classifier', 'heads', 'optim']
+__all__ = [
+    'accuracy',
+    'augmentation',
+    'classifier',
+    'dataset',
+    'feature_cache',
+    'heads',
+    'optim',
+]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
@@ -29,46 +30,53 @@ class ClassAccuracy(BaseMetric):
     ``labels`` in the batch; one without is left out.
 
     Args:
-        rates: Of the heads, for the record.
+        rate: Only the head that was trained at this rate of 256 images counts.
         kwargs: Of mmengine's `BaseMetric`.
+
+    Attributes:
+        chosen: What the last validation has chosen, and on which images.
     """
 
     default_prefix = None
 
-    def __init__(self, rates: Sequence[float] = (), **kwargs: Any) -> None:
+    def __init__(self, rate: float | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.rates = tuple(rates)
+        self.rate = rate
+        # of the heads, which predictions bring
+        self.rates: tuple[float, ...] = ()
         self.chosen: dict[str, Any] = {}
 
     def process(self, data_batch: dict[str, Any], data_samples: Sequence[dict[str, Any]]) -> None:
         """Note of each image whether it is right at the first, within five, and its loss."""
         kept = (self.dataset_meta or {}).get('kept')
-        held = data_batch.get('held_out')
+        self.rates = tuple(data_samples[0].get('rates', ()))
+        logits = torch.stack([sample['logits'] for sample in data_samples]).float()
+        labels = data_batch['label'].to(logits.device)
+        if self.rate is not None:
+            logits = logits[:, [self.rates.index(self.rate)]]
+        if kept is not None:
+            logits = logits[..., kept]
+            labels = torch.tensor([kept.index(int(label)) for label in labels]).to(logits.device)
+        heads = logits.shape[1]
+        each = labels[:, None].expand(-1, heads)
+        loss = F.cross_entropy(logits.flatten(0, 1), each.flatten(), reduction='none')
+        top = logits.topk(min(5, logits.shape[2]), dim=2).indices
         several = data_batch.get('labels')
-        for index, sample in enumerate(data_samples):
-            logits = sample['logits'].float().cpu()
-            label = data_batch['label'][index].cpu()
-            if kept is not None:
-                logits = logits[:, kept]
-            loss = F.cross_entropy(logits, label.expand(len(logits)), reduction='none')
-            top = logits.topk(min(5, logits.shape[1]), dim=1).indices
-            if several is None:
-                right = top == label
-            else:
-                right = several[index].cpu()[top]
-                if not several[index].any():
-                    continue
-            self.results.append(
-                (
-                    right[:, 0].numpy(),
-                    right.any(1).numpy(),
-                    loss.numpy(),
-                    bool(held[index]) if held is not None else False,
-                )
-            )
+        if several is None:
+            right = top == each[..., None]
+            labeled = torch.ones(len(labels), dtype=torch.bool)
+        else:
+            rows = several.to(logits.device)[:, None].expand(-1, heads, -1)
+            right = rows.gather(2, top)
+            labeled = several.any(1)
+        held = data_batch.get('held_out', torch.zeros(len(labels), dtype=torch.bool))
+        columns = (right[..., 0], right.any(2), loss.view(-1, heads), held, labeled)
+        # one entry an image, without a label too: processes' lists are joined by their places
+        self.results.extend(zip(*(column.cpu().numpy() for column in columns), strict=True))
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
         """Return the metrics; see the class."""
+        results = [result for result in results if result[4]]
         held = np.array([result[3] for result in results], bool)
         if held.all():
             raise UserError('no image of the validation set was scored: none of them has a label.')

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import get_rank
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from mmengine.registry import MODELS
@@ -17,6 +17,10 @@ from torch import Tensor, nn
 from moca.backbone.vit import PlainViT
 from moca.engine.seeding import mixed_seed, seeded
 from moca.errors import UserError
+from moca.evaluation.classification.checks import check_images, set_variant
+from moca.evaluation.classification.feature_cache import check_cache
+from moca.evaluation.classification.published import read_head, set_published
+from moca.evaluation.features import check_kind, feature_width, image_feature
 
 
 @MODELS.register_module()
@@ -37,8 +41,13 @@ class NormalizedImages(BaseDataPreprocessor):
             self.register_buffer(name, share, persistent=False)
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """Of a batch with ``inputs`` ``[B, 3, H, W]`` uint8, the same with normalized ones."""
+        """Of a batch with ``inputs`` ``[B, 3, H, W]`` uint8, the same with normalized ones.
+
+        A batch of features, which a `FeatureCache` has computed before, stays as it is.
+        """
         batch: dict[str, Any] = self.cast_data(data)
+        if 'inputs' not in batch:
+            return batch
         mean: Any = self.mean
         std: Any = self.std
         return {**batch, 'inputs': batch['inputs'].float().div(255).sub(mean).div(std)}
@@ -65,6 +74,8 @@ class ImageClassifier(BaseModel):
         mixup: Arguments of timm's `Mixup`, which smooths the labels as well; None leaves images
             and labels as they are.
         half: Take a frozen backbone's features in the run's precision (MAE's linear probe).
+        head_from: A classifier's file whose head is loaded; see :mod:`.published`.
+        interleaved: As for :func:`moca.evaluation.classification.published.read_head`.
         data_preprocessor: Config of a `NormalizedImages`.
         init_cfg: As mmengine has it.
 
@@ -80,6 +91,8 @@ class ImageClassifier(BaseModel):
         erasing: float = 0.0,
         mixup: Mapping[str, Any] | None = None,
         half: bool = False,
+        head_from: str | None = None,
+        interleaved: bool = True,
         data_preprocessor: dict[str, Any] | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
@@ -87,8 +100,10 @@ class ImageClassifier(BaseModel):
         self.backbone: PlainViT = MODELS.build(backbone)
         check_feature(feature, self.backbone.frozen)
         self.feature, self.half = feature, half
-        width = feature_widths(feature) * self.backbone.embed_dims
-        self.head: Any = MODELS.build({**head, 'in_channels': width})
+        self.head_from, self.interleaved = head_from, interleaved
+        # F, of features
+        self.head_width = feature_width(feature, self.backbone.embed_dims)
+        self.head: Any = MODELS.build({**head, 'in_channels': self.head_width})
         self.erasing = erasing
         classes = head.get('num_classes')
         self.mixup = Mixup(**mixup, num_classes=classes) if mixup else None
@@ -100,17 +115,51 @@ class ImageClassifier(BaseModel):
             self._dropped = (self.backbone.norm,)
             self.backbone.norm = nn.Identity()
 
+    @classmethod
+    def check_run(
+        cls, cfg: Config, splits: Sequence[str], classes: Sequence[str] | None = None
+    ) -> None:
+        """Check a config's data before anything long runs; see `check_images`."""
+        frozen = bool(cfg.model.backbone.get('frozen'))
+        check_feature(cfg.model.get('feature', 'avg_prenorm'), frozen)
+        if 'train' in splits:
+            check_cache(cfg)
+        check_images(cfg, splits, classes)
+
+    @classmethod
+    def set_published(
+        cls, cfg: Config, path: str, width: int, backbone: str | None
+    ) -> Sequence[str] | None:
+        """Have a config test a classifier of others; see :func:`.published.set_published`."""
+        return set_published(cfg, path, width, backbone)
+
+    @classmethod
+    def set_variant(cls, cfg: Config, variant: str, checkpoint: str) -> None:
+        """Have a config test on a set of :data:`.class_lists.VARIANTS`; see `set_variant`."""
+        set_variant(cfg, variant, checkpoint)
+
     def init_weights(self) -> None:
-        """Load the backbone's checkpoint; the head keeps the weights that it was built with."""
+        """Load the backbone's checkpoint, and the head's file if there is one.
+
+        Any other head keeps the weights that it was built with.
+        """
         if self._dropped:
             self.backbone.norm = self._dropped[0]
         self.backbone.init_weights()
         if self._dropped:
             self.backbone.norm = nn.Identity()
+        if self.head_from is not None:
+            head = read_head(self.head_from, self.backbone.embed_dims, self.interleaved)
+            self.head.load_state_dict(head.state())
         self._is_init = True
 
     def forward(
-        self, inputs: Tensor, label: Tensor | None = None, mode: str = 'tensor', **about: Any
+        self,
+        inputs: Tensor | None = None,
+        label: Tensor | None = None,
+        mode: str = 'tensor',
+        features: Tensor | None = None,
+        **about: Any,
     ) -> Any:
         """Logits, losses or predictions of a batch.
 
@@ -118,18 +167,26 @@ class ImageClassifier(BaseModel):
             inputs: ``[B, 3, H, W]``, normalized.
             label: Classes ``[B]``.
             mode: ``tensor`` for logits ``[heads, B, K]``, ``loss`` for a dict of losses,
-                ``predict`` for one dict of logits ``[heads, K]`` an image.
-            about: What else a batch says of its images, which is passed on to predictions.
+                ``predict`` for one dict an image of its logits ``[heads, K]`` and the heads' rates.
+            features: ``[B, F]``, of images that are not given.
+            about: What else a batch says of its images.
         """
         if mode == 'loss':
-            return self._losses(inputs, label)
-        logits = self.head(self._features(inputs))
+            return self._losses(inputs, label, features)
+        logits = self.head(self.features(inputs) if features is None else features)
         if mode == 'tensor':
             return logits
-        return [{'logits': logits[:, index]} for index in range(len(inputs))]
+        rates = getattr(self.head, 'rates', ())
+        return [{'logits': each, 'rates': rates} for each in logits.unbind(1)]
 
-    def _losses(self, images: Tensor, label: Tensor | None) -> dict[str, Tensor]:
+    def _losses(
+        self, images: Tensor | None, label: Tensor | None, features: Tensor | None
+    ) -> dict[str, Tensor]:
         assert label is not None
+        if images is None:
+            assert features is not None
+            found: dict[str, Tensor] = self.head.losses(features, label)
+            return found
         part = self.part[0]
         with seeded(mixed_seed(self.seed, self.step, get_rank() + 1, part)):
             if self.erasing:
@@ -137,25 +194,18 @@ class ImageClassifier(BaseModel):
                 images = erase(images)
             if self.mixup is not None:
                 images, label = self.mixup(images, label)
-            losses: dict[str, Tensor] = self.head.losses(self._features(images), label)
+            losses: dict[str, Tensor] = self.head.losses(self.features(images), label)
         return losses
 
-    def _features(self, images: Tensor) -> Tensor:
-        """``[B, F]``."""
+    def features(self, images: Tensor | None) -> Tensor:
+        """What the head stands on, ``[B, F]``, of normalized images ``[B, 3, H, W]``."""
+        assert images is not None
         if not self.backbone.frozen:
             return self.backbone(images)[-1].flatten(2).mean(2)
-        from moca.evaluation.features import image_feature
-
         if self.half:
             return image_feature(self.backbone, images, self.feature).float()
         with torch.autocast(images.device.type, enabled=False):
             return image_feature(self.backbone, images, self.feature)
-
-
-def feature_widths(feature: str) -> int:
-    """How many times as wide as the backbone a kind of feature is."""
-    token, _, blocks = feature.partition('*')
-    return int(blocks) if blocks else len(token.split('+'))
 
 
 def check_feature(feature: Any, frozen: bool) -> None:
@@ -164,11 +214,7 @@ def check_feature(feature: Any, frozen: bool) -> None:
     Raises:
         UserError: It does not.
     """
-    if not re.fullmatch(r'cls(_prenorm)?|avg(_prenorm)?|cls\+avg|cls\*[1-9]\d*', str(feature)):
-        raise UserError(
-            f'model.feature={feature!r}: it is none of cls, avg, cls+avg, cls*4, cls_prenorm and '
-            'avg_prenorm.'
-        )
+    check_kind(feature, 'model.feature')
     if not frozen and feature != 'avg_prenorm':
         raise UserError(
             f"model.feature={feature!r}: a backbone that is trained gives 'avg_prenorm', to which "

@@ -13,6 +13,7 @@ import torch
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS, TRANSFORMS
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -41,12 +42,12 @@ class LabeledImages(Dataset[dict[str, Any]]):
         split: Folder of class folders below it, such as ``train`` or ``val``; empty for the
             folder itself.
         size: Height and width in pixels.
-        augmentation: Config of a `CropAndFlip`, of training alone.
+        augmentation: Config of a `CropAndFlip` without its size, of training alone.
         share: Of a resized image's shorter side that testing keeps; None for the rule of
             :func:`moca.evaluation.labeled.center`.
         held_out: Images of each class that training leaves out, the last ones by name: a whole
-            number of them, or a share (.1). Given to a test split, those of ``train_split`` come
-            after its own images, marked.
+            number of them, or a share (.1). Given to another split than ``train_split``, those of
+            that come after its own images, marked.
         train_split: Folder of the training images, beside `split`.
         variant: One of `VARIANTS`, whose labels are those of ImageNet's 1000 classes.
 
@@ -67,7 +68,9 @@ class LabeledImages(Dataset[dict[str, Any]]):
     ) -> None:
         self.size = (size, size) if isinstance(size, int) else (size[0], size[1])
         self.share = share
-        self.augment = None if augmentation is None else TRANSFORMS.build(augmentation)
+        self.augment: Any = None
+        if augmentation is not None:
+            self.augment = TRANSFORMS.build({**augmentation, 'size': self.size})
         self.images = read_split(data_root, split, variant)
         self.classes = self.images.classes
         self.kept = None if variant is None else kept_classes(variant)
@@ -76,15 +79,18 @@ class LabeledImages(Dataset[dict[str, Any]]):
             self.right = real_labels(_names(self.images), f'{data_root}/{split}')
         held = np.zeros(len(self.images), bool)
         if held_out:
-            train = self.images if self.augment else read_split(data_root, train_split)
+            training = split == train_split
+            train = self.images if training else read_split(data_root, train_split)
             places = held_out_places(train.labels, held_out)
-            if self.augment is not None:
+            if training:
                 kept = np.setdiff1d(np.arange(len(train)), places)
                 self.images, held = train.part(kept), held[kept]
             else:
                 self.images = _joined(self.images, train.part(places))
                 held = np.r_[held, np.ones(len(places), bool)]
         self.held_out = held
+        # [N, F], which a `FeatureCache` fills in: images are then no longer read
+        self.features: Tensor | None = None
         print_log(self.images.about, 'current')
 
     @property
@@ -103,20 +109,25 @@ class LabeledImages(Dataset[dict[str, Any]]):
     def __getitem__(self, draw: Draw | int) -> dict[str, Any]:
         draw = draw if isinstance(draw, Draw) else Draw(draw)
         index = draw.image
-        path = os.fsdecode(bytes(self.images.paths[index]))
-        image = read_image(path)
-        if self.augment is None:
-            view = center(image, self.size, self.share)
-        else:
-            with seeded(int(draw.generator().integers(2**63))):
-                view = self.augment(image)
-        sample = {
-            'inputs': torch.from_numpy(np.array(view)).permute(2, 0, 1),
+        sample: dict[str, Any] = {
             'label': int(self.images.labels[index]),
             'index': index,
             'held_out': bool(self.held_out[index]),
         }
-        return sample if self.right is None else {**sample, 'labels': self._rights(index)}
+        if self.right is not None:
+            sample['labels'] = self._rights(index)
+        if self.features is not None:
+            return {**sample, 'features': self.features[index]}
+        view = np.array(self._view(draw))
+        return {**sample, 'inputs': torch.from_numpy(view).permute(2, 0, 1)}
+
+    def _view(self, draw: Draw) -> Image.Image:
+        image = read_image(os.fsdecode(bytes(self.images.paths[draw.image])))
+        if self.augment is None:
+            return center(image, self.size, self.share)
+        with seeded(int(draw.generator().integers(2**63))):
+            view: Image.Image = self.augment(image)
+        return view
 
     def _rights(self, index: int) -> Tensor:
         assert self.right is not None

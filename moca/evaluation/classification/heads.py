@@ -14,6 +14,7 @@ from mmengine.registry import MODELS
 from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 
+from moca.engine.seeding import mixed_seed
 from moca.errors import UserError
 
 SWEEP_RATES = tuple(factor * 10.0**exponent for exponent in range(-4, 1) for factor in range(1, 10))
@@ -159,7 +160,8 @@ class SweepHead(BaseModule):
         A head then starts from the same weights whichever others are trained beside it.
         """
         for head, rate in zip(self.heads, self.rates, strict=True):
-            generator = torch.Generator().manual_seed(self._first + round(rate * 1e6))
+            seed = mixed_seed(self._first, round(rate * 1e9))
+            generator = torch.Generator().manual_seed(seed)
             weight: Any = head.weight
             drawn = torch.randn(weight.shape, generator=generator) * self.std
             with torch.no_grad():

@@ -21,6 +21,7 @@ from moca.backbone import PlainViT
 from moca.engine.hooks import set_hook
 from moca.errors import UserError
 from moca.evaluation.labeled import Centered, Labeled, batches, hold_out, read_folder
+from moca.evaluation.neighbors import Neighbors, vote
 from moca.pretrain.monitors.base import (
     EncoderMonitor,
     encoder_of,
@@ -34,66 +35,8 @@ from moca.pretrain.monitors.base import (
 HELD_OUT = 0.1
 """Share of each class that is classified where no images are given for it."""
 
-# Similarities that exist at a time: 2^24 in fp32 are 64 MB.
-SIMILARITIES = 2**24
-
 SAY_EVERY = 20.0
 """Seconds between lines of progress [our choice]."""
-
-
-class Neighbors:
-    """The nearest neighbors of some queries in a bank that comes in parts and is not kept.
-
-    Memory is that of the queries, k numbers for each and `SIMILARITIES`, however large the bank.
-
-    Args:
-        queries: ``[Q, C]`` fp32, of length 1.
-        k: How many neighbors.
-
-    Attributes:
-        cosine: ``[Q, k]``, largest first; -inf where the bank had fewer than k.
-        labels: ``[Q, k]`` of these neighbors; -1 likewise.
-    """
-
-    def __init__(self, queries: Tensor, k: int) -> None:
-        self.queries = queries
-        self.cosine = queries.new_full((len(queries), k), float('-inf'))
-        self.labels = torch.full((len(queries), k), -1, device=queries.device)
-
-    def add(self, features: Tensor, labels: Tensor) -> None:
-        """Look at a part of the bank: features ``[N, C]`` of length 1 and labels ``[N]``."""
-        rows = max(1, SIMILARITIES // max(1, len(features)))
-        for start in range(0, len(self.queries), rows):
-            part = slice(start, start + rows)
-            cosine = self.queries[part] @ features.T
-            self._keep_best(part, cosine, labels.expand(len(cosine), -1))
-
-    def merge(self, cosine: Tensor, labels: Tensor) -> None:
-        """Take in what was found for the same queries in another part of the bank, ``[Q, k]``."""
-        self._keep_best(slice(None), cosine, labels)
-
-    def _keep_best(self, part: slice, cosine: Tensor, labels: Tensor) -> None:
-        cosine = torch.cat([self.cosine[part], cosine], dim=1)
-        labels = torch.cat([self.labels[part], labels], dim=1)
-        self.cosine[part], chosen = cosine.topk(self.cosine.shape[1], dim=1)
-        self.labels[part] = labels.gather(1, chosen)
-
-
-def vote(cosine: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """The class of most weight among neighbors.
-
-    Args:
-        cosine: ``[Q, k]``, largest first; -inf for no neighbor.
-        labels: ``[Q, k]``.
-        temperature: A neighbor weighs exp(cosine / temperature).
-
-    Returns:
-        ``[Q]`` labels.
-    """
-    weights = (cosine / temperature).softmax(dim=1)  # exp, up to a common factor
-    same = labels[:, :, None] == labels[:, None, :]
-    total = torch.einsum('qij,qj->qi', same.to(weights.dtype), weights)
-    return labels.gather(1, total.argmax(dim=1, keepdim=True)).squeeze(1)
 
 
 @HOOKS.register_module()
@@ -189,8 +132,9 @@ class KNNMonitor(EncoderMonitor):
         for features, theirs in zip(self._features(runner, encoder, share), labels, strict=True):
             found.add(features, theirs)
         whole = Neighbors(queries, max(self.k))
-        for cosine, theirs in zip(all_gather(found.cosine), all_gather(found.labels), strict=True):
-            whole.merge(cosine, theirs)
+        gathered = (all_gather(each) for each in (found.cosine, found.labels, found.rows))
+        for parts in zip(*gathered, strict=True):
+            whole.merge(*parts)
         return whole
 
     def _features(self, runner: Any, encoder: PlainViT, labeled: Labeled) -> Iterator[Tensor]:

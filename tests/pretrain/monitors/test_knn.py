@@ -1,4 +1,4 @@
-"""k-NN against brute force, and its monitor beside runs that do not notice it."""
+"""The k-NN monitor against brute force, and beside runs that do not notice it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import torch
 import torch.multiprocessing as mp
 from mmengine.runner import Runner
 from PIL import Image
-from torch import Tensor
 
 from moca.errors import UserError
 from moca.pretrain.monitors import knn
-from moca.pretrain.monitors.knn import KNNMonitor, Neighbors, add_knn_hook, vote
+from moca.pretrain.monitors.knn import KNNMonitor, add_knn_hook
 from tests.configs.pretraining import tiny
 from tests.pretrain.monitors.monitored import Log, measure, process, write_classes
 from tests.pretrain.tiny import tiny_moca
@@ -43,45 +42,6 @@ def brute_force(
             votes[labels[i]] = votes.get(labels[i], 0.0) + np.exp(cosine[i] / temperature)
         found.append(int(max(votes, key=votes.__getitem__)))
     return found
-
-
-def unit(rows: int, width: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    features = torch.randn(rows, width, generator=generator)
-    return torch.nn.functional.normalize(features, dim=1)
-
-
-# Few dimensions and a high temperature: votes are close, and not the nearest neighbor's alone.
-@pytest.mark.parametrize(('k', 'temperature'), [(1, 0.07), (10, 0.07), (20, 0.5)])
-@pytest.mark.parametrize(('similarities', 'part'), [(2**24, 200), (64, 7)], ids=['whole', 'parts'])
-def test_votes_are_those_of_brute_force(
-    monkeypatch: pytest.MonkeyPatch, k: int, temperature: float, similarities: int, part: int
-) -> None:
-    monkeypatch.setattr(knn, 'SIMILARITIES', similarities)
-    queries, bank = unit(50, 4, seed=0), unit(200, 4, seed=1)
-    labels = torch.randint(6, (200,), generator=torch.Generator().manual_seed(2))
-    found = Neighbors(queries, k)
-    for features, theirs in zip(bank.split(part), labels.split(part), strict=True):
-        found.add(features, theirs)
-    expected = brute_force(queries.numpy(), bank.numpy(), labels.numpy(), k, temperature)
-    assert vote(found.cosine, found.labels, temperature).tolist() == expected
-    nearest = brute_force(queries.numpy(), bank.numpy(), labels.numpy(), 1, temperature)
-    assert k == 1 or expected != nearest
-
-
-def test_memory_is_bounded_by_the_similarities(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(knn, 'SIMILARITIES', 64)
-    sizes = []
-    keep = Neighbors._keep_best
-
-    def spy(self: Neighbors, part: slice, cosine: Tensor, labels: Tensor) -> None:
-        sizes.append(cosine.numel())
-        keep(self, part, cosine, labels)
-
-    monkeypatch.setattr(Neighbors, '_keep_best', spy)
-    Neighbors(unit(50, 4, seed=0), 3).add(unit(30, 4, seed=1), torch.zeros(30, dtype=torch.long))
-    assert max(sizes) <= 64
-    assert sum(sizes) == 50 * 30
 
 
 # ---------------------------------------------------------------------- the monitor in a run

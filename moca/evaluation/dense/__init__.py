@@ -1,0 +1,1 @@
+"""Training-free evaluation of patch features."""
