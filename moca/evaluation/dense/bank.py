@@ -1,0 +1,115 @@
+"""The bank of in-context segmentation: some patches of every labeled image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from moca.backbone import PlainViT
+from moca.engine.seeding import mixed_seed
+from moca.evaluation.dense.encoding import encoded
+from moca.evaluation.dense.labeled_maps import LabeledMaps
+from moca.evaluation.dense.patch_labels import Void, class_shares
+from moca.evaluation.dense.sampling import rows_per_image, sample_scarce
+from moca.evaluation.dense.squared import RandomView, Squares
+from moca.evaluation.protocol import EvaluationRun
+
+ROOM = 0.5
+"""Share of a GPU's free memory that a bank may take; a larger one stays in main memory [our
+choice: search and backbone need the rest]."""
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Patches that queries are compared with.
+
+    Attributes:
+        features: ``[R, D]`` fp32 of length 1, in the order epoch, image, sampled.
+        shares: ``[R, C]`` fp32 shares of the classes.
+        rows_per_image: How many patches of each image were taken, in each epoch.
+    """
+
+    features: Tensor
+    shares: Tensor
+    rows_per_image: int
+
+    def missing_classes(self) -> NDArray[np.int64]:
+        """Numbers of the classes that no patch holds a pixel of."""
+        held = (self.shares > 0).any(0)
+        return np.flatnonzero(~held.cpu().numpy())
+
+
+def build_bank(
+    model: PlainViT,
+    maps: LabeledMaps,
+    run: EvaluationRun,
+    *,
+    size: int,
+    memory: int | None,
+    epochs: int,
+    void: Void,
+) -> Bank:
+    """Encode randomly cut images and keep patches of scarce classes.
+
+    What is drawn depends on the run's seed, the epoch and the image alone, not on batches.
+
+    Args:
+        model: In eval mode.
+        maps: The images and their label maps.
+        run: Seed, device, batches.
+        size: Side of the squares in pixels.
+        memory: Rows of the bank, about; None for all patches.
+        epochs: How often each image is cut anew.
+        void: What ignored pixels are; see `class_shares`. With ``drop``, patches of nothing else
+            are not in the bank.
+    """
+    side = size // model.patch_size
+    patches, classes = side * side, maps.num_classes
+    count = rows_per_image(memory, len(maps) * epochs, patches)
+    kept = patches if count is None else count
+    total = len(maps) * epochs * kept
+    device = _place(total, model.embed_dims + classes, run.device)
+    features = torch.empty(total, model.embed_dims, device=device)
+    shares = torch.empty(total, classes, device=device)
+    row = 0
+    for epoch in range(epochs):
+        view = RandomView(size, model.mean, model.std, run.seed, epoch)
+        about = f'bank, epoch {epoch + 1} of {epochs}'
+        first = 0
+        for found, labels in encoded(model, Squares(maps, view), run, about):
+            theirs = class_shares(labels.to(run.device), model.patch_size, classes, void)
+            if count is not None:
+                uniform = _uniform(run.seed, epoch, first, len(found), patches).to(run.device)
+                chosen = sample_scarce(theirs, uniform, count)[..., None]
+                found = found.gather(1, chosen.expand(-1, -1, found.shape[2]))
+                theirs = theirs.gather(1, chosen.expand(-1, -1, classes))
+            part = slice(row, row + len(found) * kept)
+            features[part] = F.normalize(found.flatten(0, 1), dim=1).to(device)
+            shares[part] = theirs.flatten(0, 1).to(device)
+            row, first = part.stop, first + len(found)
+    if void == 'drop':
+        labeled = (shares > 0).any(1)
+        features, shares = features[labeled], shares[labeled]
+    return Bank(features, shares, kept)
+
+
+def _uniform(seed: int, epoch: int, first: int, images: int, patches: int) -> Tensor:
+    """Numbers of 0 to 1 for the patches of some images ``[images, patches]``."""
+    drawn = [
+        torch.rand(patches, generator=torch.Generator().manual_seed(mixed_seed(seed, epoch, i, 1)))
+        for i in range(first, first + images)
+    ]
+    return torch.stack(drawn)
+
+
+def _place(rows: int, width: int, device: torch.device) -> torch.device:
+    """Where a bank of fp32 is kept: on the device, or in main memory where it would fill it."""
+    if device.type != 'cuda':
+        return device
+    free, _ = torch.cuda.mem_get_info(device)
+    return device if 4 * rows * width < ROOM * free else torch.device('cpu')

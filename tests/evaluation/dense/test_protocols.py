@@ -1,0 +1,239 @@
+"""In-context and CAPI segmentation from end to end, with a backbone of known features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import moca.transfer  # noqa: F401  (registers the data sets)
+from moca.backbone import PlainViT
+from moca.errors import UserError
+from moca.evaluation.dense.bank import build_bank
+from moca.evaluation.dense.capi_protocol import CapiKNN, CapiLogreg
+from moca.evaluation.dense.encoding import whole_patches
+from moca.evaluation.dense.in_context import InContext
+from moca.evaluation.dense.labeled_maps import read_labeled_maps
+from moca.evaluation.protocol import EvaluationRun
+
+PATCH, SIZE = 8, 32
+CLASSES = ('ground', 'tree', 'car', 'sky')
+COLORS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [190, 190, 40]], np.uint8)
+
+
+class MeanColors(PlainViT):
+    """A backbone whose patch features are the mean colors, an offset apart: nothing is learned."""
+
+    def __init__(self) -> None:
+        arch: Any = dict(patch_size=PATCH, embed_dim=4, depth=1, num_heads=1, img_size=SIZE)
+        super().__init__(arch, frozen=True)
+        self.embed_dims = 3
+
+    def tokens(self, images: Tensor, *_: Any, **__: Any) -> Any:
+        found = super().tokens(images)
+        means = torch.nn.functional.avg_pool2d(images, PATCH).flatten(2).transpose(1, 2)
+        return found._replace(patches=means)
+
+
+def write(root: Path, count: int, classes: tuple[int, ...], seed: int = 0, void: int = 4) -> Path:
+    """Images of 64 x 32 whose halves are of two classes, the upper rows of the labels void."""
+    random = np.random.default_rng(seed)
+    for part in ('images', 'labels'):
+        (root / part).mkdir(parents=True)
+    for number in range(count):
+        two = random.choice(classes, 2, replace=False)
+        labels = np.repeat(two, 32)[None].repeat(32, 0).astype(np.uint8)
+        image = COLORS[labels]
+        labels[:void] = 255
+        noisy = image + random.integers(-9, 10, image.shape)
+        cv2.imwrite(str(root / f'images/{number:02}.png'), noisy.astype(np.uint8)[..., ::-1])
+        cv2.imwrite(str(root / f'labels/{number:02}.png'), labels)
+    return root
+
+
+def data(root: Path, **fields: Any) -> dict[str, Any]:
+    base = dict(
+        type='BaseSegDataset',
+        data_root=str(root),
+        data_prefix=dict(img_path='images', seg_map_path='labels'),
+        img_suffix='.png',
+        seg_map_suffix='.png',
+        metainfo=dict(classes=CLASSES),
+    )
+    return {**base, **fields}
+
+
+@pytest.fixture(scope='module')
+def bank(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return data(write(tmp_path_factory.mktemp('bank'), 20, (0, 1, 2)))
+
+
+@pytest.fixture(scope='module')
+def queries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return data(write(tmp_path_factory.mktemp('queries'), 5, (0, 1, 2), seed=1))
+
+
+@pytest.fixture(scope='module')
+def train(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return data(write(tmp_path_factory.mktemp('train'), 20, (0, 1, 2), seed=2, void=0))
+
+
+def in_context(bank: dict[str, Any], queries: dict[str, Any], **settings: Any) -> InContext:
+    given: dict[str, Any] = dict(size=SIZE, memory=100, epochs=1, neighbors=3)
+    evaluation = InContext(bank, queries, **{**given, **settings})
+    evaluation.prepare()
+    return evaluation
+
+
+RUN = EvaluationRun(batch_size=3)
+
+
+def test_colors_tell_classes_apart(bank: dict[str, Any], queries: dict[str, Any]) -> None:
+    evaluation = in_context(bank, queries, void='drop')
+    result = evaluation.run(MeanColors().eval(), RUN)
+    assert (evaluation.train_images, evaluation.val_images) == (20, 5)
+    assert result.metrics['mIoU'] > 90  # the border between the halves is blurred
+    assert result.metrics['mIoU_present'] == result.metrics['mIoU']
+    # of four classes, the last of which nothing holds
+    assert result.metrics['mIoU_source'] == pytest.approx(result.metrics['mIoU'] * 3 / 4)
+    assert result.settings['rows_per_image'] == 5
+    assert result.settings['bank_rows'] <= 100
+    assert result.settings['classes_without_bank_patch'] == []
+
+
+def test_a_run_is_repeated_to_the_digit_whatever_the_batches(
+    bank: dict[str, Any], queries: dict[str, Any]
+) -> None:
+    model = MeanColors().eval()
+    results = []
+    for batch_size, seed in ((3, 0), (7, 0), (3, 1)):
+        run = EvaluationRun(batch_size=batch_size, seed=seed)
+        state = torch.get_rng_state()
+        results.append(in_context(bank, queries, memory=20).run(model, run).metrics)
+        assert torch.equal(torch.get_rng_state(), state)
+        torch.manual_seed(batch_size)
+    assert results[0] == results[1]
+    assert results[0] != results[2]
+
+
+def test_void_is_class_0_or_nothing(bank: dict[str, Any]) -> None:
+    """Images of tree and car alone: class 0 has the void's pixels, or none."""
+    maps = read_labeled_maps(bank, 'evaluation.bank')
+    labels = [maps.read(index)[1] for index in range(len(maps))]
+    places = [i for i, theirs in enumerate(labels) if not (theirs == 0).any()]
+    without = read_labeled_maps({**bank, 'indices': places}, 'evaluation.bank')
+    model = MeanColors().eval()
+    for void, missing in (('class0', [3]), ('drop', [0, 3])):
+        found = build_bank(
+            model,
+            without,
+            RUN,
+            size=SIZE,
+            memory=None,
+            epochs=1,
+            void=void,  # type: ignore[arg-type]
+        )
+        assert found.missing_classes().tolist() == missing
+        assert found.shares.sum(1).tolist() == pytest.approx([1.0] * len(found.shares))
+        lengths = found.features.norm(dim=1)
+        torch.testing.assert_close(lengths, torch.ones_like(lengths))
+
+
+def test_a_class_that_no_bank_patch_holds_is_said(
+    bank: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = data(write(tmp_path, 4, (2, 3)))
+    result = in_context(bank, others).run(MeanColors().eval(), RUN)
+    assert result.settings['classes_without_bank_patch'] == [3]
+    assert result.metrics['mIoU'] < 60
+    log = capsys.readouterr()
+    assert 'No patch of the bank holds 1 classes of the queries (sky)' in log.out + log.err
+
+
+@pytest.mark.parametrize('kind', [CapiKNN, CapiLogreg])
+def test_capi_chooses_on_held_out_training_images(
+    kind: type[Any], train: dict[str, Any], queries: dict[str, Any]
+) -> None:
+    fewer: dict[str, Any] = dict(k=(1, 3)) if kind is CapiKNN else dict(strengths=(1e-6, 1.0))
+    evaluation = kind(train, queries, size=SIZE, **fewer)
+    evaluation.prepare()
+    result = evaluation.run(MeanColors().eval(), RUN)
+    scores = result.chosen['val_mIoU']
+    assert len(scores) == (4 if kind is CapiKNN else 2)
+    assert scores[result.chosen['setting']] == max(scores.values())
+    assert result.chosen['on'] == '2 held-out training images'
+    assert result.metrics['mIoU'] > 95
+    assert result.settings['patches'] == 20 * (SIZE // PATCH) ** 2
+    assert result.settings['ignored'] == [255]
+
+
+def test_the_scaler_is_of_the_fitted_images_throughout(
+    train: dict[str, Any], queries: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from moca.evaluation.dense import capi_protocol
+    from moca.evaluation.dense.standardize import Scaler
+
+    made, used = [], []
+
+    class Watched(Scaler):
+        @classmethod
+        def of(cls, features: Tensor) -> Scaler:
+            made.append(len(features))
+            return super().of(features)
+
+        def apply(self, features: Tensor) -> Tensor:
+            used.append((self.mean.tolist(), self.scale.tolist()))
+            return super().apply(features)
+
+    monkeypatch.setattr(capi_protocol, 'Scaler', Watched)
+    evaluation = CapiKNN(train, queries, size=SIZE, k=(1,))
+    evaluation.prepare()
+    evaluation.run(MeanColors().eval(), RUN)
+    assert made == [18 * (SIZE // PATCH) ** 2]  # of 20 images, two are held out
+    assert len(used) == 2  # training and test images
+    assert used[0] == used[1]
+
+
+def test_sizes_are_rounded_to_whole_patches(capsys: pytest.CaptureFixture[str]) -> None:
+    assert whole_patches(512, 16, 'evaluation.size') == 512
+    assert whole_patches(512, 14, 'evaluation.size') == 504
+    log = capsys.readouterr()
+    assert '512 pixels are not whole patches of 14' in log.out + log.err
+    with pytest.raises(UserError, match=r'evaluation\.size=8: smaller than a patch of 14'):
+        whole_patches(8, 14, 'evaluation.size')
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (dict(size=0), r'evaluation\.size=0: give a whole number above 0'),
+        (dict(memory=2.5), r'evaluation\.memory=2\.5'),
+        (dict(epochs=True), r'evaluation\.epochs=True'),
+        (dict(temperature=0), r'evaluation\.temperature=0'),
+        (dict(void='ignore'), r"evaluation\.void='ignore': give one of class0, drop"),
+        (dict(search='scann'), r"evaluation\.search='scann': give one of blocks, faiss"),
+        (dict(neighbors=30, memory=20), r'neighbors=30: the bank has 20 rows'),
+    ],
+)
+def test_wrong_settings_of_in_context(
+    settings: dict[str, Any], message: str, bank: dict[str, Any], queries: dict[str, Any]
+) -> None:
+    with pytest.raises(UserError, match=message):
+        in_context(bank, queries, **settings)
+
+
+def test_wrong_settings_of_capi(bank: dict[str, Any], queries: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r'evaluation\.k=0'):
+        CapiKNN(bank, queries, k=(0,))
+    with pytest.raises(UserError, match=r"evaluation\.distances=\['L1'\]: give some of cosine, L2"):
+        CapiKNN(bank, queries, distances=('L1',))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r'evaluation\.strengths'):
+        CapiLogreg(bank, queries, strengths=(0.0,))
+    few = CapiKNN({**bank, 'indices': [0, 1]}, queries)
+    with pytest.raises(UserError, match='2 training images'):
+        few.prepare()
