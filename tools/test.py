@@ -1,11 +1,14 @@
 """Evaluate a finished or interrupted run's checkpoint on the test set of its config.
 
-A classifier of images may be of others: a fine-tuned file, or a linear head with --backbone.
+Others may have trained a classifier of images, a fine-tuned file or a linear head with --backbone,
+or a mask transformer (EoMT), whole or as differences with --delta-of.
 
 Example:
     python tools/test.py RUN/linear.py RUN/iter_80000.pth
     python tools/test.py configs/imagenet/finetune-mae.py mae_finetuned_vit_base.pth \\
         --data-root IMAGENET
+    python tools/test.py configs/segmentation/ade20k/eomt.py ade20k_semantic_eomt_large_512.bin \\
+        --arch auto --data-root ADE
     python tools/test.py configs/imagenet/finetune.py RUN/epoch_100.pth \\
         --variant imagenet-r --data-root IMAGENET-R
 """
@@ -20,6 +23,7 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 
+from moca.checkpoints.changes import add_delta_argument
 from moca.data.config_datasets import nested_dicts
 from moca.engine.cli import add_common_arguments, main_guard
 from moca.engine.meeting import join
@@ -50,6 +54,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='test a classifier of ImageNet on imagenet-a, -r, -sketch or -v2, which --data-root '
         'holds, or on the labels of imagenet-real',
     )
+    add_delta_argument(parser)
     add_common_arguments(parser, resume=False)
     return parser.parse_args(argv)
 

@@ -8,13 +8,14 @@ import torch.nn.functional as F
 from mmdet.models.detectors.base import BaseDetector
 from mmdet.models.seg_heads import MaskFormerFusionHead
 from mmdet.structures import DetDataSample
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from moca.eomt.building import build_parts
 from moca.eomt.network import Predictions
+from moca.eomt.published import load_heads, set_published
 from moca.errors import UserError
 
 _TEST = (
@@ -38,6 +39,8 @@ class MaskTransformerDetector(BaseDetector):
         train_cfg: Nothing; mmdet's configs have it.
         test_cfg: Of mmdet's `MaskFormerFusionHead`: ``panoptic_on``, ``instance_on``,
             ``max_per_image``, ``object_mask_thr``, ``iou_thr``, ``filter_low_score``.
+        head_from: A published file whose queries and heads are taken; its backbone is the
+            ``init_cfg`` of `backbone`.
         init_cfg: mmengine's.
 
     Raises:
@@ -51,6 +54,7 @@ class MaskTransformerDetector(BaseDetector):
         data_preprocessor: dict[str, Any] | None = None,
         train_cfg: dict[str, Any] | None = None,
         test_cfg: dict[str, Any] | None = None,
+        head_from: str | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
@@ -66,7 +70,20 @@ class MaskTransformerDetector(BaseDetector):
         most = self.network.num_queries * (things + stuff)
         test['max_per_image'] = min(test.get('max_per_image', 100), most)
         self.test_cfg = ConfigDict(test)
+        self.head_from = head_from
         self.fusion = MaskFormerFusionHead(things, stuff, test_cfg=self.test_cfg)
+
+    @classmethod
+    def set_published(cls, cfg: Config, path: str, width: int, backbone: str | None) -> None:
+        """Have a config test a published file; see :func:`.eomt.published.set_published`."""
+        set_published(cfg, path, backbone, 'panoptic_head')
+
+    def init_weights(self) -> None:
+        """Load the backbone's checkpoint, and the published heads if they are asked for."""
+        self.network.init_weights()
+        if self.head_from is not None:
+            load_heads(self.network, self.head_from)
+        self._is_init = True
 
     @property
     def backbone(self) -> Any:

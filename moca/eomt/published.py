@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from moca.checkpoints.families import tensors
 from moca.checkpoints.reading import read_file
-from moca.errors import CheckpointMismatch
+from moca.errors import CheckpointMismatch, UserError
 
 _ORIGINAL = re.compile(
     r'^(?:.*\.)?network\.((?:q|class_head|mask_head|upscale)\..*|attn_mask_probs)$'
@@ -95,3 +96,32 @@ def load_heads(
         + (f'; {", ".join(fresh)} start anew.' if fresh else '.'),
         'current',
     )
+
+
+def set_published(cfg: Config, path: str, backbone: str | None, head: str) -> None:
+    """Have a config test a published file, with as many queries and blocks as the file has.
+
+    Args:
+        cfg: Of a run of a mask transformer; changed.
+        path: The file.
+        backbone: Of ``--backbone``, which these files never need.
+        head: Field of the model with ``num_queries`` and ``num_blocks``.
+
+    Raises:
+        UserError: The file holds no mask transformer.
+    """
+    if backbone is not None:
+        raise UserError(
+            '--backbone: files of EoMT hold their own. Leave it out, or give --delta-of if they '
+            'hold differences.'
+        )
+    found = heads_of(read_file(path))
+    if 'q.weight' not in found:
+        raise UserError(
+            f'{path}: neither a checkpoint of a run nor a published mask transformer. '
+            'tools/test.py takes what tools/train.py has written, and files of EoMT.'
+        )
+    cfg.model.head_from = path
+    cfg.model[head].num_queries = len(found['q.weight'])
+    if 'attn_mask_probs' in found:
+        cfg.model[head].num_blocks = len(found['attn_mask_probs'])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from mmseg.models.segmentors.base import BaseSegmentor
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from moca.eomt.building import build_parts
 from moca.eomt.network import Predictions
+from moca.eomt.published import load_heads, set_published
 from moca.eomt.windows import class_scores, merge, windows_of
 from moca.errors import UserError
 from moca.segmentation.label_maps import IGNORE
@@ -35,6 +37,8 @@ class MaskTransformerSegmentor(BaseSegmentor):
         train_cfg: Nothing; mmseg's configs have it.
         test_cfg: ``size``, side of the windows in pixels; ``windows`` that go through the network
             together (8).
+        head_from: A published file whose queries and heads are taken; its backbone is the
+            ``init_cfg`` of `backbone`.
         init_cfg: mmengine's.
 
     Raises:
@@ -48,16 +52,30 @@ class MaskTransformerSegmentor(BaseSegmentor):
         data_preprocessor: dict[str, Any] | None = None,
         train_cfg: dict[str, Any] | None = None,
         test_cfg: dict[str, Any] | None = None,
+        head_from: str | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.network, self.criterion = build_parts(backbone, decode_head, 'model.decode_head')
         self.num_classes = self.out_channels = self.criterion.num_classes
         self.align_corners = False
+        self.head_from = head_from
         test = dict(test_cfg or {})
         if set(test) - {'size', 'windows'} or 'size' not in test:
             raise UserError(f'model.test_cfg={test}: takes size, in pixels, and windows.')
         self.size, self.windows = int(test['size']), int(test.get('windows', 8))
+
+    @classmethod
+    def set_published(cls, cfg: Config, path: str, width: int, backbone: str | None) -> None:
+        """Have a config test a published file; see :func:`.eomt.published.set_published`."""
+        set_published(cfg, path, backbone, 'decode_head')
+
+    def init_weights(self) -> None:
+        """Load the backbone's checkpoint, and the published heads if they are asked for."""
+        self.network.init_weights()
+        if self.head_from is not None:
+            load_heads(self.network, self.head_from)
+        self._is_init = True
 
     @property
     def backbone(self) -> Any:

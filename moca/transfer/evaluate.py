@@ -13,6 +13,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
 from moca.backbone.arch import vit_dimensions
+from moca.checkpoints.changes import changes_of
 from moca.checkpoints.loading import AUTO, arch_of_file, check_checkpoint, set_checkpoint
 from moca.checkpoints.reading import read_file, run_config
 from moca.data.survey import check_data
@@ -38,8 +39,12 @@ def prepare_test(args: argparse.Namespace) -> Config:
     run = run_config(content)
     if args.variant:
         set_variant(cfg, args.variant, args.checkpoint)
-    if cfg.protocol.task == 'image' and not run:
+    if not run and hasattr(model_class(cfg), 'set_published'):
         return prepare_published(cfg, args)
+    if getattr(args, 'delta_of', None):
+        raise UserError(
+            f'--delta-of: for published files of differences, and {args.checkpoint} is none.'
+        )
     if getattr(args, 'backbone', None):
         raise UserError(
             f'--backbone: {args.checkpoint} is of a run, which has its own. Leave it out.'
@@ -82,31 +87,34 @@ def set_variant(cfg: Config, variant: str, checkpoint: str) -> None:
 
 
 def prepare_published(cfg: Config, args: argparse.Namespace) -> Config:
-    """Have a config test a classifier that others have trained, which `ImageClassifier` reads.
+    """Have a config test a model that others have trained, which its own class can read.
 
     Args:
         cfg: of the protocol; changed.
         args: of ``tools/test.py``.
 
     Raises:
-        UserError: the file holds no classifier, or not of the config's architecture or classes.
+        UserError: the file holds none, or not of the config's architecture or classes.
     """
     if args.tta:
         raise UserError(f'--tta: {cfg.filename} has no scales and flips to average. Leave it out.')
     source = args.backbone or args.checkpoint
+    how: dict[str, Any] = dict(trust=bool(getattr(args, 'trust', False)), **changes_of(args))
     if args.arch == AUTO:
-        set_arch(cfg, arch_of_file(source))
+        set_arch(cfg, arch_of_file(source, **how))
     backbone = cfg.model.backbone
     width = vit_dimensions(backbone.arch).embed_dim
     classes = model_class(cfg).set_published(cfg, args.checkpoint, width, args.backbone)
-    set_checkpoint(cfg, source)
-    info = check_checkpoint(source, backbone.arch, img_size=backbone.get('img_size'))
+    set_checkpoint(cfg, source, trust=how['trust'], changes=changes_of(args))
+    info = check_checkpoint(source, backbone.arch, img_size=backbone.get('img_size'), **how)
     set_statistics(cfg, info.mean, info.std, info.normalized_by)
     if not args.work_dir:
         cfg.work_dir = str(
             Path('work_dirs', cfg.protocol.name, checkpoint_label(args.checkpoint), TEST_FOLDER)
         )
     apply_common(cfg, args)
+    if cfg.protocol.task != 'image':
+        check_data(cfg, splits=('test',))
     check_of_model(cfg, ('test',), classes=classes)
     return cfg
 

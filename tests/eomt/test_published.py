@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from torch import Tensor
 
@@ -17,7 +18,10 @@ from moca.eomt.loss import MaskLoss
 from moca.eomt.network import MaskTransformer
 from moca.eomt.published import load_heads
 from moca.errors import CheckpointMismatch, UserError
-from tests.eomt.tiny import tiny_network, two_targets
+from moca.transfer.evaluate import prepare_test
+from tests.configs.helpers import REPOSITORY, write_cityscapes
+from tests.eomt.tiny import ARCH, tiny_network, two_targets
+from tools.test import parse_args
 
 transformers = pytest.importorskip('transformers')
 SETTINGS: dict[str, Any] = dict(
@@ -29,7 +33,7 @@ SETTINGS: dict[str, Any] = dict(
     num_blocks=2,
     num_queries=5,
     num_register_tokens=2,
-    num_labels=3,
+    num_labels=19,
     num_upscale_blocks=2,
     train_num_points=300,
 )
@@ -56,7 +60,7 @@ def original(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[An
 def loaded(folder: Path) -> MaskTransformer:
     arch = inspect_checkpoint(folder).arch
     assert isinstance(arch, dict)
-    network = MaskTransformer(PlainViT(arch, img_size=64), 3, 5, 2)
+    network = MaskTransformer(PlainViT(arch, img_size=64), 19, 5, 2)
     load_checkpoint(network.backbone, folder)
     load_heads(network, folder)
     return network
@@ -79,7 +83,7 @@ def test_predictions_and_losses_are_the_same(original: tuple[Any, Path]) -> None
     network.train()
     ours = network(images)
     torch.manual_seed(1)
-    losses = MaskLoss(3, 5, 300)(ours, truth)
+    losses = MaskLoss(19, 5, 300)(ours, truth)
     del model.predict
     assert len(found) == len(ours.masks) == 3
     for number, (masks, classes) in enumerate(found):
@@ -105,7 +109,7 @@ def test_differences_are_added(original: tuple[Any, Path], tmp_path: Path) -> No
             state[key] = state[key] * 0.01
     torch.save(dict(state_dict=state), tmp_path / 'delta.pth')
     arch = inspect_checkpoint(folder).arch
-    fresh = MaskTransformer(PlainViT(arch, img_size=64), 3, 5, 2)
+    fresh = MaskTransformer(PlainViT(arch, img_size=64), 19, 5, 2)
     with pytest.raises(UserError, match='near 0, as in files of differences'):
         load_checkpoint(fresh.backbone, tmp_path / 'delta.pth')
     load_checkpoint(fresh.backbone, tmp_path / 'delta.pth', delta_of=tmp_path / 'base.pth')
@@ -124,12 +128,43 @@ def test_other_numbers_of_classes_start_anew_or_are_refused(original: tuple[Any,
     network = tiny_network(classes=7)
     before = network.class_head.weight.clone()
     with pytest.raises(
-        CheckpointMismatch, match=r'class_head.bias \(\[4\] in the file, \[8\] here'
+        CheckpointMismatch, match=r'class_head.bias \(\[20\] in the file, \[8\] here'
     ):
         load_heads(network, folder)
     load_heads(network, folder, partly=True)
     assert torch.equal(network.class_head.weight, before)
     assert torch.equal(network.q.weight, loaded(folder).q.weight)
+
+
+def test_a_published_file_is_tested(original: tuple[Any, Path], tmp_path: Path) -> None:
+    """By the command line: its own queries, blocks and architecture."""
+    _, folder = original
+    data = write_cityscapes(tmp_path / 'data')
+    config = tmp_path / 'eomt.py'
+    config.write_text(
+        f"""_base_ = ['{REPOSITORY}/configs/segmentation/cityscapes/eomt.py']
+test_dataloader = dict(num_workers=0, persistent_workers=False)
+model = dict(
+    backbone=dict(img_size=64), test_cfg=dict(size=64)
+)
+"""
+    )
+    size = 'test_dataloader.dataset.pipeline.1.scale=(100000,64)'
+    arguments = [str(config), str(folder), '--arch', 'auto', '--data-root', str(data)]
+    arguments += ['--work-dir', str(tmp_path / 'work'), '--cfg-options', size]
+    cfg = prepare_test(parse_args(arguments))
+    assert (cfg.model.decode_head.num_queries, cfg.model.decode_head.num_blocks) == (5, 2)
+    runner = Runner.from_cfg(cfg)
+    runner.model.init_weights()
+    state = runner.model.network.state_dict()
+    for key, value in loaded(folder).state_dict().items():
+        if 'pos_embed' not in key:
+            assert torch.equal(state[key], value), key
+    assert 0 <= runner.test()['mIoU_present'] <= 100
+    torch.save(dict(state_dict=PlainViT(ARCH, img_size=64).state_dict()), tmp_path / 'vit.pth')
+    arguments = [str(config), str(tmp_path / 'vit.pth'), '--data-root', str(data)]
+    with pytest.raises(UserError, match='neither a checkpoint of a run nor a published'):
+        prepare_test(parse_args(arguments))
 
 
 def test_probabilities_come_with_the_weights() -> None:
