@@ -1,5 +1,6 @@
 """Evaluate a finished or interrupted run's checkpoint on the test set of its config.
 
+A protocol that trains nothing takes any backbone's checkpoint, as in tools/train.py.
 A classifier of images may be of others: a fine-tuned file, or a linear head with --backbone.
 
 Example:
@@ -23,8 +24,10 @@ from rich.table import Table
 from moca.data.config_datasets import nested_dicts
 from moca.engine.cli import add_common_arguments, main_guard
 from moca.engine.meeting import join
+from moca.evaluation import run as measured
 from moca.transfer.evaluate import evaluate, prepare_test
 from moca.transfer.run import add_protocol_arguments
+from moca.transfer.run_record import read_record
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -71,8 +74,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Check everything, evaluate, and print the metrics in percent."""
     args = parse_args(argv)
     join(args.launcher, 'test.py')
-    cfg = prepare_test(args)
-    metrics = evaluate(cfg, args.checkpoint)
+    if measured.is_evaluation(args.config):
+        metrics = read_record(measured.evaluate(*measured.prepare_evaluation(args)))['metrics']
+    else:
+        cfg = prepare_test(args)
+        metrics = evaluate(cfg, args.checkpoint)
     if not metrics:
         Console().print(f'Nothing was evaluated. {written(cfg)}', markup=False, soft_wrap=True)
         return
