@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 import moca  # noqa: F401  (registers the components)
+from moca.checkpoints.changes import add_change_arguments, changes_of
 from moca.checkpoints.info import normalization_text
-from moca.checkpoints.loading import CheckpointInfo, check_checkpoint, inspect_checkpoint
+from moca.checkpoints.loading import AUTO, CheckpointInfo, check_checkpoint, inspect_checkpoint
 from moca.engine.checkpoints import latest_checkpoint
 from moca.engine.cli import main_guard
 from moca.errors import UserError
@@ -40,6 +41,14 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         '--prefix', help='what stands before the keys of the encoder, in a file of several'
     )
     inspect.add_argument('--arch', help='also verify that it fits this architecture')
+    inspect.add_argument(
+        '--image',
+        type=Path,
+        help='also show the first numbers of its features of this image, at 224 x 224 pixels, '
+        'beside those that were published',
+    )
+    for command in (inspect, write):
+        add_change_arguments(command)
     write.add_argument(
         'target',
         nargs='?',
@@ -105,17 +114,67 @@ def rows(info: CheckpointInfo) -> dict[str, str]:
         'architecture': architecture(info),
         'width': str(info.embed_dim),
         'blocks': str(info.depth),
-        'patch': f'{info.patch_size} px',
-        'position rows': str(info.num_positions),
-        'registers': str(info.num_registers),
+        'patch': f'{info.patch_size} px'
+        + (f', resampled from {info.resampled_from}' if info.resampled_from else ''),
+        'tokens': info.tokens,
+        'positions': info.positions,
         'LayerScale': 'yes' if info.layer_scale else 'no',
         'normalization': normalization_text(info),
-        'positions resampled': info.interpolation,
+        **({'positions resampled': info.interpolation} if info.num_positions else {}),
         'parameters': f'{info.num_parameters / 1e6:.2f} M',
         'not loaded': by_kind(info.ignored) or 'nothing',
+        **how_to_check(info),
         **({'cannot be loaded': info.refusal} if info.refusal else {}),
         **{f'note: {name}': note for name, note in info.notes.items()},
     }
+
+
+def how_to_check(info: CheckpointInfo) -> dict[str, str]:
+    """The published numbers that a file of this family and size has to give, if there are any."""
+    from moca.evaluation.published_features import IMAGE, published_numbers  # torchvision is slow
+
+    found = published_numbers(info)
+    if found is None:
+        return {}
+    name, numbers = found
+    shown = _numbers(numbers.class_token)
+    return {'to check': f'--image {IMAGE} (of COCO): the class token of {name} is {shown}'}
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ' '.join(f'{value:.4f}' for value in values)
+
+
+def check_numbers(args: argparse.Namespace, source: Path, info: CheckpointInfo) -> list[str]:
+    """What an encoder makes of ``--image``, and how far that is from what was published."""
+    from moca.evaluation.backbones import load_backbones
+    from moca.evaluation.published_features import (
+        IMAGE,
+        TOLERANCE,
+        first_numbers,
+        largest_difference,
+        published_numbers,
+    )
+
+    archs = [args.arch] if args.arch else []
+    how = dict(branch=args.branch, trust=args.trust, prefix=args.prefix, **changes_of(args))
+    (backbone,) = load_backbones([str(source)], archs, **how)
+    numbers = first_numbers(backbone.model, args.image)
+    lines = [f'class token: {_numbers(numbers.class_token)}'] if numbers.class_token else []
+    lines.append(f'upper left patch: {_numbers(numbers.patch)}')
+    known = published_numbers(info)
+    if known is None or args.image.name != IMAGE or changes_of(args):
+        return lines
+    name, published = known
+    difference = largest_difference(numbers, published)
+    says = (
+        'as published'
+        if difference <= TOLERANCE
+        else (
+            'another training of the same shape (SAT-493M, EUPE, LingBot-Vision), or another image'
+        )
+    )
+    return [*lines, f'{name}: the largest difference is {difference:.1e}: {says}']
 
 
 @main_guard
@@ -131,21 +190,27 @@ def main(arguments: list[str] | None = None) -> None:
             args.target,
             branch=args.branch,
             to=args.to,
-            arch=args.arch,
+            arch=None if args.arch == AUTO else args.arch,
             trust=args.trust,
             force=args.force,
+            **changes_of(args),
         )
         console.print(done, soft_wrap=True, markup=False)
         return
-    info = inspect_checkpoint(source, args.branch, args.trust, args.prefix)
+    changes = changes_of(args)
+    info = inspect_checkpoint(source, args.branch, args.trust, args.prefix, **changes)
     console.print(str(source), soft_wrap=True, markup=False)
     table = Table(show_header=False)
     for name, value in rows(info).items():
         table.add_row(name, value)
     console.print(table)
-    if args.arch:
-        check_checkpoint(source, args.arch, args.branch, trust=args.trust, prefix=args.prefix)
+    if args.arch and args.arch != AUTO:
+        how = dict(trust=args.trust, prefix=args.prefix, **changes)
+        check_checkpoint(source, args.arch, args.branch, **how)
         console.print(f'fits {args.arch}')
+    if args.image:
+        for line in check_numbers(args, source, info):
+            console.print(line, soft_wrap=True, markup=False)
 
 
 if __name__ == '__main__':

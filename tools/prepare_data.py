@@ -5,6 +5,7 @@ Examples:
     python tools/prepare_data.py ade20k data/ADEChallengeData2016
     python tools/prepare_data.py voc data/VOCdevkit/VOC2012 --sbd data/benchmark_RELEASE
     python tools/prepare_data.py check configs/segmentation/driving/linear-bn.py --data-root DIR
+    python tools/prepare_data.py check configs/depth/nyu_linear.py --data-root DIR
     python tools/prepare_data.py check configs/detection/coco/mask-rcnn_1x.py --data-root DIR
 """
 
@@ -21,10 +22,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from moca.data import coco_report
+from moca.data import coco_report, depth_survey
 from moca.data import report as data_report
 from moca.data.coco_survey import coco_datasets, coco_survey
-from moca.data.config_datasets import segmentation_datasets
+from moca.data.config_datasets import depth_datasets, segmentation_datasets
 from moca.data.prepare import Prepared, prepare_ade20k, prepare_cityscapes
 from moca.data.survey import survey
 from moca.data.voc import prepare_voc
@@ -58,7 +59,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     command.add_argument(
         'config',
         metavar='CONFIG',
-        help="any config of mmseg, or of mmdet with data in COCO's format",
+        help="any config of mmseg, of depth, or of mmdet with data in COCO's format",
     )
     command.add_argument('--data-root', help='folder of the data, laid out as CONFIG says')
     command.add_argument(
@@ -112,7 +113,11 @@ def check(args: argparse.Namespace) -> None:
     config = Path(args.config)
     name = f'{config.absolute().parent.name}_{config.stem}.png'  # many are called linear-bn
     out = args.out or Path('work_dirs', 'data', name)
-    faults, drawn = _check_coco(cfg, out, args.count) or _check_pairs(cfg, out, args.count)
+    faults, drawn = (
+        _check_coco(cfg, out, args.count)
+        or _check_depth(cfg, out, args.count)
+        or _check_pairs(cfg, out, args.count)
+    )
     if drawn:
         CONSOLE.print(f'Written: {out}', markup=False, soft_wrap=True)
     if faults:
@@ -127,6 +132,16 @@ def _check_coco(cfg: Config, out: Path, count: int) -> tuple[list[str], bool] | 
     coco_report.show(surveys, CONSOLE)
     faults = [fault for found in surveys for fault in found.faults]
     return faults, coco_report.sheet(surveys, out, count)
+
+
+def _check_depth(cfg: Config, out: Path, count: int) -> tuple[list[str], bool] | None:
+    """Return the faults, and whether a sheet was drawn; None if there are no depth maps."""
+    if not any(depth_datasets(cfg)):
+        return None
+    surveys = depth_survey.depth_survey(cfg, watch)
+    depth_survey.show(surveys, CONSOLE)
+    faults = [fault for found in surveys for fault in found.faults]
+    return faults, depth_survey.sheet(surveys, out, count)
 
 
 def _check_pairs(cfg: Config, out: Path, count: int) -> tuple[list[str], bool]:

@@ -1,5 +1,6 @@
 """Evaluate a finished or interrupted run's checkpoint on the test set of its config.
 
+A protocol that trains nothing takes any backbone's checkpoint, as in tools/train.py.
 Others may have trained a classifier of images, a fine-tuned file or a linear head with --backbone,
 or a mask transformer (EoMT), whole or as differences with --delta-of.
 
@@ -27,8 +28,10 @@ from moca.checkpoints.changes import add_delta_argument
 from moca.data.config_datasets import nested_dicts
 from moca.engine.cli import add_common_arguments, main_guard
 from moca.engine.meeting import join
+from moca.evaluation import run as measured
 from moca.transfer.evaluate import evaluate, prepare_test
 from moca.transfer.run import add_protocol_arguments
+from moca.transfer.run_record import read_record
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -76,8 +79,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Check everything, evaluate, and print the metrics in percent."""
     args = parse_args(argv)
     join(args.launcher, 'test.py')
-    cfg = prepare_test(args)
-    metrics = evaluate(cfg, args.checkpoint)
+    if measured.is_evaluation(args.config):
+        metrics = read_record(measured.evaluate(*measured.prepare_evaluation(args)))['metrics']
+    else:
+        cfg = prepare_test(args)
+        metrics = evaluate(cfg, args.checkpoint)
     if not metrics:
         Console().print(f'Nothing was evaluated. {written(cfg)}', markup=False, soft_wrap=True)
         return

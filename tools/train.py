@@ -1,4 +1,4 @@
-"""Train a downstream protocol from a checkpoint of any family, or from random weights.
+"""Run a protocol on a checkpoint of any family, or on random weights: train, or only measure.
 
 Everything goes to --work-dir, else to work_dirs/PROTOCOL/CHECKPOINT_ARCH_seedN.
 
@@ -16,6 +16,7 @@ from moca.checkpoints.changes import add_change_arguments
 from moca.engine.cli import add_common_arguments, main_guard, seed_number
 from moca.engine.ema import MOMENTUM
 from moca.engine.meeting import join
+from moca.evaluation.run import evaluate, is_evaluation, prepare_evaluation
 from moca.transfer.run import add_protocol_arguments, prepare_training, train
 
 
@@ -81,10 +82,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 @main_guard
 def main(argv: Sequence[str] | None = None) -> None:
-    """Check everything, train, validate and write ``run.json``."""
+    """Check everything, train and validate, or measure, and write ``run.json``."""
     args = parse_args(argv)
     join(args.launcher, 'train.py')
-    train(*prepare_training(args))
+    if is_evaluation(args.config):
+        evaluate(*prepare_evaluation(args))
+    else:
+        train(*prepare_training(args))
 
 
 if __name__ == '__main__':

@@ -13,7 +13,8 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from moca.backbone.rope import ROUNDED, rounded_periods
-from moca.checkpoints.families import Encoder, find_encoder, timm_names
+from moca.checkpoints.families import Encoder, find_encoder, interpolation_of, timm_names
+from moca.checkpoints.noted import notes_of
 from moca.checkpoints.reading import NOTES_VERSION, run_notes
 from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
@@ -142,10 +143,13 @@ def export_notes(
 
     Returns:
         ``notes_version``, ``source`` (folder and file), ``family``, ``branch``, ``method``,
-        ``arch``, ``step``, ``epoch``. A file that was itself exported passes its own notes on.
+        ``arch``, ``step``, ``epoch``; of an encoder what :func:`.noted.noted_settings` reads. A
+        file that was itself exported passes its own notes on.
     """
     path = Path(source).absolute()
     notes = {'source': f'{path.parent.name}/{path.name}', **run_notes(content)}
     if encoder is not None:
-        notes |= {'family': encoder.family, 'branch': encoder.branch, **encoder.notes}
+        eps = encoder.built.get('norm_eps')
+        said = notes_of(encoder.statistics, eps, interpolation_of(encoder, source))
+        notes |= {'family': encoder.family, 'branch': encoder.branch, **encoder.notes, **said}
     return {**notes, 'notes_version': NOTES_VERSION}

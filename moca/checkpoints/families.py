@@ -18,6 +18,7 @@ from moca.checkpoints.architecture import complete
 from moca.checkpoints.containers import CONFIG
 from moca.checkpoints.names import NAMINGS, Naming
 from moca.checkpoints.names.trunk import IMAGENET, StateDict, Statistics
+from moca.checkpoints.noted import noted_settings
 from moca.checkpoints.reading import exported_notes, noted_arch
 from moca.checkpoints.refusals import acting_strangers, other_network
 from moca.errors import UserError
@@ -293,6 +294,11 @@ def _read(
     statistics, said = trunk.statistics, 'its own config' if config else name
     if statistics is None and family is not None and family.statistics is not None:
         statistics = family.statistics
+    noted = noted_settings(content)
+    if noted.statistics is not None:
+        statistics, said = noted.statistics, noted.said_by
+    if noted.norm_eps is not None:
+        trunk.settings['arch']['norm_eps'] = noted.norm_eps
     return Encoder(
         family=name,
         branch=branch,
@@ -305,7 +311,7 @@ def _read(
         heads_guessed=bool(trunk.settings.get('heads_guessed')),
         statistics=statistics,
         normalized_by=None if statistics is None else said,
-        interpolation=trunk.interpolation,
+        interpolation=noted.interpolation or trunk.interpolation,
         refusal=refusal,
     )
 

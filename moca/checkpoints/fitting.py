@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -78,7 +79,8 @@ def fit_state(
 
 def _check_layers(encoder: Encoder, info: CheckpointInfo, model: PlainViT) -> None:
     """What no tensor shows: the activation."""
-    wanted = get_act_layer(encoder.built.get('act_layer') or 'gelu')
+    said = encoder.arch if isinstance(encoder.arch, Mapping) else encoder.built
+    wanted = get_act_layer(said.get('act_layer') or 'gelu')
     mlp: Any = model.blocks[0].mlp
     if encoder.built.get('mlp') is None and type(mlp.act).__name__ != wanted.__name__:
         raise CheckpointMismatch(

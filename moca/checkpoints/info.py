@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moca.backbone.arch import ArchSpec
+from moca.backbone.windows import REL_POS
 from moca.checkpoints.containers import odd_container
 from moca.checkpoints.families import Encoder, built_arch, interpolation_of
 from moca.images.transforms import IMAGENET_MEAN, IMAGENET_STD
@@ -26,6 +27,9 @@ class CheckpointInfo:
         patch_size: Pixels, after resampling.
         num_positions: Rows of the position embedding.
         num_registers: Register tokens.
+        class_token: Whether there is a class token.
+        positions: What kind of positions, in words.
+        gated: Whether the MLPs are gated (SwiGLU).
         layer_scale: Whether the blocks have LayerScale.
         num_parameters: Scalars of the trunk.
         ignored: Keys beside the trunk that loading leaves out.
@@ -69,6 +73,16 @@ class CheckpointInfo:
     arch_from_run: bool = False
     fitting: tuple[str, ...] = ()
     file_patch: int | None = None
+    class_token: bool = True
+    positions: str = ''
+    gated: bool = False
+
+    @property
+    def tokens(self) -> str:
+        """What an image becomes, in words."""
+        parts = ['a class token'] * self.class_token
+        parts += [f'{self.num_registers} registers'] * bool(self.num_registers)
+        return ', '.join([*parts, 'patches'])
 
     @property
     def resampled_from(self) -> int | None:
@@ -124,4 +138,26 @@ def describe(path: str | Path, encoder: Encoder) -> CheckpointInfo:
         notes=encoder.notes,
         arch=built_arch(encoder),
         arch_from_run=encoder.arch is not None,
+        class_token='cls_token' in state,
+        positions=_positions(encoder),
+        gated=any(key.startswith('blocks.0.mlp.fc1_g.') for key in state)
+        or encoder.built.get('mlp') == 'swiglu-packed',
     )
+
+
+def _positions(encoder: Encoder) -> str:
+    """Learned positions with their grid where it is square, rotary ones with their kind."""
+    state, built = encoder.state, encoder.built
+    found = []
+    if 'pos_embed' in state:
+        rows, side = state['pos_embed'].shape[1], built.get('img_size')
+        side = side // built['patch_size'] if isinstance(side, int) else None
+        grid = '' if side is None else f', for {side} x {side} patches'
+        found.append(f'{rows} rows{grid}')
+    rope = built.get('rope')
+    if rope is not None:
+        base = f', base {rope["base"]:g}' if rope.get('base') else ''
+        found.append(f'rotary ({rope.get("kind", "dinov3")}{base})')
+    if any(key.endswith(REL_POS) for key in state):
+        found.append('relative ones of windows')
+    return ' and '.join(found) or 'none'

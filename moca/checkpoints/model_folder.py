@@ -16,6 +16,7 @@ from safetensors.torch import save as safetensors_bytes
 from moca.backbone.arch import ArchSpec
 from moca.backbone.rope import ROUNDED, rounded_periods
 from moca.backbone.vit import PlainViT
+from moca.checkpoints.changes import changed
 from moca.checkpoints.export import choose_encoder, export_notes, write_file
 from moca.checkpoints.info import CheckpointInfo
 from moca.checkpoints.loading import inspect_checkpoint, load_checkpoint
@@ -32,6 +33,7 @@ def export_folder(
     arch: ArchSpec | None = None,
     trust: bool = False,
     force: bool = False,
+    **changes: Any,
 ) -> str:
     """Write ``config.json``, ``model.safetensors``, ``preprocessor_config.json``, ``README.md``.
 
@@ -44,6 +46,7 @@ def export_folder(
         arch: The architecture; None takes the one that the file says or its tensors fit.
         trust: Read the source with plain pickle.
         force: Replace a folder that was exported before.
+        changes: ``patch``, ``mean`` and ``std`` of :func:`moca.checkpoints.changes.changed`.
 
     Returns:
         What was written where, and in what transformers will differ.
@@ -55,14 +58,14 @@ def export_folder(
     target = Path(target)
     check_folder(target, force)
     content = read_file(source, trust)
-    encoder = choose_encoder(content, source, branch)
+    encoder = changed(choose_encoder(content, source, branch), source, **changes)
     backbone = (run_config(content).get('model') or {}).get('backbone') or {}
     if backbone.get('window_size') is not None:
         raise UserError(
             f'{source}: its run had attention windows (window_size={backbone["window_size"]}), '
             'which no ViT of transformers has. Export it --to timm or --to safetensors.'
         )
-    model, info = _loaded(source, branch, arch, trust)
+    model, info = _loaded(source, branch, arch, trust, changes)
     config, state = as_transformers(model)
     remarks = differences(model, config)
     notes = {**export_notes(content, source, encoder), **_data_of(content)}
@@ -78,9 +81,13 @@ def export_folder(
 
 
 def _loaded(
-    source: str | Path, branch: str | None, arch: ArchSpec | None, trust: bool
+    source: str | Path,
+    branch: str | None,
+    arch: ArchSpec | None,
+    trust: bool,
+    changes: Mapping[str, Any],
 ) -> tuple[PlainViT, CheckpointInfo]:
-    info = inspect_checkpoint(source, branch, trust)
+    info = inspect_checkpoint(source, branch, trust, **changes)
     arch = arch or info.arch or next(iter(info.fitting), None)
     if arch is None:
         raise UserError(f'{source}: nothing says what architecture {info} is. Give it with --arch.')
@@ -91,7 +98,7 @@ def _loaded(
         prefix = 0 if paper.no_embed_class else paper.num_prefix_tokens
         size = math.isqrt(max(info.num_positions - prefix, 1)) * info.patch_size
     model = PlainViT(arch, img_size=size)
-    return model, load_checkpoint(model, source, branch, trust=trust)
+    return model, load_checkpoint(model, source, branch, trust=trust, **changes)
 
 
 def differences(model: PlainViT, config: Mapping[str, Any]) -> list[str]:

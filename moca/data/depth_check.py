@@ -108,7 +108,7 @@ def check_depth(cfg: Config, dataset: dict[str, Any], field: str) -> None:
             wrong = sum(one != other for one, other in sizes)
             fault = size_fault(depth, image)
             raise UserError(f'{path}: {fault} So {wrong} of {len(sizes)} depth maps.')
-    _check_rectangles(cfg, dataset, field, pairs, [image for image, _ in sizes])
+    check_rectangles(cfg, dataset, field, pairs.images, [image for image, _ in sizes])
     _check_values(cfg, dataset, field, pairs)
 
 
@@ -116,19 +116,30 @@ def _sizes(image: Path, depth: Path) -> tuple[tuple[int, int], tuple[int, int]]:
     return inspect(image, decode=False).size, inspect(depth, decode=False).size
 
 
-def _check_rectangles(
+def check_rectangles(
     cfg: Config,
     dataset: dict[str, Any],
     field: str,
-    pairs: DepthPairs,
+    images: Sequence[Path],
     sizes: Sequence[tuple[int, int]],
 ) -> None:
-    """NYUv2's border and the rectangle of its evaluation belong to images of its size."""
+    """Check that NYUv2's border and the rectangle of its evaluation meet images of its size.
+
+    Args:
+        cfg: the whole config.
+        dataset: config of one of its data sets.
+        field: what to call it in messages.
+        images: its files.
+        sizes: their heights and widths; (0, 0) where that is not known.
+
+    Raises:
+        UserError: naming the first image of another size.
+    """
     for step in nested_dicts(dataset.get('pipeline')):
         if step.get('type') != 'CutFrame':
             continue
         height, width = step['rows'][1], step['columns'][1]
-        for path, size in zip(pairs.images, sizes, strict=True):
+        for path, size in zip(images, sizes, strict=True):
             if 0 not in size and (size[0] < height or size[1] < width):
                 raise UserError(
                     f'{path}: {size[1]} x {size[0]} pixels, but CutFrame of {field} takes '
@@ -137,7 +148,7 @@ def _check_rectangles(
                 )
     evaluator = cfg.get(f'{field.split("_")[0]}_evaluator') or {}
     if isinstance(evaluator, dict) and evaluator.get('crop_type') == 'nyu_crop':
-        for path, size in zip(pairs.images, sizes, strict=True):
+        for path, size in zip(images, sizes, strict=True):
             if 0 not in size and size != NYU_SIZE:
                 raise UserError(
                     f'{path}: {size[1]} x {size[0]} pixels, but crop_type=nyu_crop of the '
@@ -145,8 +156,8 @@ def _check_rectangles(
                 )
 
 
-def _factor(dataset: dict[str, Any]) -> float | None:
-    """Meters of one unit in the files; None if another transform than ours loads them."""
+def meters_of_unit(dataset: dict[str, Any]) -> float | None:
+    """Return the meters of one unit in the files; None if another transform loads them."""
     for step in nested_dicts(dataset.get('pipeline')):
         if str(step.get('type')).endswith('LoadCheckedDepthAnnotations'):
             return float(step.get('depth_rescale_factor', 1e-3))
@@ -155,7 +166,7 @@ def _factor(dataset: dict[str, Any]) -> float | None:
 
 def _check_values(cfg: Config, dataset: dict[str, Any], field: str, pairs: DepthPairs) -> None:
     """Decode some depth maps, of which the valid values have to lie in the range of the head."""
-    factor = _factor(dataset)
+    factor = meters_of_unit(dataset)
     if factor is None:
         return
     chosen = [pairs.depths[place] for place in evenly_spread(len(pairs.depths), DECODED)]

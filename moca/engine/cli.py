@@ -34,7 +34,8 @@ P = ParamSpec('P')
 # Top-level fields that `Runner` or this package reads; others are variables of the config file.
 _FIELDS_READ = {
     *inspect.signature(Runner.__init__).parameters,
-    *('custom_imports', 'model_wrapper_cfg', 'protocol', 'strategy', 'tta', 'tta_model'),
+    *('custom_imports', 'evaluation', 'loading', 'model_wrapper_cfg', 'protocol', 'strategy'),
+    *('tta', 'tta_model'),
 }
 
 

@@ -97,7 +97,7 @@ def segmentation_sheet(
         UserError: Runs cannot be read or compared, or images not be found.
     """
     runs = [load_finished(path, 'segmentation') for path in folders]
-    sources = _sources(runs, count, folder)
+    sources = sources_of(runs, count, folder)
     palette, names = runs[0].palette, runs[0].classes
     rows: list[list[Any]] = []
     seen: set[int] = set()
@@ -120,7 +120,7 @@ def segmentation_sheet(
     classes = sorted(seen)
     shown = [names[i] for i in classes]
     room = bars_inches(ious) if ious else 0.0
-    figure = figures.sheet(rows, titles, _heading(runs), room + figures.legend_inches(shown))
+    figure = figures.sheet(rows, titles, heading_of(runs), room + figures.legend_inches(shown))
     figures.class_legend(figure, shown, [palette[i] for i in classes], above=room)
     if ious:
         class_bars(figure, names, ious, [finished.label for finished in runs], 'IoU, %')
@@ -151,7 +151,7 @@ def detection_sheet(
         UserError: Runs cannot be read or compared, or images not be found.
     """
     runs = [load_finished(path, 'detection') for path in folders]
-    sources = _sources(runs, count, folder)
+    sources = sources_of(runs, count, folder)
     names, colors = runs[0].classes, runs[0].palette
     found: list[list[dict[str, Any]]] = [[] for _ in sources]
     images = []
@@ -165,7 +165,7 @@ def detection_sheet(
     titles = ['truth'] * (folder is None)
     titles += [_title(finished, 'bbox_mAP', folder) for finished in runs]
     # Transposed: images of objects are square, and many fit beside each other.
-    heading = f'{_heading(runs)}; objects of score {100 * score:.0f} % and more'
+    heading = f'{heading_of(runs)}; objects of score {100 * score:.0f} % and more'
     columns = len(sources)
     figure = figures.sheet([images for _ in titles], [''] * columns, heading, indent=True)
     for line, title in enumerate(titles):
@@ -201,8 +201,12 @@ def _found_instances(result: Any, score: float) -> dict[str, Any]:
     )
 
 
-def _sources(runs: Sequence[FinishedRun], count: int, folder: Path | None) -> list[Any]:
-    """Images for all runs, files of a folder or indices into the validation set they share."""
+def sources_of(runs: Sequence[FinishedRun], count: int, folder: Path | None) -> list[Any]:
+    """Return images for all runs: files of a folder, or indices into the validation set they share.
+
+    Raises:
+        UserError: The runs have other classes or images, or the folder has none.
+    """
     folders = ', '.join(str(finished.run.folder) for finished in runs)
     if len({tuple(finished.classes) for finished in runs}) > 1:
         raise UserError(f'{folders}: these runs have different classes.')
@@ -221,6 +225,7 @@ def _title(finished: FinishedRun, metric: str, folder: Path | None) -> str:
     return f'{finished.label}{score}'
 
 
-def _heading(runs: Sequence[FinishedRun]) -> str:
+def heading_of(runs: Sequence[FinishedRun]) -> str:
+    """Return what stands above a sheet: protocol, architecture, length and images."""
     run = runs[0].run
     return f'{run.title}: {run.arch}, {run.iterations} steps on {run.train_images} images'

@@ -120,6 +120,9 @@ class TestNotes:
             'arch': 'vit_tiny_patch16',
             'step': '1200',
             'epoch': '3',
+            'mean': '[0.485, 0.456, 0.406]',
+            'std': '[0.229, 0.224, 0.225]',
+            'interpolation': 'bicubic',
         }
         pth, safe = tmp_path / 'a.pth', tmp_path / 'a.safetensors'
         export_encoder(source, pth, 'student')
@@ -153,7 +156,8 @@ class TestNotes:
         content = {**families.own_run(model, model), 'meta': {'cfg': 'model = os.getcwd('}}
         export_encoder(save(content, tmp_path / 'run.pth'), tmp_path / 'a.pth')
         assert set(inspect_checkpoint(tmp_path / 'a.pth').notes) == {
-            *('notes_version', 'source', 'family', 'branch')
+            *('notes_version', 'source', 'family', 'branch'),
+            *('mean', 'std', 'interpolation'),
         }
 
 

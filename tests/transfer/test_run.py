@@ -16,7 +16,7 @@ from mmseg.models.decode_heads import UPerHead
 from moca.errors import CheckpointMismatch, UserError
 from moca.transfer.overrides import set_arch
 from moca.transfer.recipe import warn_of_batch, warn_of_schedule, warn_of_size
-from moca.transfer.run import _warn_of_random_weights, enough_for_batch_norm, prepare_training
+from moca.transfer.run import enough_for_batch_norm, prepare_training, random_weights_text
 from tests.backbone.helpers import TINY, save, timm_vit
 from tests.checkpoints import families
 from tests.configs.helpers import REPOSITORY, train_args, write_cityscapes
@@ -238,12 +238,13 @@ class TestWarnings:
         assert 'train_cfg.max_iters is 100, but param_scheduler.1.end is 300' in short
         assert 'train_cfg.max_iters is 600, but param_scheduler.1.end is 300' in long
 
-    def test_random_weights(self, logged: list[str]) -> None:
-        for arch in (TINY, dict(TINY, init_values=1e-5)):
-            backbone = dict(type='PlainViT', arch=arch)
-            cfg = Config(dict(model=dict(backbone=backbone)))
-            _warn_of_random_weights(SimpleNamespace(cfg=cfg, logger=None))
-        plain, scaled = logged
+    def test_random_weights(self) -> None:
+        archs = (TINY, dict(TINY, init_values=1e-5))
+        backbones = [dict(type='PlainViT', arch=arch) for arch in archs]
+        plain, scaled = (
+            random_weights_text(Config(dict(model=dict(backbone=backbone))))
+            for backbone in backbones
+        )
         assert 'random weights' in plain
         assert 'LayerScale' not in plain
         assert 'LayerScale starts from 1e-05' in scaled

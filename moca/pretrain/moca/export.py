@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from moca.backbone.arch import ArchSpec
+from moca.checkpoints.changes import changed
 from moca.checkpoints.export import (
     check_target,
     choose_encoder,
@@ -80,6 +81,7 @@ def export(
     arch: ArchSpec | None = None,
     trust: bool = False,
     force: bool = False,
+    **changes: Any,
 ) -> str:
     """Write a checkpoint, or one of its encoders, for other tools to read.
 
@@ -96,6 +98,8 @@ def export(
         arch: For transformers, where neither the file nor its tensors tell the architecture.
         trust: Read the source with plain pickle.
         force: Write over a file that exists.
+        changes: Of an encoder: ``patch``, ``mean`` and ``std`` of
+            :func:`moca.checkpoints.changes.changed`.
 
     Returns:
         What was written where, in a line.
@@ -108,9 +112,15 @@ def export(
     if to == 'transformers':
         if target is None:
             raise UserError('--to transformers: give the folder to write.')
-        return export_folder(source, target, branch=branch, arch=arch, trust=trust, force=force)
+        how: dict[str, Any] = dict(branch=branch, arch=arch, trust=trust, force=force)
+        return export_folder(source, target, **how, **changes)
     if arch is not None:
         raise UserError(f'--arch: only --to transformers takes it, not {to}. Leave it out.')
+    if changes and to == 'moca' and branch is None:
+        raise UserError(
+            '--patch, --mean and --std change one encoder, and --to moca writes the whole run. '
+            'Give --branch, or another format.'
+        )
     if target is not None:  # before anything is read
         check_target(target, source, (FORMATS[to],), force)
     content = read_file(source, trust)
@@ -119,6 +129,8 @@ def export(
         what = 'moca' if encoder is None else encoder.notes.get('branch', encoder.branch)
         target = _beside(run, what, FORMATS[to])
         check_target(target, source, (FORMATS[to],), force)
+    if encoder is not None:
+        encoder = changed(encoder, source, **changes)
     if encoder is None:
         write_file(target, torch_bytes(released_content(content, source)))
         return f'{target}: the whole of {source} in the format of the released MOCA checkpoints'

@@ -59,9 +59,10 @@ def pretraining_config(
 
 
 def take_from_checkpoint(cfg: Config, arch: str | None) -> None:
-    """Take architecture, eps and normalization of the checkpoint that pre-training starts from.
+    """Take architecture, eps, resampling and normalization of the checkpoint to start from.
 
-    Nothing is taken where it starts from random weights.
+    The run's own checkpoints say them in turn. Where it starts from random weights, nothing is
+    taken.
 
     Args:
         cfg: changed in place.
@@ -84,6 +85,8 @@ def take_from_checkpoint(cfg: Config, arch: str | None) -> None:
         backbone.arch = arch_of_file(start['checkpoint'], **how)
     if info.norm_eps is not None and backbone.get('norm_eps') is None:
         backbone.norm_eps = info.norm_eps
+    if backbone.get('interpolation') is None:
+        backbone.interpolation = info.interpolation
     views = cfg.train_dataloader.dataset.get('views')
     if info.normalized_by is not None and views is not None:
         _normalize(views, info)

@@ -1,0 +1,48 @@
+"""The sheet of tools/visualize.py that shows the depth that finished runs predict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from moca import figures
+from moca.depth.drawing import depth_sheet
+from moca.transfer.finished import FinishedRun, load_finished, predict
+from moca.transfer.metrics import value_text
+from moca.visualize.predictions import heading_of, sources_of
+
+
+def depth_predictions_sheet(
+    folders: Sequence[Path], out: Path, count: int, folder: Path | None = None
+) -> None:
+    """Draw images, their true depth and what several runs predict, all on one scale.
+
+    Args:
+        folders: Work dirs of runs of depth.
+        out: Image to write.
+        count: How many images.
+        folder: Of images without depth, instead of the validation set; then there is no truth.
+
+    Raises:
+        UserError: Runs cannot be read or compared, or images not be found.
+    """
+    runs = [load_finished(path, 'depth') for path in folders]
+    sources = sources_of(runs, count, folder)
+    rows: list[list[Any]] = []
+    for number, finished in enumerate(runs):
+        for place, (image, result) in enumerate(predict(finished, sources)):
+            if number == 0:
+                rows.append([image])
+                if folder is None:
+                    rows[place].append(result.gt_depth_map.data[0].cpu().numpy())
+            rows[place].append(result.pred_depth_map.data[0].float().cpu().numpy())
+    titles = ['image', *['truth'] * (folder is None)]
+    titles += [_title(finished, folder) for finished in runs]
+    figures.save_figure(depth_sheet(rows, titles, heading_of(runs)), out)
+
+
+def _title(finished: FinishedRun, folder: Path | None) -> str:
+    error = None if folder else finished.run.metrics.get('rmse')
+    score = '' if error is None else f': RMSE {value_text("rmse", error)} m'
+    return f'{finished.label}{score}'
