@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 
-def write_images(folder: Path, classes: list[str], count: int, seed: int = 0, side: int = 16) -> Path:
+def write_images(
+    folder: Path, classes: list[str], count: int, seed: int = 0, side: int = 16
+) -> Path:
     """Write PNG images whose color tells their class, under the class folders."""
     random = np.random.default_rng(seed)
     for number, name in enumerate(classes):
