@@ -26,7 +26,10 @@ from torch import nn
 from moca.errors import UserError
 
 # Arguments of a dict beside those of timm's `VisionTransformer`; see `build_vit`.
-_OWN = ('norm', 'norm_eps', 'mlp', 'mlp_hidden', 'mlp_bias', 'patch_bias', 'patch_norm', 'rope')
+_OWN = (
+    *('norm', 'norm_eps', 'final_affine', 'mlp', 'mlp_hidden', 'mlp_bias', 'patch_bias'),
+    *('patch_norm', 'rope'),
+)
 _NORMS = {'layer': LayerNorm, 'rms': RmsNorm}
 
 ArchSpec = str | Mapping[str, Any]
@@ -70,7 +73,8 @@ def build_vit(arch: ArchSpec, **overrides: Any) -> VisionTransformer:
             of heads (``vit_small_patch16_heads12`` is MoCo-v3's ViT-S); or a dict of
             ``timm.models.VisionTransformer`` arguments, such as
             ``dict(patch_size=8, embed_dim=192, depth=12, num_heads=3)``, and of ours: ``norm``
-            ('layer' or 'rms') and ``norm_eps``; ``mlp`` ('mlp' or 'swiglu') with ``mlp_hidden`` and
+            ('layer' or 'rms') and ``norm_eps``; ``final_affine``, False for a final norm without
+            weights; ``mlp`` ('mlp' or 'swiglu') with ``mlp_hidden`` and
             ``mlp_bias``; ``patch_bias``; ``rope``, the arguments of
             :class:`moca.backbone.rope.RotaryPositions`.
         overrides: Further arguments of ``VisionTransformer``.
@@ -102,7 +106,11 @@ def build_vit(arch: ArchSpec, **overrides: Any) -> VisionTransformer:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f' Did you mean {near[0]!r}?' if near else ''
             raise UserError(f'arch: {key!r} is no argument of timm VisionTransformer.{hint}')
-    return VisionTransformer(**{**_with_layers(arch), **_TOKENS_ONLY, **overrides})
+    vit = VisionTransformer(**{**_with_layers(arch), **_TOKENS_ONLY, **overrides})
+    if not arch.get('final_affine', True):
+        norm = RmsNorm if arch.get('norm') == 'rms' else LayerNorm
+        vit.norm = norm(vit.embed_dim, eps=arch.get('norm_eps', 1e-6), affine=False)
+    return vit
 
 
 def _with_layers(arch: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,7 +142,7 @@ def _with_layers(arch: Mapping[str, Any]) -> dict[str, Any]:
     if arch.get('patch_norm'):
         settings['embed_norm_layer'] = settings['norm_layer']
     rope = arch.get('rope')
-    if rope is not None and rope.get('kind', 'dinov3') == 'dinov3':
+    if rope is not None and rope.get('kind', 'dinov3') != 'interleaved':
         settings.setdefault('pos_embed', 'none')
         settings.setdefault('no_embed_class', True)
     return settings
@@ -161,9 +169,9 @@ def _resolved(name: str) -> ArchSpec:
         return name
     with torch.device('meta'):
         eva: Any = timm.create_model(name)
-    if not isinstance(eva.rope, RotaryEmbeddingDinoV3):
-        return name
     block, rope = eva.blocks[0], eva.rope
+    if not isinstance(rope, RotaryEmbeddingDinoV3) or not hasattr(block.attn, 'q_bias'):
+        return name  # as Sapiens2, whose queries share keys
     arch: dict[str, Any] = dict(
         patch_size=eva.patch_embed.patch_size[0],
         img_size=eva.patch_embed.img_size[0],

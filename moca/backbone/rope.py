@@ -18,11 +18,14 @@ from torch import Tensor, nn
 
 from moca.errors import UserError
 
+KINDS = ('dinov3', 'interleaved', 'learned')
+"""Of rotary positions, see `RotaryPositions`."""
+
 
 class RotaryPositions(nn.Module):
     """Angles of rotary positions, computed once a size.
 
-    Two kinds. ``dinov3``: a patch lies at ((row + .5) / rows, (column + .5) / columns), scaled to
+    Three kinds. ``dinov3``: a patch lies at ((row + .5) / rows, (column + .5) / columns), scaled to
     -1 to 1; each coordinate turns a quarter of a head's channels by ``2 pi coordinate / period``
     and is used twice, for both halves of the channels. Source: facebookresearch/dinov3,
     layers/rope_position_encoding.py. The periods are a buffer that checkpoints hold: published
@@ -31,7 +34,10 @@ class RotaryPositions(nn.Module):
     ``interleaved``: patches lie at whole numbers, which are scaled to a reference grid; neighboring
     channels are turned together. Source: EVA-02 and Perception Encoder, as timm builds them.
 
-    Both are computed by timm.
+    These two are computed by timm. ``learned``: patches lie at numbers from 0 to 1, first and last
+    row (and column) included; every block turns by ``coordinate * frequency`` with frequencies of
+    its own, see `RopeAttention.add_frequencies`. The table is that of coordinates. Registers have
+    places on the edge of the patches. Source: facebookresearch/capi, model.py.
 
     Args:
         head_dim: channels of a head.
@@ -64,18 +70,18 @@ class RotaryPositions(nn.Module):
         super().__init__()
         if head_dim % 4:
             raise UserError(f'rope: heads have {head_dim} channels, which is no multiple of 4.')
-        if kind not in ('dinov3', 'interleaved'):
-            raise UserError(f'rope.kind={kind!r}: choose dinov3 or interleaved.')
+        if kind not in KINDS:
+            raise UserError(f'rope.kind={kind!r}: choose {", ".join(KINDS)}.')
         self.kind, self.head_dim = kind, head_dim
-        self.halves = kind == 'dinov3'
-        self.base = base or (100.0 if self.halves else 10_000.0)
+        self.halves = kind != 'interleaved'
+        self.base = base or (100.0 if kind == 'dinov3' else 10_000.0)
         self.options: dict[str, Any] = dict(
             ref_feat_shape=None if reference is None else list(reference),
             grid_offset=offset,
             grid_indexing=order,
         )
         self.rotary = RotaryEmbeddingDinoV3(head_dim, self.base, rescale_coords=rescale)
-        self.register_buffer('periods', self._computed() if self.halves else None)
+        self.register_buffer('periods', self._computed() if kind == 'dinov3' else None)
         self._tables: dict[tuple[Any, ...], Tensor] = {}
 
     def _computed(self) -> Tensor:
@@ -88,7 +94,10 @@ class RotaryPositions(nn.Module):
             self.periods.copy_(self._computed())
 
     def forward(self, grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
-        """Sines, then cosines, of a grid: ``[rows * columns, 2 * head_dim]``, row by row, fp32."""
+        """Sines, then cosines, of a grid: ``[rows * columns, 2 * head_dim]``, row by row, fp32.
+
+        Of ``learned``, the coordinates: ``[rows * columns, 2]``.
+        """
         augmented = self.training and self.rotary.aug_active
         version = None if self.periods is None else self.periods._version
         key = (*grid, device, version)
@@ -104,6 +113,8 @@ class RotaryPositions(nn.Module):
         if self.periods is not None:
             self.rotary.periods = self.periods.float()
             return self.rotary._create_embed(list(grid), no_aug=not augmented)
+        if self.kind == 'learned':
+            return torch.cartesian_prod(*(torch.linspace(0, 1, side) for side in grid))
         parts = build_rotary_pos_embed(
             list(grid),
             dim=self.head_dim,
@@ -112,6 +123,16 @@ class RotaryPositions(nn.Module):
             **self.options,
         )
         return torch.cat(parts, dim=-1)
+
+    def with_prefix(self, table: Tensor, count: int) -> Tensor:
+        """Put the rows of `count` prefix tokens in front of a table ``[..., N, D]`` of patches.
+
+        They are not rotated; those of ``learned`` lie on the edge of the patches that are there.
+        """
+        if self.kind != 'learned':
+            return with_unrotated(table, count)
+        low, high = table.amin(-2, keepdim=True), table.amax(-2, keepdim=True)
+        return torch.cat([low + edge_places(count).to(table) * (high - low), table], dim=-2)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RotaryPositions:
         """Copy without the tables, which are computed again where they are needed."""
@@ -123,8 +144,21 @@ class RotaryPositions(nn.Module):
         return new
 
 
+def edge_places(count: int) -> Tensor:
+    """Places ``[count, 2]`` around the square from 0 to 1, a quarter of them on each side."""
+    step = torch.arange(count // 4) / max(count // 4, 1)
+    zero, one = torch.zeros_like(step), torch.ones_like(step)
+    sides = ((step, zero), (one, step), (1 - step, one), (zero, 1 - step))
+    return torch.cat([torch.stack(side, dim=-1) for side in sides])
+
+
 def with_unrotated(table: Tensor, count: int) -> Tensor:
-    """Put `count` tokens in front of a table ``[..., N, 2 * d]`` that are not rotated."""
+    """Put `count` tokens in front of a table ``[..., N, 2 * d]`` that are not rotated.
+
+    Of coordinates ``[..., N, 2]`` the origin rotates by nothing.
+    """
+    if table.shape[-1] == 2:
+        return F.pad(table, (0, 0, count, 0))
     shape = (*table.shape[:-2], count, table.shape[-1] // 2)
     still = torch.cat([table.new_zeros(shape), table.new_ones(shape)], dim=-1)
     return torch.cat([still, table], dim=-2)
@@ -138,6 +172,7 @@ class RopeAttention(Attention):
     """
 
     rotate_halves: bool
+    freqs: Tensor  # [2, head_dim], only where the table is one of coordinates
 
     @classmethod
     def of(cls, attention: Attention, halves: bool = True) -> RopeAttention:
@@ -152,6 +187,19 @@ class RopeAttention(Attention):
         self.rotate_halves = halves
         return self
 
+    def add_frequencies(self) -> None:
+        """Give the block frequencies of its own, as CAPI starts them; checkpoints have others.
+
+        Of each axis ``[head_dim]``: 2 pi times 7 to 7e-4 in equal ratios, in both halves of the
+        channels that the axis turns; the row turns the first half. Source: facebookresearch/capi,
+        model.py, class Rope.
+        """
+        quarter = self.head_dim // 4
+        axis = 2 * torch.pi * 7 * 1e4 ** torch.linspace(0, -1, quarter)
+        axis = torch.cat([axis, axis])
+        freqs = torch.block_diag(axis, axis)
+        self.register_buffer('freqs', freqs.to(self.qkv.weight.device))
+
     def forward(
         self,
         x: Tensor,
@@ -162,8 +210,8 @@ class RopeAttention(Attention):
 
         Args:
             x: ``[B, N, C]``.
-            attn_mask: the table, ``[N, 2 * head_dim]`` or ``[B, N, 2 * head_dim]``; or the table
-                and a mask.
+            attn_mask: the table, ``[N, 2 * head_dim]`` or ``[B, N, 2 * head_dim]``; with `freqs`,
+                coordinates ``[N, 2]`` or ``[B, N, 2]``; or one of these and a mask.
             is_causal: False; timm's blocks pass it on.
         """
         table, mask = attn_mask if isinstance(attn_mask, tuple) else (attn_mask, None)
@@ -184,6 +232,8 @@ def rotated_attention(
     q, k, v = attention.qkv(x).unflatten(-1, (3, attention.num_heads, -1)).unbind(2)
     q, k, v = (part.transpose(1, 2) for part in (attention.q_norm(q), attention.k_norm(k), v))
     if table is not None:
+        if getattr(attention, 'freqs', None) is not None:
+            table = turned_by(table, attention.freqs)
         halves = attention.rotate_halves
         q, k = (rotated(part, table, halves).to(v.dtype) for part in (q, k))
     dropout = attention.attn_drop.p if attention.training else 0.0
@@ -196,6 +246,13 @@ def rotated_attention(
         out = attention.attn_drop(scores.softmax(-1)) @ v
     out = attention.norm(out.transpose(1, 2).flatten(2))
     return attention.proj_drop(attention.proj(out))
+
+
+def turned_by(coordinates: Tensor, freqs: Tensor) -> Tensor:
+    """The table ``[..., 2 * head_dim]`` of coordinates ``[..., 2]`` and frequencies, in fp32."""
+    row, column = freqs.float()  # no matrix product, which autocast would round
+    angles = coordinates[..., :1] * row + coordinates[..., 1:] * column
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 def rotated(x: Tensor, table: Tensor, halves: bool) -> Tensor:

@@ -20,7 +20,7 @@ from moca.backbone.positions import (
     resample_positions,
     sincos_positions,
 )
-from moca.backbone.rope import RopeAttention, RotaryPositions, with_unrotated
+from moca.backbone.rope import RopeAttention, RotaryPositions
 from moca.backbone.windows import REL_POS, set_windows
 from moca.errors import UserError
 from moca.images.transforms import IMAGENET_MEAN, IMAGENET_STD
@@ -114,6 +114,8 @@ class PlainViT(BaseModule):
             self.rope = RotaryPositions(vit.blocks[0].attn.head_dim, **rope)
             for block in vit.blocks:
                 block.attn = RopeAttention.of(block.attn, self.rope.halves)
+                if self.rope.kind == 'learned':
+                    block.attn.add_frequencies()
         self.num_layers: int = len(vit.blocks)
         self.num_heads: int = vit.blocks[0].attn.num_heads
         self.num_prefix_tokens: int = vit.num_prefix_tokens
@@ -357,7 +359,7 @@ class PlainViT(BaseModule):
         table = self.rope(grid, device)
         if ids_keep is not None:
             table = table[ids_keep]
-        return with_unrotated(table, skip)
+        return self.rope.with_prefix(table, skip)
 
     def _resolve(self, indices: Sequence[int], field: str = 'out_indices') -> tuple[int, ...]:
         resolved = tuple(i + self.num_layers if i < 0 else i for i in indices)

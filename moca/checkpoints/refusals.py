@@ -14,7 +14,6 @@ _OTHERS = (
     (r'layers\.\d+\.blocks\.\d+\.attn\.relative_position', 'a Swin Transformer'),
     (r'stages\.\d+\.(blocks\.)?\d+\.(dwconv|conv_dw)', 'a ConvNeXt'),
     (r'lora_[AB]\.|lora_(down|up)\.', 'a LoRA adapter alone; merge it into its base model first'),
-    (r'residual1\.fn\.rope\.freqs', 'CAPI, whose registers have coordinates of their own'),
     (r'patch_generator\.', 'C-RADIO, whose positions are cropped instead of resampled'),
     (
         r'attn\.inner_attn_ln|blocks\.\d+\.mlp\.ffn_ln',

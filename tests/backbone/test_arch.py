@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from timm.models.vision_transformer import VisionTransformer
 
 from moca.backbone import PlainViT, vit_dimensions
 from moca.errors import UserError
@@ -82,6 +83,8 @@ def test_every_plain_vit_of_timm() -> None:
             continue
         built += 1
         assert output.shape == (1, reference.embed_dim, *model.grid), name
+        if not isinstance(reference, VisionTransformer):
+            continue  # DINOv3's names build another class there; tests/backbone/test_rotary_vit.py
         # the norm of the pooled vector serves as the norm of the tokens
         heads = ('head', 'fc_norm', 'norm.', 'attn_pool')
         expected = {key for key in reference.state_dict() if not key.startswith(heads)}

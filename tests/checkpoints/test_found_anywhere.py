@@ -150,7 +150,6 @@ def _widened(more: dict[str, Tensor]) -> dict[str, Tensor]:
         ({'stages.0.blocks.0.conv_dw.weight': torch.zeros(8, 1, 7, 7)}, 'ConvNeXt'),
         ({'token_embedding.weight': torch.zeros(9, 8)}, 'text tower alone'),
         ({'radio_model.model.patch_generator.pos_embed': torch.zeros(1, 9, 8)}, 'C-RADIO'),
-        ({'backbone.encoder.blocks.0.residual1.fn.rope.freqs': torch.zeros(2, 4)}, 'CAPI'),
         ({'layer1.0.conv1.weight': torch.zeros(8, 8, 3, 3)}, 'no plain ViT in it'),
         ({'base.lora_A.weight': torch.zeros(2, 8)}, 'LoRA'),
     ],

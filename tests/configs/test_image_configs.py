@@ -34,8 +34,8 @@ PEAKS = {
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three classes, of twelve training images and two for testing under either name."""
     root = tmp_path_factory.mktemp('images')
-    for split, count in (('train', 12), ('val', 2), ('test', 2)):
-        write_images(root / split, ['ant', 'bee', 'cow'], count)
+    for seed, (split, count) in enumerate((('train', 12), ('val', 2), ('test', 2))):
+        write_images(root / split, ['ant', 'bee', 'cow'], count, seed)
     return root
 
 

@@ -81,20 +81,44 @@ def renamed(
     return out, ignored
 
 
-def join_qkv(state: StateDict) -> StateDict:
+def join_qkv(state: StateDict, biases: str | None = None) -> StateDict:
     """Join ``attn.q``, ``attn.k`` and ``attn.v``, each weight and bias, to timm's ``attn.qkv``.
 
-    A bias that one of them lacks is zero there; keys have none in several families.
+    A bias that keys lack is zero there, as several families have none. Parts of which one is
+    missing stay apart, so that no backbone takes them.
+
+    Args:
+        state: by names of which some may end like those above.
+        biases: which of q, k and v have a bias; None for all, none, or all but keys.
     """
-    out = {key: v for key, v in state.items() if not re.search(r'\.attn\.[qkv]\.', key)}
-    for block in {key.rpartition('.attn.q.')[0] for key in state if '.attn.q.weight' in key}:
-        parts = [state[f'{block}.attn.{letter}.weight'] for letter in 'qkv']
-        out[f'{block}.attn.qkv.weight'] = torch.cat(parts)
-        biases = [state.get(f'{block}.attn.{letter}.bias') for letter in 'qkv']
-        if any(bias is not None for bias in biases):
-            zero = torch.zeros(len(parts[0]), dtype=parts[0].dtype)
-            out[f'{block}.attn.qkv.bias'] = torch.cat([zero if b is None else b for b in biases])
+    known = ('', 'qv', 'qkv') if biases is None else (biases,)
+    found: dict[str, dict[str, Tensor]] = {}
+    out: StateDict = {}
+    for key, value in state.items():
+        match = re.fullmatch(r'(.*\.attn)\.([qkv])\.(weight|bias)', key)
+        if match:
+            found.setdefault(match[1], {})[match[2] + match[3][0]] = value
+        else:
+            out[key] = value
+    lettered = {block: _with_bias(parts) for block, parts in found.items()}
+    usual = max(set(lettered.values()), key=list(lettered.values()).count, default='')
+    for block, parts in found.items():
+        whole = {'qw', 'kw', 'vw'} <= parts.keys() and lettered[block] == usual
+        if not whole or usual not in known:
+            names = {'w': 'weight', 'b': 'bias'}
+            out |= {f'{block}.{part[0]}.{names[part[1]]}': v for part, v in parts.items()}
+            continue
+        out[f'{block}.qkv.weight'] = torch.cat([parts[f'{letter}w'] for letter in 'qkv'])
+        if usual:
+            like = next(value for part, value in parts.items() if part.endswith('b'))
+            out[f'{block}.qkv.bias'] = torch.cat(
+                [parts.get(f'{letter}b', torch.zeros_like(like)) for letter in 'qkv']
+            )
     return out
+
+
+def _with_bias(parts: Mapping[str, Tensor]) -> str:
+    return ''.join(letter for letter in 'qkv' if f'{letter}b' in parts)
 
 
 def statistics_of(config: Mapping[str, Any]) -> Statistics | None:

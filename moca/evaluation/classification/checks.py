@@ -14,6 +14,8 @@ from moca.errors import UserError
 from moca.evaluation.classification.class_lists import VARIANTS, check_same_classes
 from moca.evaluation.classification.dataset import read_split
 from moca.evaluation.classification.heads import check_classes
+from moca.evaluation.image_sets import check_apart
+from moca.evaluation.labeled import Labeled
 
 
 def check_images(
@@ -33,6 +35,7 @@ def check_images(
             or in number from the head's; training and validation images are the same; images are
             of another size than the backbone; Mixup's batch is odd.
     """
+    read: dict[str, Labeled] = {}
     found: dict[str, Sequence[str]] = {}
     if trained is not None:
         found['the images that the head was trained on'] = trained
@@ -46,23 +49,15 @@ def check_images(
         images = read_split(
             dataset.data_root, dataset.get('split', 'train'), dataset.get('variant')
         )
-        found[where], places[split] = images.classes, where
+        found[where], places[split], read[split] = images.classes, where, images
         _check_size(cfg, dataset, split)
         _check_head(cfg, len(images.classes), where)
     if len(found) > 1:
         (first, classes), *others = found.items()
         for where, listed in others:
             check_same_classes(classes, listed, first, where)
-    train = places.get('train')
-    if train and any(
-        os.path.realpath(train) == os.path.realpath(place)
-        for split, place in places.items()
-        if split != 'train'
-    ):
-        raise UserError(
-            f'{train}: it is both what is trained on and what is tested on. Give two folders, or '
-            'held_out to hold some images of each class out.'
-        )
+    if 'train' in read:
+        _check_apart(read, places)
     if 'train' in splits:
         _check_batch(cfg)
 
@@ -99,6 +94,17 @@ def set_variant(cfg: Config, variant: str, checkpoint: str) -> None:
             'finish first.'
         ) from None
     cfg.test_evaluator.rate = (chosen.get('top1_held_out') or chosen['last'])['rate']
+
+
+def _check_apart(read: dict[str, Labeled], places: dict[str, str]) -> None:
+    """Verify that no split has training images."""
+    for split in read.keys() - {'train'}:
+        if os.path.realpath(places['train']) == os.path.realpath(places[split]):
+            raise UserError(
+                f'{places[split]}: it is both what is trained on and what is tested on. Give two '
+                'folders (train_dataloader.dataset.split, and those of val and test).'
+            )
+        check_apart(read['train'], read[split], (places['train'], places[split]))
 
 
 def _check_head(cfg: Config, classes: int, where: str) -> None:

@@ -26,7 +26,8 @@ from moca.evaluation.classification.class_lists import (
     real_labels,
     variant_labels,
 )
-from moca.evaluation.labeled import Labeled, center, read_folder, read_image
+from moca.evaluation.image_sets import read_image_set
+from moca.evaluation.labeled import INTERPOLATIONS, Labeled, center
 
 
 @DATASETS.register_module()
@@ -38,13 +39,13 @@ class LabeledImages(Dataset[dict[str, Any]]):
     to those that are held out of training. What a view draws is a function of the `Draw` alone.
 
     Args:
-        data_root: Folder of the data.
-        split: Folder of class folders below it, such as ``train`` or ``val``; empty for the
-            folder itself.
+        data_root: Folder of the data; see :func:`moca.evaluation.image_sets.read_image_set`.
+        split: Of it, such as ``train`` or ``val``; empty for the folder itself.
         size: Height and width in pixels.
         augmentation: Config of a `CropAndFlip` without its size, of training alone.
         share: Of a resized image's shorter side that testing keeps; None for the rule of
             :func:`moca.evaluation.labeled.center`.
+        interpolation: Of testing's resize, ``bicubic`` or ``bilinear``.
         held_out: Images of each class that training leaves out, the last ones by name: a whole
             number of them, or a share (.1). Given to another split than ``train_split``, those of
             that come after its own images, marked.
@@ -62,12 +63,17 @@ class LabeledImages(Dataset[dict[str, Any]]):
         size: int | Sequence[int] = 224,
         augmentation: dict[str, Any] | None = None,
         share: float | None = None,
+        interpolation: str = 'bicubic',
         held_out: float = 0,
         train_split: str = 'train',
         variant: str | None = None,
     ) -> None:
         self.size = (size, size) if isinstance(size, int) else (size[0], size[1])
-        self.share = share
+        if interpolation not in INTERPOLATIONS:
+            raise UserError(
+                f'LabeledImages.interpolation={interpolation!r} is neither bicubic nor bilinear.'
+            )
+        self.share, self.interpolation = share, interpolation
         self.augment: Any = None
         if augmentation is not None:
             self.augment = TRANSFORMS.build({**augmentation, 'size': self.size})
@@ -122,9 +128,9 @@ class LabeledImages(Dataset[dict[str, Any]]):
         return {**sample, 'inputs': torch.from_numpy(view).permute(2, 0, 1)}
 
     def _view(self, draw: Draw) -> Image.Image:
-        image = read_image(os.fsdecode(bytes(self.images.paths[draw.image])))
+        image = self.images.image(draw.image)
         if self.augment is None:
-            return center(image, self.size, self.share)
+            return center(image, self.size, self.share, self.interpolation)
         with seeded(int(draw.generator().integers(2**63))):
             view: Image.Image = self.augment(image)
         return view
@@ -143,7 +149,7 @@ def read_split(root: str | Path, split: str, variant: str | None = None) -> Labe
         UserError: It is no labeled folder, or not of the variant's classes.
     """
     folder = os.path.join(root, split)
-    images = read_folder(folder, 'data_root')
+    images = read_image_set(root, split, 'data_root')
     if variant is None or variant == 'imagenet-real':
         return images
     labels = np.array(variant_labels(variant, images.classes, folder))
@@ -177,7 +183,10 @@ def _joined(first: Labeled, second: Labeled) -> Labeled:
     about = f'{first.about}; with {len(second):,} training images held out'
     paths = np.concatenate([first.paths, second.paths])
     labels = np.concatenate([first.labels, second.labels])
-    return replace(first, paths=paths, labels=labels, about=about)
+    pixels = None
+    if first.pixels is not None and second.pixels is not None:
+        pixels = np.concatenate([first.pixels, second.pixels])
+    return replace(first, paths=paths, labels=labels, about=about, pixels=pixels)
 
 
 def _names(images: Labeled) -> list[str]:

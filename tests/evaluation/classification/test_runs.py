@@ -1,0 +1,157 @@
+"""Whole runs at toy size: loss falls, a run that is cut off ends as one that was not, records."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from moca.errors import UserError
+from moca.transfer.evaluate import evaluate, prepare_test
+from moca.transfer.run import train
+from tests.configs.image_helpers import prepare, tiny_config
+from tests.evaluation.classification.conftest import write_images
+from tools.test import parse_args
+
+# 64 images are four steps of 16: 20 steps are five epochs
+SHORT = dict(train_cfg__max_epochs=5, default_hooks__schedule__warmup_epochs=1)
+OFTEN = dict(
+    default_hooks__checkpoint__by_epoch=False,
+    default_hooks__checkpoint__interval=7,
+    default_hooks__checkpoint__save_last=True,
+)
+
+
+class CutOff(Exception):
+    pass
+
+
+@HOOKS.register_module(force=True)
+class CutOffAfter(Hook):
+    """Ends a run in the middle of an epoch."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        if runner.iter == self.step:
+            raise CutOff
+
+
+def losses_of(folder: Path) -> list[float]:
+    (path,) = folder.glob('*/vis_data/scalars.json')
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [row['loss'] for row in rows if 'lr' in row]
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    content = torch.load(folder / 'iter_20.pth', weights_only=False)
+    moments = content['optimizer']['state']
+    state = {
+        f'{key}.{name}': value for key, each in moments.items() for name, value in each.items()
+    }
+    return content['state_dict'] | state
+
+
+@pytest.mark.parametrize(('name', 'rate'), [('linear-mae', 50.0), ('finetune', 0.03)])
+def test_twenty_steps_and_a_run_that_is_cut_off(
+    name: str, rate: float, images: Path, tmp_path: Path
+) -> None:
+    config = tiny_config(name, tmp_path)
+    options: dict[str, Any] = {**SHORT, **OFTEN, 'optim_wrapper__optimizer__lr': rate}
+    accumulate = ('--accumulate', '2') if name == 'finetune' else ()
+    if accumulate:
+        options['train_dataloader__batch_size'] = 8
+    else:  # LARS moves weights slowly and biases fast: two steps an epoch on half of the images
+        options |= dict(train_dataloader__batch_size=32, train_cfg__max_epochs=10)
+        options |= dict(model__feature='avg', train_cfg__val_interval=10)
+    cfg, record = prepare(config, images, tmp_path / 'whole', *accumulate, **options)
+    train(cfg, record)
+    losses = losses_of(tmp_path / 'whole')
+    assert len(losses) == 20
+    assert losses[0] == pytest.approx(math.log(4), abs=0.05)  # heads start near zero
+    assert sum(losses[-4:]) / 4 < losses[0] - 0.02
+
+    cfg, record = prepare(config, images, tmp_path / 'cut', *accumulate, **options)
+    cfg.custom_hooks = [dict(type='CutOffAfter', step=9)]
+    with pytest.raises(CutOff):
+        train(cfg, record)
+    again = prepare(config, images, tmp_path / 'cut', '--resume', *accumulate, **options)
+    path = train(*again)
+    ours, theirs = weights(tmp_path / 'cut'), weights(tmp_path / 'whole')
+    assert ours.keys() == theirs.keys()
+    for key, value in theirs.items():
+        same = torch.equal(ours[key], value) if torch.is_tensor(value) else ours[key] == value
+        assert same, key
+    written = json.loads(path.read_text())
+    assert (written['status'], written['iterations']) == ('finished', 20)
+    assert (written['train_images'], written['val_images']) == (64, 12)
+    assert written['metrics']['top1_best'] >= written['metrics']['top1']
+
+
+@pytest.fixture(scope='module')
+def sweep(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished sweep on features that were computed once."""
+    folder = tmp_path_factory.mktemp('sweep')
+    config = tiny_config('linear-cached', folder)
+    cfg, record = prepare(config, images, folder / 'run', train_cfg__max_epochs=4, **HELD_OUT)
+    train(cfg, record)
+    return folder
+
+
+HELD_OUT = dict(
+    train_dataloader__dataset__held_out=4,
+    val_dataloader__dataset__held_out=4,
+    test_dataloader__dataset__held_out=4,
+)
+
+
+def outcome(sweep: Path, images: Path, *arguments: str) -> dict[str, float | None]:
+    args = parse_args(
+        [
+            str(sweep / 'tiny_linear-cached.py'),
+            str(sweep / 'run/epoch_4.pth'),
+            *('--data-root', str(images), *arguments),
+        ]
+    )
+    return evaluate(prepare_test(args), args.checkpoint)
+
+
+class TestSweep:
+    def test_record(self, sweep: Path) -> None:
+        record = json.loads((sweep / 'run/run.json').read_text())
+        assert (record['train_images'], record['val_images']) == (4 * 12, 12)
+        metrics, chosen = record['metrics'], record['chosen']
+        assert metrics['top1'] == metrics['top1_best'] >= metrics['top1_last']
+        assert metrics['top1_held_out'] <= metrics['top1_last']
+        assert chosen['top1']['chosen_on'] == 'validation images'
+        assert chosen['top1_held_out']['chosen_on'] == '16 training images held out'
+        assert chosen['top1_held_out']['epoch'] == 'last'
+
+    def test_images_give_what_the_cache_gave(self, sweep: Path, images: Path) -> None:
+        """The test reads images: no feature is computed before it."""
+        options = [f'{key.replace("__", ".")}={value}' for key, value in HELD_OUT.items()]
+        found = outcome(sweep, images, '--cfg-options', *options)
+        record = json.loads((sweep / 'run/run.json').read_text())
+        assert found['top1_held_out'] == record['metrics']['top1_held_out']
+        assert found['top1'] == record['metrics']['top1_last']
+
+    def test_another_class_list_is_refused(self, sweep: Path, tmp_path: Path) -> None:
+        write_images(tmp_path / 'val', ['ant', 'bee', 'cow', 'eel'], 2, seed=1)
+        write_images(tmp_path / 'train', ['ant', 'bee', 'cow', 'eel'], 12)
+        with pytest.raises(UserError, match="lacks 'dog' and also has 'eel'"):
+            outcome(sweep, tmp_path)
+
+    def test_variants_are_of_imagenet(self, sweep: Path, images: Path) -> None:
+        with pytest.raises(UserError, match='is none of imagenet-a'):
+            outcome(sweep, images, '--variant', 'imagenet-x')
+        with pytest.raises(UserError, match="'ant' is no class of imagenet-r"):
+            outcome(sweep, images / 'val', '--variant', 'imagenet-r')
