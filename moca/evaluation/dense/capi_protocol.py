@@ -58,7 +58,7 @@ class CapiEvaluation(Evaluation):
 
     Args:
         train: Config of a mmseg data set, or of several in a `ConcatDataset`.
-        test: Another one, of the same classes.
+        val: Of the images to be scored, of the same classes.
         size: Images are squares of this side in pixels, rounded down to whole patches.
         ignored: Labels that are not fitted and do not count as truth; 255 always is one.
 
@@ -71,13 +71,13 @@ class CapiEvaluation(Evaluation):
     def __init__(
         self,
         train: dict[str, Any],
-        test: dict[str, Any],
+        val: dict[str, Any],
         *,
         size: int = 224,
         ignored: Sequence[int] = (),
     ) -> None:
         check_settings(size=size)
-        self.train_data, self.test_data, self.size = train, test, size
+        self.train_data, self.val_data, self.size = train, val, size
         self.ignored = tuple(sorted({*ignored, IGNORE}))
 
     @abstractmethod
@@ -91,9 +91,9 @@ class CapiEvaluation(Evaluation):
             UserError: A file is missing or wrong, or there are too few images to hold any out.
         """
         self.train = read_labeled_maps(self.train_data, 'evaluation.train')
-        self.test = read_labeled_maps(self.test_data, 'evaluation.test')
-        require_same_classes(self.train, self.test, ('evaluation.train', 'evaluation.test'))
-        self.train_images, self.val_images = len(self.train), len(self.test)
+        self.val = read_labeled_maps(self.val_data, 'evaluation.val')
+        require_same_classes(self.train, self.val, ('evaluation.train', 'evaluation.val'))
+        self.train_images, self.val_images = len(self.train), len(self.val)
         self.fitted, self.held_out = held_out_images(len(self.train))
 
     def run(self, model: PlainViT, run: EvaluationRun) -> Result:
@@ -113,7 +113,7 @@ class CapiEvaluation(Evaluation):
             f'mIoU {scores[chosen]:.2f} %.',
             'current',
         )
-        test = _patches(model, self.test, run, size, 'test images').scaled(scaler)
+        test = _patches(model, self.val, run, size, 'validation images').scaled(scaler)
         counts = confusions(predict, whole, test, [chosen], self.ignored)[chosen].counts
         return Result(
             metrics={

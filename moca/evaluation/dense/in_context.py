@@ -75,8 +75,9 @@ class InContext(Evaluation):
     larger than ``mIoU_all``, classes are confused as a whole.
 
     Args:
-        bank: Config of a mmseg data set, or of several in a `ConcatDataset`.
-        queries: Another one, of the same classes.
+        train: Config of the mmseg data set that the bank is made of, or of several in a
+            `ConcatDataset`.
+        val: Of the images to be segmented, of the same classes.
         size: Images are squares of this side in pixels, rounded down to whole patches; the metric
             is taken at that size. 512 for patches of 16, which is 504 for patches of 14.
         memory: Rows of the bank, about; the published ones are 1024 times 10^2, 10^3 and 10^4.
@@ -94,8 +95,8 @@ class InContext(Evaluation):
 
     def __init__(
         self,
-        bank: dict[str, Any],
-        queries: dict[str, Any],
+        train: dict[str, Any],
+        val: dict[str, Any],
         *,
         size: int = 512,
         memory: int | None = 1024 * 10**2,
@@ -117,7 +118,7 @@ class InContext(Evaluation):
             raise UserError(
                 f'evaluation.search={search!r}: give one of {", ".join(get_args(Backend))}.'
             )
-        self.bank_data, self.query_data = bank, queries
+        self.train_data, self.val_data = train, val
         self.size, self.memory, self.epochs, self.neighbors = size, memory, epochs, neighbors
         self.temperature, self.void, self.search = temperature, void, search
         self.ignored = tuple(ignored)
@@ -128,11 +129,11 @@ class InContext(Evaluation):
         Raises:
             UserError: A file is missing or wrong, or the bank is smaller than k.
         """
-        self.bank = read_labeled_maps(self.bank_data, 'evaluation.bank')
-        self.queries = read_labeled_maps(self.query_data, 'evaluation.queries')
-        require_same_classes(self.bank, self.queries, ('evaluation.bank', 'evaluation.queries'))
-        self.train_images, self.val_images = len(self.bank), len(self.queries)
-        images = len(self.bank) * self.epochs
+        self.train = read_labeled_maps(self.train_data, 'evaluation.train')
+        self.val = read_labeled_maps(self.val_data, 'evaluation.val')
+        require_same_classes(self.train, self.val, ('evaluation.train', 'evaluation.val'))
+        self.train_images, self.val_images = len(self.train), len(self.val)
+        images = len(self.train) * self.epochs
         if self.memory is not None:
             rows = images * max(self.memory // images, 1)
             if rows < self.neighbors:
@@ -147,7 +148,7 @@ class InContext(Evaluation):
         size = whole_patches(self.size, model.patch_size, 'evaluation.size')
         bank = build_bank(
             model,
-            self.bank,
+            self.train,
             run,
             size=size,
             memory=self.memory,
@@ -156,9 +157,9 @@ class InContext(Evaluation):
         )
         search = BankSearch(bank.features, backend=self.search)
         voting = _Voting(bank, search, self.neighbors, self.temperature)
-        confusion = Confusion(self.bank.num_classes, (*self.ignored, IGNORE))
+        confusion = Confusion(self.train.num_classes, (*self.ignored, IGNORE))
         side = size // model.patch_size
-        squares = Squares(self.queries, SquashTensor(size, model.mean, model.std))
+        squares = Squares(self.val, SquashTensor(size, model.mean, model.std))
         for features, labels in encoded(model, squares, run, 'queries'):
             maps = label_maps(voting.distributions(features), (side, side), (size, size))
             confusion.add(labels.to(maps.device), maps)
@@ -182,7 +183,7 @@ class InContext(Evaluation):
             'void': self.void,
             'ignored': list(self.ignored),
             'search': f'exact ({self.search})',
-            'classes': self.bank.num_classes,
+            'classes': self.train.num_classes,
             'classes_without_bank_patch': missing,
         }
         return Result(metrics=metrics, chosen={}, settings=settings)
@@ -192,7 +193,7 @@ class InContext(Evaluation):
         asked = confusion.counts.sum(1) > 0
         missing = [int(number) for number in bank.missing_classes() if asked[number]]
         if missing:
-            names = [_name(self.bank, number) for number in missing[:_SHOWN]]
+            names = [_name(self.train, number) for number in missing[:_SHOWN]]
             more = ' ...' if len(missing) > _SHOWN else ''
             print_log(
                 f'No patch of the bank holds {len(missing)} classes of the queries '

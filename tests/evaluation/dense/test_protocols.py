@@ -123,10 +123,10 @@ def test_a_run_is_repeated_to_the_digit_whatever_the_batches(
 
 def test_void_is_class_0_or_nothing(bank: dict[str, Any]) -> None:
     """Images of tree and car alone: class 0 has the void's pixels, or none."""
-    maps = read_labeled_maps(bank, 'evaluation.bank')
+    maps = read_labeled_maps(bank, 'evaluation.train')
     labels = [maps.read(index)[1] for index in range(len(maps))]
     places = [i for i, theirs in enumerate(labels) if not (theirs == 0).any()]
-    without = read_labeled_maps({**bank, 'indices': places}, 'evaluation.bank')
+    without = read_labeled_maps({**bank, 'indices': places}, 'evaluation.train')
     model = MeanColors().eval()
     for void, missing in (('class0', [3]), ('drop', [0, 3])):
         found = build_bank(

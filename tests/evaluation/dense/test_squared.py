@@ -132,7 +132,7 @@ def config(root: Path, **fields: Any) -> dict[str, Any]:
 
 def test_lists_files_and_indices_choose_images(tmp_path: Path) -> None:
     write_maps(tmp_path, [1, 2, 255, 1])
-    maps = read_labeled_maps(config(tmp_path), 'evaluation.bank')
+    maps = read_labeled_maps(config(tmp_path), 'evaluation.train')
     assert len(maps) == 4
     assert maps.num_classes == 3
     assert maps.names == ('ground', 'tree', 'car')
@@ -140,9 +140,9 @@ def test_lists_files_and_indices_choose_images(tmp_path: Path) -> None:
     assert image[0, 0].tolist() == [40] * 3
     assert labels[0].tolist() == [0] * 6 + [255] * 6
     (tmp_path / 'few.txt').write_text('3\n1\n')
-    few = read_labeled_maps(config(tmp_path, ann_file='few.txt'), 'evaluation.bank')
+    few = read_labeled_maps(config(tmp_path, ann_file='few.txt'), 'evaluation.train')
     assert sorted(Path(few.image_name(i)).name for i in range(2)) == ['1.png', '3.png']
-    some = read_labeled_maps(config(tmp_path, indices=[2, 0]), 'evaluation.bank')
+    some = read_labeled_maps(config(tmp_path, indices=[2, 0]), 'evaluation.train')
     assert [Path(some.image_name(i)).name for i in range(2)] == ['2.png', '0.png']
     squares = Squares(some, SquashTensor(4, *NOTHING))
     assert len(squares) == 2
@@ -157,27 +157,25 @@ def test_parts_are_laid_together_and_each_read_by_its_rule(tmp_path: Path) -> No
         type='ConcatDataset',
         datasets=[config(tmp_path / 'a'), config(tmp_path / 'b', pipeline=[loading])],
     )
-    maps = read_labeled_maps(both, 'evaluation.bank')
+    maps = read_labeled_maps(both, 'evaluation.train')
     assert [int(maps.read(i)[1][0, 11]) for i in range(4)] == [1, 2, 1, 2]
-    one = read_labeled_maps(config(tmp_path / 'a'), 'evaluation.bank')
-    require_same_classes(maps, one, ('evaluation.bank', 'evaluation.queries'))
+    one = read_labeled_maps(config(tmp_path / 'a'), 'evaluation.train')
+    require_same_classes(maps, one, ('evaluation.train', 'evaluation.val'))
 
 
 def test_faults_name_the_field_and_what_was_looked_for(tmp_path: Path) -> None:
     write_maps(tmp_path, [1, 2])
     nowhere = dict(img_path='nowhere', seg_map_path='labels')
     for fields, message in (
-        (dict(data_prefix=nowhere), r'nowhere: no such folder \(evaluation\.bank\.data_prefix'),
+        (dict(data_prefix=nowhere), r'nowhere: no such folder \(evaluation\.train\.data_prefix'),
         (dict(data_prefix=dict(img_path='images')), 'names no folder of label maps'),
         (dict(metainfo=dict(classes=('ground', 'tree'))), r'1\.png: holds 2'),
         (dict(img_suffix='.jpg'), r'\.jpg'),
     ):
         with pytest.raises(UserError, match=message):
-            read_labeled_maps(config(tmp_path, **fields), 'evaluation.bank')
-    one = read_labeled_maps(config(tmp_path), 'evaluation.bank')
+            read_labeled_maps(config(tmp_path, **fields), 'evaluation.train')
+    one = read_labeled_maps(config(tmp_path), 'evaluation.train')
     four = config(tmp_path, metainfo=dict(classes=('ground', 'tree', 'car', 'sky')))
-    other = read_labeled_maps(four, 'evaluation.queries')
-    with pytest.raises(
-        UserError, match=r'evaluation\.bank has 3 classes and evaluation\.queries 4'
-    ):
-        require_same_classes(one, other, ('evaluation.bank', 'evaluation.queries'))
+    other = read_labeled_maps(four, 'evaluation.val')
+    with pytest.raises(UserError, match=r'evaluation\.train has 3 classes and evaluation\.val 4'):
+        require_same_classes(one, other, ('evaluation.train', 'evaluation.val'))
