@@ -148,10 +148,21 @@ class ImageClassifier(BaseModel):
         self.backbone.init_weights()
         if self._dropped:
             self.backbone.norm = nn.Identity()
+        self._take_statistics()
         if self.head_from is not None:
             head = read_head(self.head_from, self.backbone.embed_dims, self.interleaved)
             self.head.load_state_dict(head.state())
         self._is_init = True
+
+    def _take_statistics(self) -> None:
+        """Let the backbone say what its images are normalized with, if others than it knows."""
+        if not isinstance(self.data_preprocessor, NormalizedImages):
+            return
+        for name in ('mean', 'std'):
+            values = getattr(self.data_preprocessor, name).flatten().tolist()
+            known = getattr(self.backbone, name)
+            if max(abs(a - b) for a, b in zip(values, known, strict=True)) > 1e-5:
+                setattr(self.backbone, name, tuple(values))
 
     def forward(
         self,

@@ -83,6 +83,9 @@ class LabeledImages(Dataset[dict[str, Any]]):
         self.right: list[list[int]] | None = None
         if variant == 'imagenet-real':
             self.right = real_labels(_names(self.images), f'{data_root}/{split}')
+        # listed sets and the places in them that the images are taken from, for a `FeatureCache`
+        self.sources: list[tuple[Labeled, NDArray[np.int64]]] = []
+        self.sources.append((self.images, np.arange(len(self.images))))
         held = np.zeros(len(self.images), bool)
         if held_out:
             training = split == train_split
@@ -90,9 +93,11 @@ class LabeledImages(Dataset[dict[str, Any]]):
             places = held_out_places(train.labels, held_out)
             if training:
                 kept = np.setdiff1d(np.arange(len(train)), places)
+                self.sources = [(train, kept)]
                 self.images, held = train.part(kept), held[kept]
             else:
                 self.images = _joined(self.images, train.part(places))
+                self.sources.append((train, places))
                 held = np.r_[held, np.ones(len(places), bool)]
         self.held_out = held
         # [N, F], which a `FeatureCache` fills in: images are then no longer read

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
@@ -102,7 +103,8 @@ def sweep(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished sweep on features that were computed once."""
     folder = tmp_path_factory.mktemp('sweep')
     config = tiny_config('linear-cached', folder)
-    cfg, record = prepare(config, images, folder / 'run', train_cfg__max_epochs=4, **HELD_OUT)
+    options = dict(train_cfg__max_epochs=4, default_hooks__features__folder=folder / 'features')
+    cfg, record = prepare(config, images, folder / 'run', **options, **HELD_OUT)
     train(cfg, record)
     return folder
 
@@ -135,6 +137,11 @@ class TestSweep:
         assert chosen['top1']['chosen_on'] == 'validation images'
         assert chosen['top1_held_out']['chosen_on'] == '16 training images held out'
         assert chosen['top1_held_out']['epoch'] == 'last'
+
+    def test_features_are_kept_of_whole_sets(self, sweep: Path) -> None:
+        """One file of the training set, held-out images among them, and one of val."""
+        files = sorted(np.load(path).shape for path in (sweep / 'features').rglob('*.npy'))
+        assert files == [(12, 64), (64, 64)]
 
     def test_images_give_what_the_cache_gave(self, sweep: Path, images: Path) -> None:
         """The test reads images: no feature is computed before it."""
