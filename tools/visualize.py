@@ -5,6 +5,7 @@ Examples:
     python tools/visualize.py segmentation work_dirs/a --images DIR --out predictions.png
     python tools/visualize.py detection work_dirs/a work_dirs/b --out objects.png
     python tools/visualize.py detection work_dirs/a --errors --out errors.png
+    python tools/visualize.py depth work_dirs/a work_dirs/b --out depth.png
     python tools/visualize.py features --checkpoint moca.pth mae.pth random \\
         --arch vit_base_patch16 --images DIR --out features.png
     python tools/visualize.py attention --checkpoint moca.pth --arch vit_base_patch16 \\
@@ -28,6 +29,7 @@ from moca.evaluation.backbones import load_backbones
 from moca.figures import FORMATS
 from moca.images.files import some_images
 from moca.visualize.curves import curves_sheet
+from moca.visualize.depth import depth_predictions_sheet
 from moca.visualize.features import attention_sheet, features_sheet, progress_sheet
 from moca.visualize.predictions import detection_sheet, segmentation_sheet
 
@@ -41,6 +43,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for name, text in (
         ('segmentation', 'predicted label maps beside the truth, and the IoU of each class'),
         ('detection', 'predicted boxes and masks beside the truth, or a breakdown of errors'),
+        ('depth', 'predicted depth beside the truth, all on one scale'),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument(
@@ -56,7 +59,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
                 default=True,
                 help='IoU of each class, for which all validation images are predicted [yes]',
             )
-        else:
+        elif name == 'detection':
             command.add_argument('--score', type=float, default=0.3, help='draw from there on [.3]')
             command.add_argument(
                 '--errors',
@@ -147,6 +150,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         segmentation_sheet(args.runs, args.out, args.count, args.images, args.iou)
     elif args.command == 'detection':
         _detection(args)
+    elif args.command == 'depth':
+        depth_predictions_sheet(args.runs, args.out, args.count, args.images)
     elif args.command == 'curves':
         curves_sheet(args.runs, args.out)
     elif args.command == 'progress':

@@ -67,7 +67,9 @@ class DepthSurvey:
     def quantiles(self) -> NDArray[np.float64] | None:
         """The depths in meters that 1, 50 and 99 % of the pixels do not reach; None without any."""
         values = np.concatenate(self.values) if self.values else np.zeros(0)
-        return np.quantile(values * self.meters, (0.01, 0.5, 0.99)) if len(values) else None
+        if not len(values):
+            return None
+        return np.asarray(np.quantile(values * self.meters, (0.01, 0.5, 0.99)), np.float64)
 
 
 def depth_survey(cfg: Config, watch: Watch) -> list[DepthSurvey]:
