@@ -7,6 +7,7 @@ Example:
     python -m tools.benchmarks segmentor configs/segmentation/ade20k/upernet.py --batch-size 2
     python -m tools.benchmarks detector configs/detection/coco/vitdet_mask-rcnn.py --size 1024
     python -m tools.benchmarks rope --arch vit_small_patch16
+    python -m tools.benchmarks extraction --data photos/
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from moca.engine.amp import gpu_has_bfloat16
 from moca.engine.cli import add_cfg_options, main_guard, merge_options, read_config
 from moca.transfer.run import add_protocol_arguments, protocol_config
 from tools.benchmarks.detector import measure_detector
+from tools.benchmarks.extraction import measure_extraction
 from tools.benchmarks.pretrain_step import DTYPES, measure_step
 from tools.benchmarks.rope import measure_rope
 from tools.benchmarks.segmentor import measure_training
@@ -42,6 +44,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_segmentor(commands)
     add_detector(commands)
     add_rope(commands)
+    add_extraction(commands)
     return parser.parse_args(argv)
 
 
@@ -65,6 +68,36 @@ def run_views(args: argparse.Namespace) -> None:
     print(f'  torchvision/PIL {speed.torchvision:8.1f}')
     print(f'  ours            {speed.ours:8.1f}')
     print(f'  ratio           {speed.ratio:8.2f}')
+
+
+def add_extraction(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``extraction``."""
+    parser = commands.add_parser(
+        'extraction', help="features of images, beside a plain loop over torchvision's ImageFolder"
+    )
+    parser.add_argument('--data', metavar='DIR', help='a folder of images [made for the purpose]')
+    parser.add_argument('--seconds', type=float, default=20, help='of CPU time in all [20]')
+    parser.add_argument('--size', type=int, default=224, help='of the model in pixels [224]')
+    parser.add_argument('--arch', default='vit_small_patch16', help='timm name [%(default)s]')
+    parser.add_argument('--interpolation', choices=['bicubic', 'bilinear'], default='bicubic')
+    parser.set_defaults(run=run_extraction)
+
+
+def run_extraction(args: argparse.Namespace) -> None:
+    """Print the time of both ways, their ratios and the share of decoding."""
+    speed = measure_extraction(args.data, args.seconds, args.size, args.arch, args.interpolation)
+    source = args.data or 'generated JPEGs of 500 x 375'
+    print(f'{speed.looked} images of {speed.images} ({source}), {args.arch} at {args.size} px')
+    print(f'pixels {"equal bit for bit" if speed.equal else "NOT equal"}; CPU ms an image:')
+    print(
+        f'  torchvision {1e3 * speed.plain_reading:8.2f} + backbone {1e3 * speed.plain_forward:.2f}'
+    )
+    print(
+        f'  ours        {1e3 * (speed.decoding + speed.cutting):8.2f} + backbone '
+        f'{1e3 * speed.forward:.2f}; decoding {1e3 * speed.decoding:.2f}, which is '
+        f'{100 * speed.decoding_share:.0f} % of all'
+    )
+    print(f'  ratio       {speed.ratio_of_reading:8.2f}, with the backbone {speed.ratio:.2f}')
 
 
 def add_pretrain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -59,7 +59,7 @@ def measure_views(data_root: str | Path | None, seconds: float, size: int) -> Vi
         raise UserError(f'--seconds is {seconds:g}; it must be above 0.')
     if data_root is None:
         with tempfile.TemporaryDirectory() as folder:
-            _make_images(Path(folder))
+            make_images(Path(folder))
             return measure_views(folder, seconds, size)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -120,7 +120,7 @@ def _take_turn(make: Callable[[int, int], None], images: int, turn: int) -> floa
     return time.process_time() - start
 
 
-def _make_images(folder: Path, count: int = 40) -> None:
+def make_images(folder: Path, count: int = 40) -> None:
     """JPEGs of about a photograph's size in bytes: noise with a photograph's 1/f spectrum."""
     rng = np.random.default_rng(0)
     frequency = np.hypot(np.fft.fftfreq(375)[:, None], np.fft.rfftfreq(500)) + 1 / 500
