@@ -7,6 +7,7 @@ Examples:
     python tools/prepare_data.py check configs/segmentation/driving/linear-bn.py --data-root DIR
     python tools/prepare_data.py check configs/depth/nyu_linear.py --data-root DIR
     python tools/prepare_data.py check configs/detection/coco/mask-rcnn_1x.py --data-root DIR
+    python tools/prepare_data.py check configs/detection/coco/eomt_panoptic.py --data-root DIR
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from moca.data import coco_report, depth_survey
+from moca.data import coco_report, depth_survey, panoptic_survey
 from moca.data import report as data_report
 from moca.data.coco_survey import coco_datasets, coco_survey
 from moca.data.config_datasets import depth_datasets, segmentation_datasets
@@ -114,7 +115,8 @@ def check(args: argparse.Namespace) -> None:
     name = f'{config.absolute().parent.name}_{config.stem}.png'  # many are called linear-bn
     out = args.out or Path('work_dirs', 'data', name)
     faults, drawn = (
-        _check_coco(cfg, out, args.count)
+        _check_panoptic(cfg, out, args.count)
+        or _check_coco(cfg, out, args.count)
         or _check_depth(cfg, out, args.count)
         or _check_pairs(cfg, out, args.count)
     )
@@ -122,6 +124,16 @@ def check(args: argparse.Namespace) -> None:
         CONSOLE.print(f'Written: {out}', markup=False, soft_wrap=True)
     if faults:
         raise UserError(f'{len(faults)} faults, of which the first is {faults[0]}')
+
+
+def _check_panoptic(cfg: Config, out: Path, count: int) -> tuple[list[str], bool] | None:
+    """Return the faults, and whether a sheet was drawn; None without panoptic data."""
+    if not panoptic_survey.panoptic_datasets(cfg):
+        return None
+    surveys = panoptic_survey.panoptic_survey(cfg, watch)
+    panoptic_survey.show(surveys, CONSOLE)
+    faults = [fault for found in surveys for fault in found.faults]
+    return faults, panoptic_survey.sheet(surveys, out, count)
 
 
 def _check_coco(cfg: Config, out: Path, count: int) -> tuple[list[str], bool] | None:

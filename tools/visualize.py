@@ -5,6 +5,7 @@ Examples:
     python tools/visualize.py segmentation work_dirs/a --images DIR --out predictions.png
     python tools/visualize.py detection work_dirs/a work_dirs/b --out objects.png
     python tools/visualize.py detection work_dirs/a --errors --out errors.png
+    python tools/visualize.py panoptic work_dirs/a work_dirs/b --out segments.png
     python tools/visualize.py depth work_dirs/a work_dirs/b --out depth.png
     python tools/visualize.py features --checkpoint moca.pth mae.pth random \\
         --arch vit_base_patch16 --images DIR --out features.png
@@ -31,6 +32,7 @@ from moca.images.files import some_images
 from moca.visualize.curves import curves_sheet
 from moca.visualize.depth import depth_predictions_sheet
 from moca.visualize.features import attention_sheet, features_sheet, progress_sheet
+from moca.visualize.panoptic import panoptic_sheet
 from moca.visualize.predictions import detection_sheet, segmentation_sheet
 
 
@@ -43,6 +45,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for name, text in (
         ('segmentation', 'predicted label maps beside the truth, and the IoU of each class'),
         ('detection', 'predicted boxes and masks beside the truth, or a breakdown of errors'),
+        ('panoptic', 'predicted segments of things and stuff beside the truth'),
         ('depth', 'predicted depth beside the truth, all on one scale'),
     ):
         command = commands.add_parser(name, help=text)
@@ -150,6 +153,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         segmentation_sheet(args.runs, args.out, args.count, args.images, args.iou)
     elif args.command == 'detection':
         _detection(args)
+    elif args.command == 'panoptic':
+        panoptic_sheet(args.runs, args.out, args.count, args.images)
     elif args.command == 'depth':
         depth_predictions_sheet(args.runs, args.out, args.count, args.images)
     elif args.command == 'curves':

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mmengine.config import Config
 from mmengine.logging import print_log
 
 from moca.data.config_datasets import nested_dicts
 from moca.detection.panoptic_dataset import KINDS, PanopticDataset, labels_of
-from moca.detection.panoptic_file import (
-    PanopticFile,
-    PanopticImage,
-    fault_of,
-    read_ids,
-    read_panoptic_file,
-)
+from moca.detection.panoptic_file import PanopticFile, read_panoptic_file
 from moca.errors import UserError
 from moca.images.files import dataset_path, require_files, require_folder, require_whole
 
@@ -80,40 +70,3 @@ def describe(file: PanopticFile) -> str:
     without = f'; {file.without:,} images without annotations left out' if file.without else ''
     none = f' ({empty:,} without a segment)' if empty else ''
     return f'{file.path}: {len(file.images):,} images{none} with {", ".join(parts)}{without}.'
-
-
-def read_all(file: PanopticFile, folder: Path, watch: Any) -> tuple[list[str], int]:
-    """Read every PNG of an annotation file.
-
-    Args:
-        file: The annotation file.
-        folder: Of the PNGs.
-        watch: Wraps the iteration, to show progress.
-
-    Returns:
-        What disagrees with the file, each text naming its PNG; and how many segments have no pixel,
-        which training and tests leave out.
-    """
-    faults: list[str] = []
-    missing = 0
-    with ThreadPoolExecutor() as pool:
-        looked: Iterable[tuple[str | None, int]] = pool.map(
-            lambda image: _look(folder, image), file.images
-        )
-        for fault, without in watch(looked, len(file.images), file.path.stem):
-            missing += without
-            if fault:
-                faults.append(fault)
-    return faults, missing
-
-
-def _look(folder: Path, image: PanopticImage) -> tuple[str | None, int]:
-    path = folder / image.png
-    try:
-        ids = read_ids(path)
-    except UserError as error:
-        return str(error), 0
-    if fault := fault_of(ids, (image.height, image.width), image.segments):
-        return f'{path}: {fault}.', 0
-    there = set(np.unique(ids).tolist())
-    return None, sum(segment.id not in there for segment in image.segments)

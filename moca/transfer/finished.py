@@ -72,7 +72,13 @@ class FinishedRun:
     def _pipeline(self) -> Compose:
         """The validation pipeline, without what reads labels."""
         steps = leaf_datasets(self.cfg.val_dataloader.dataset)[0]['pipeline']
-        return Compose([step for step in steps if not str(step['type']).endswith('Annotations')])
+        return Compose(
+            [
+                step
+                for step in steps
+                if not str(step['type']).endswith(('Annotations', 'LoadPanopticMasks'))
+            ]
+        )
 
     def sample(self, source: int | Path) -> Any:
         """An image as the model takes it: one of the validation set, or any file."""

@@ -14,8 +14,10 @@ from mmdet.structures import INSTANCE_OFFSET
 from mmengine.config import Config
 from PIL import Image
 
-from moca.data.panoptic_check import check_panoptic, read_all
+from moca.data.panoptic_check import check_panoptic
+from moca.data.panoptic_survey import panoptic_survey
 from moca.detection.panoptic_dataset import LoadPanopticMasks, PanopticDataset
+from moca.detection.panoptic_drawing import color_segments
 from moca.detection.panoptic_file import read_ids, read_panoptic_file, write_ids
 from moca.detection.panoptic_quality import PanopticQuality, count_matches, quality
 from moca.errors import UserError
@@ -94,12 +96,16 @@ def test_segments_without_pixels_are_left_out_and_counted(root: Path) -> None:
     write(root, [*segments, dict(id=70_000, category_id=7)])
     row = PanopticDataset(**fields(root), pipeline=[]).get_data_info(0)
     assert LoadPanopticMasks().transform(row)['gt_bboxes_labels'].tolist() == [0, 1, 2]
-    faults, missing = read_all(read_panoptic_file(root / 'a.json'), root / 'masks', _watch)
-    assert (faults, missing) == ([], 1)
+    (survey,) = looked_at(root)
+    assert (survey.faults, survey.without, survey.crowds) == ([], 1, 0)
+    assert survey.segments == {3: 1, 5: 1, 7: 1}
+    assert survey.pixels == {3: 6, 5: 6, 7: 20}
 
 
-def _watch(rows: Any, *_: Any) -> Any:
-    return rows
+def looked_at(root: Path) -> Any:
+    dataset = dict(type=PanopticDataset, **fields(root))
+    cfg = Config(dict(train_dataloader=dict(dataset=dataset)))
+    return panoptic_survey(cfg, lambda rows, *_: rows)
 
 
 def test_images_of_crowds_alone_are_not_trained_on(root: Path) -> None:
@@ -161,6 +167,28 @@ def test_a_png_that_disagrees_stops_the_loading(root: Path) -> None:
     (root / 'masks/a.png').write_bytes(b'x')
     with pytest.raises(UserError, match='cannot be read'):
         LoadPanopticMasks().transform(row)
+
+
+def test_a_survey_names_every_fault(root: Path) -> None:
+    write_ids(root / 'masks/a.png', np.full((6, 8), 9, np.int32))
+    (survey,) = looked_at(root)
+    assert 'a.png: id 9 (1 ids in all) is no segment' in survey.faults[0]
+    assert not survey.right
+    (root / 'a.json').unlink()
+    (survey,) = looked_at(root)
+    assert 'no such annotation file' in survey.faults[0]
+
+
+def test_segments_are_drawn_in_the_colors_of_their_classes() -> None:
+    image = np.full((4, 9, 3), 100, np.uint8)
+    ids = np.repeat([[5, 5, 5, 0, 0, 0, 7, 7, 7]], 4, 0)
+    drawn = color_segments(image, ids, {5: 0, 7: 1}, 2, [(255, 0, 0), (0, 0, 200)])
+    assert (drawn[:, 4] == 100).all()  # of no segment
+    assert (drawn[:, 3] == 255).all()  # between two
+    red, blue = drawn[0, 1].tolist(), drawn[0, 7].tolist()
+    assert red[0] > 140
+    assert red[1] == red[2] == 40
+    assert blue == [40, 40, 160]
 
 
 def test_data_are_checked_before_a_run(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,15 @@ import pytest
 import torch
 
 from moca.transfer.run import prepare_training, train
-from tests.configs.helpers import REPOSITORY, shrink, train_args, write_cityscapes
+from tests.configs.helpers import (
+    REPOSITORY,
+    shrink,
+    train_args,
+    write_cityscapes,
+    write_coco,
+    write_panoptic,
+)
+from tools import prepare_data, visualize
 
 CONFIG = REPOSITORY / 'configs/segmentation/cityscapes/eomt.py'
 STEPS, KILLED = 6, 3
@@ -50,3 +59,29 @@ def test_a_killed_run_goes_on_bit_by_bit(data: Path, tmp_path: Path) -> None:
     assert whole['optimizer']['param_groups'] == resumed['optimizer']['param_groups']
     moved = whole['state_dict']['network.q.weight'] - middle['state_dict']['network.q.weight']
     assert moved.abs().max() > 0
+
+
+def test_panoptic_segments_are_surveyed_learned_and_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_panoptic(write_coco(tmp_path / 'coco'))
+    config = REPOSITORY / 'configs/detection/coco/eomt_panoptic.py'
+    out = ['--out', str(tmp_path / 'data.png')]
+    assert prepare_data.main(['check', str(config), '--data-root', str(data), *out]) in (None, 0)
+    said = capsys.readouterr().out
+    assert 'grass-merged' in said
+    assert (tmp_path / 'data.png').is_file()
+    cfg, record = prepare_training(
+        train_args(config, '--data-root', data, '--work-dir', tmp_path / 'run', '--seed', '3')
+    )
+    shrink(cfg, 20)
+    cfg.train_cfg.update(max_iters=1, val_interval=1)
+    cfg.param_scheduler[0].update(warmup=(1, 1), end=3)
+    train(cfg, record)
+    metrics = json.loads((tmp_path / 'run/run.json').read_text())['metrics']
+    assert set(metrics) == {f'{q}{part}' for q in ('PQ', 'SQ', 'RQ') for part in ('', '_th', '_st')}
+    out = ['--out', str(tmp_path / 'run.png'), '--count', '1']
+    assert visualize.main(['panoptic', str(tmp_path / 'run'), *out]) in (None, 0)
+    assert (tmp_path / 'run.png').stat().st_size > 1000
+    out += ['--images', str(data / 'val2017')]
+    assert visualize.main(['panoptic', str(tmp_path / 'run'), *out]) in (None, 0)
