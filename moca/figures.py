@@ -56,10 +56,15 @@ FORMATS = ('.png', '.pdf', '.svg', '.html')
 """Suffixes of what `save_figure` writes."""
 
 
-def save_figure(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path, moving: bytes | None = None) -> None:
     """Save a figure so that the file appears whole or not at all; the suffix names the format.
 
     An ``.html`` page has the image within itself.
+
+    Args:
+        figure: Of matplotlib.
+        path: What to write.
+        moving: A GIF that an ``.html`` page shows below the figure.
     """
     page = path.suffix == '.html'
     buffer = io.BytesIO()
@@ -67,11 +72,15 @@ def save_figure(figure: Any, path: Path) -> None:
     figure.savefig(buffer, format=kind, dpi=DPI, facecolor='white')
     content = buffer.getvalue()
     if page:
-        image = base64.b64encode(content).decode()
+        images = [('png', content), *([] if moving is None else [('gif', moving)])]
         content = (
             '<!DOCTYPE html><meta charset="utf-8">'
             f'<title>{html.escape(figure.get_suptitle())}</title>'
-            f'<img style="max-width:100%" src="data:image/png;base64,{image}">\n'
+            + ''.join(
+                f'<img style="max-width:100%" src="data:image/{kind};base64,'
+                f'{base64.b64encode(data).decode()}">\n'
+                for kind, data in images
+            )
         ).encode()
     plt.close(figure)
     write_atomically(path, content)

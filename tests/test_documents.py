@@ -39,7 +39,8 @@ def test_there_are_commands() -> None:
     assert {page.name for page in PAGES if not commands_of(page)} <= {'fidelity.md'}
     shown = {command[1] for command in COMMANDS if command[0] == 'tools/visualize.py'}
     runs = {'segmentation', 'detection', 'depth', 'curves', 'progress'}
-    assert shown == {'features', 'attention', *runs}
+    backbones = {'features', 'attention', 'video', 'correspondence', 'discovery'}
+    assert shown == backbones | runs
 
 
 @pytest.mark.parametrize('command', COMMANDS, ids=' '.join)

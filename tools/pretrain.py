@@ -28,6 +28,7 @@ from moca.engine.same_run import check_same_start
 from moca.engine.work_dir import alone_in_work_dir, check_unused
 from moca.errors import UserError
 from moca.pretrain.moca.released import accept_released
+from moca.pretrain.monitors.dense import add_dense_hooks
 from moca.pretrain.monitors.features import add_features_hook
 from moca.pretrain.training.check import check_run
 from moca.pretrain.training.config import pretraining_config, take_from_checkpoint
@@ -62,6 +63,15 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--knn-val', metavar='DIR', help='images to classify [a held-out share of --knn]'
     )
+    parser.add_argument(
+        '--dense',
+        nargs='+',
+        default=(),
+        metavar='CONFIG',
+        help='segment labeled images without training, during training: configs such as '
+        'configs/dense/in-context_driving.py and capi-knn_driving.py',
+    )
+    parser.add_argument('--dense-data', metavar='DIR', help='data of --dense [as in CONFIG]')
     parser.add_argument(
         '--features',
         nargs='?',
@@ -104,6 +114,10 @@ def configure(args: argparse.Namespace) -> Config:
             '--branch, --prefix, --trust, --patch, --mean, --std and --arch auto describe a '
             'checkpoint: give --checkpoint as well.'
         )
+    if args.dense:
+        add_dense_hooks(cfg, args.dense, args.dense_data)
+    elif args.dense_data:
+        raise UserError('--dense-data needs --dense, what to measure on them.')
     if args.features is not None:
         add_features_hook(cfg, args.features or None)
     log_to(cfg, args.log_to)

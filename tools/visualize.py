@@ -11,6 +11,13 @@ Examples:
         --arch vit_base_patch16 --images DIR --out features.png
     python tools/visualize.py attention --checkpoint moca.pth --arch vit_base_patch16 \\
         --images DIR --out attention.png
+    python tools/visualize.py video --checkpoint moca.pth random --arch vit_base_patch16 \\
+        --frames DAVIS/JPEGImages/480p/cows --mask DAVIS/Annotations/480p/cows/00000.png \\
+        --out cows.gif
+    python tools/visualize.py correspondence --checkpoint moca.pth --arch vit_base_patch16 \\
+        --data-root SPair-71k --out keypoints.png
+    python tools/visualize.py discovery --checkpoint moca.pth --arch vit_base_patch16 \\
+        --images DIR --out boxes.png
     python tools/visualize.py curves work_dirs/a work_dirs/b --out curves.png
     python tools/visualize.py progress work_dirs/a --out progress.png
 """
@@ -26,14 +33,18 @@ from typing import Any
 from moca.checkpoints.changes import add_change_arguments, changes_of
 from moca.engine.cli import main_guard
 from moca.errors import UserError
-from moca.evaluation.backbones import load_backbones
+from moca.evaluation.backbones import NamedBackbone, load_backbones
+from moca.evaluation.dense.davis import chosen_preset
 from moca.figures import FORMATS
 from moca.images.files import some_images
+from moca.visualize.correspondences import correspondence_sheet
 from moca.visualize.curves import curves_sheet
 from moca.visualize.depth import depth_predictions_sheet
+from moca.visualize.discoveries import discovery_sheet
 from moca.visualize.features import attention_sheet, features_sheet, progress_sheet
 from moca.visualize.panoptic import panoptic_sheet
 from moca.visualize.predictions import detection_sheet, segmentation_sheet
+from moca.visualize.videos import video_sheet
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -73,12 +84,25 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for name, text in (
         ('features', 'principal components of patch features'),
         ('attention', "the class token's attention to patches, on average and of each head"),
+        ('discovery', "the box of LOST and its seed patch, found by a backbone's own features"),
     ):
         command = commands.add_parser(name, help=text)
         _add_backbones(command)
+        _add_images(command)
         if name == 'attention':
             command.add_argument('--block', type=int, default=-1, help='counted from 0 [the last]')
+        elif name == 'discovery':
+            command.add_argument(
+                '--features',
+                choices=['keys', 'output'],
+                default='keys',
+                help='keys of the last attention, or its output after the final norm [keys]',
+            )
         _add_output(command)
+    _add_video(commands.add_parser('video', help="what becomes of a video's first mask"))
+    _add_pairs(
+        commands.add_parser('correspondence', help='keypoints that are found in another image')
+    )
     command = commands.add_parser('curves', help='losses, codebook, k-NN of pre-training runs')
     command.add_argument('runs', nargs='+', type=Path, metavar='WORK_DIR', help='over each other')
     _add_output(command, images=False)
@@ -120,6 +144,9 @@ def _add_backbones(parser: argparse.ArgumentParser) -> None:
     )
     add_change_arguments(parser)
     parser.add_argument('--trust', action='store_true', help='read CKPT with plain pickle')
+
+
+def _add_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--images', type=Path, required=True, metavar='DIR', help='any folder, searched deeply'
     )
@@ -133,10 +160,44 @@ def _add_backbones(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_output(parser: argparse.ArgumentParser, images: bool = True) -> None:
+def _add_video(parser: argparse.ArgumentParser) -> None:
+    _add_backbones(parser)
     parser.add_argument(
-        '--out', type=Path, required=True, metavar='FILE', help='.png, .pdf, .svg or .html'
+        '--frames', type=Path, required=True, metavar='DIR', help='in the order of their names'
     )
+    parser.add_argument(
+        '--mask', type=Path, required=True, metavar='PNG', help='label map of the first frame'
+    )
+    parser.add_argument(
+        '--preset',
+        default='dino',
+        help='dino, dinov3-s, dinov3-m or dinov3-l: size and propagation [dino]',
+    )
+    parser.add_argument(
+        '--short-side', type=int, metavar='PIXELS', help='of the frames [as the preset says]'
+    )
+    _add_output(parser, formats='.png, .pdf, .svg; .gif, an animation; .html, both')
+
+
+def _add_pairs(parser: argparse.ArgumentParser) -> None:
+    _add_backbones(parser)
+    parser.add_argument(
+        '--data-root', type=Path, required=True, metavar='DIR', help='SPair-71k, or laid out as it'
+    )
+    parser.add_argument('--split', default='test', help='of its pairs [test]')
+    parser.add_argument('--category', metavar='NAME', help='pairs of one class [all]')
+    parser.add_argument(
+        '--size', type=int, default=448, metavar='PIXELS', help='of the square images [448]'
+    )
+    _add_output(parser)
+
+
+def _add_output(
+    parser: argparse.ArgumentParser,
+    images: bool = True,
+    formats: str = '.png, .pdf, .svg or .html',
+) -> None:
+    parser.add_argument('--out', type=Path, required=True, metavar='FILE', help=formats)
     if images:
         parser.add_argument('--count', type=int, default=4, help='how many images [4]')
 
@@ -145,8 +206,9 @@ def _add_output(parser: argparse.ArgumentParser, images: bool = True) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw one sheet."""
     args = parse_args(argv)
-    if args.out.suffix not in FORMATS:
-        raise UserError(f'--out {args.out}: the name must end in {", ".join(FORMATS)}.')
+    formats = (*FORMATS, '.gif') if args.command == 'video' else FORMATS
+    if args.out.suffix not in formats:
+        raise UserError(f'--out {args.out}: the name must end in {", ".join(formats)}.')
     if args.command != 'curves' and args.count < 1:
         raise UserError(f'--count {args.count}: at least one image.')
     if args.command == 'segmentation':
@@ -179,10 +241,12 @@ def _detection(args: Any) -> None:
 
 
 def _backbones(args: Any) -> None:
-    if len(args.size) > 2 or min(args.size) < 1:
-        raise UserError(f'--size {args.size}: give the shorter side, or height and width.')
-    paths = some_images(args.images, args.count)
-    backbones = load_backbones(
+    draw = {'video': _video, 'correspondence': _correspondence}.get(args.command, _images)
+    draw(args)
+
+
+def _loaded(args: Any) -> list[NamedBackbone]:
+    return load_backbones(
         args.checkpoint,
         args.arch,
         args.name,
@@ -193,8 +257,31 @@ def _backbones(args: Any) -> None:
         prefix=args.prefix,
         **changes_of(args),
     )
+
+
+def _images(args: Any) -> None:
+    if len(args.size) > 2 or min(args.size) < 1:
+        raise UserError(f'--size {args.size}: give the shorter side, or height and width.')
+    paths = some_images(args.images, args.count)
+    backbones = _loaded(args)
+    if args.command == 'discovery':
+        discovery_sheet(backbones, paths, args.size, args.out, args.features)
+        return
     draw = attention_sheet if args.command == 'attention' else features_sheet
     draw(backbones, paths, args.size, args.out)
+
+
+def _video(args: Any) -> None:
+    chosen_preset(args.preset, args.short_side)  # wrong ones are refused before weights are read
+    where = args.frames, args.mask, args.preset, args.out, args.count
+    video_sheet(_loaded(args), *where, short_side=args.short_side)
+
+
+def _correspondence(args: Any) -> None:
+    if args.size < 1:
+        raise UserError(f'--size {args.size}: give the side of the square images in pixels.')
+    data = args.data_root, args.out, args.count, args.size, args.split, args.category
+    correspondence_sheet(_loaded(args), *data)
 
 
 if __name__ == '__main__':

@@ -45,6 +45,6 @@ optim_wrapper = dict(
     # of 256 images
     optimizer=dict(type='Lars', lr=0.1, momentum=0.9, trust_coeff=0.001, weight_decay=0.0),
 )
-default_hooks = dict(schedule=dict(warmup_epochs=10))
+default_hooks = dict(schedule=dict(warmup_epochs=10), buffers=dict(type='BuffersOfFirst'))
 train_cfg = dict(max_epochs=90)
 auto_scale_lr = dict(base_batch_size=16384)

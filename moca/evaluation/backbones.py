@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from torchvision.transforms import functional as transforms
 from moca.backbone import PlainViT
 from moca.backbone.arch import ArchSpec, vit_dimensions
 from moca.checkpoints.loading import AUTO, CheckpointInfo, inspect_checkpoint, load_checkpoint
+from moca.checkpoints.own_size import own_size
 from moca.engine.cli import read_config
 from moca.errors import UserError
 from moca.evaluation.labeled import normalize, read_image
@@ -100,7 +100,7 @@ def load_backbones(
             model, name = PlainViT(arch, **settings), random_label(arch)
             model.reset_parameters()
         else:
-            size = _own_size(info, arch, grid)
+            size = own_size(info, arch, grid)
             model, name = PlainViT(arch, img_size=size, **settings), checkpoint_label(checkpoint)
             how: dict[str, Any] = dict(grid=grid, trust=trust, prefix=prefix, **changes)
             load_checkpoint(model, checkpoint, branch, **how)
@@ -119,22 +119,6 @@ def _said_arch(info: CheckpointInfo | None) -> ArchSpec:
             + (f'Its tensors fit {fits}: give that.' if fits else 'Give --arch.')
         )
     return info.arch
-
-
-def _own_size(
-    info: CheckpointInfo, arch: ArchSpec, grid: tuple[int, int] | None
-) -> tuple[int, int] | None:
-    """Height and width in pixels for which a file's positions were made; None if unknown."""
-    with torch.device('meta'):
-        model = PlainViT(arch)
-    if grid is None:
-        prefix = 0 if model.no_embed_class else model.num_prefix_tokens
-        count = info.num_positions - prefix
-        side = math.isqrt(max(count, 0))
-        if side == 0 or side * side != count:
-            return None
-        grid = (side, side)
-    return grid[0] * model.patch_size, grid[1] * model.patch_size
 
 
 def read_input(

@@ -27,7 +27,7 @@ from moca.backbone import PlainViT
 from moca.engine.checkpoints import write_atomically
 from moca.engine.same_run import digests
 from moca.errors import UserError
-from moca.evaluation.features import feature_width, image_feature
+from moca.evaluation.features import feature_width, image_feature, image_size
 from moca.evaluation.image_sets import file_states
 from moca.evaluation.labeled import INTERPOLATIONS, Labeled, center, normalize
 from moca.evaluation.protocol import EvaluationRun
@@ -117,7 +117,7 @@ class ImageFeatures:
         self.model, self.images, self.cut, self.kind = model, images, cut, kind
         self.run, self.about = run, about
         self.width = feature_width(kind, model.embed_dims)
-        self.size = (model.grid[0] * model.patch_size, model.grid[1] * model.patch_size)
+        self.size = image_size(model)
         starts = range(0, len(images), PART)
         self.parts = [slice(start, min(start + PART, len(images))) for start in starts]
 

@@ -87,6 +87,11 @@ def patch_map(
     return patches.float().transpose(1, 2).unflatten(2, grid)
 
 
+def image_size(model: PlainViT) -> tuple[int, int]:
+    """Height and width in pixels for which a model's positions are made."""
+    return model.grid[0] * model.patch_size, model.grid[1] * model.patch_size
+
+
 def feature_width(kind: str, width: int) -> int:
     """How many numbers a kind of feature has of a ViT of some width.
 

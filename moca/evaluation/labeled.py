@@ -228,7 +228,7 @@ class Centered(Dataset[Tensor]):
 
 def normalize(image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """``[3, H, W]`` fp32; mean and deviation are of images scaled to [0, 1]."""
-    return transforms.normalize(transforms.to_tensor(image), mean, std)
+    return transforms.normalize(transforms.to_tensor(image), mean, std, inplace=True)
 
 
 def read_image(path: str | Path) -> Image.Image:

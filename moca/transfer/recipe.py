@@ -146,8 +146,9 @@ def set_epochs(cfg: Config, epochs: int) -> None:
     if not recipe:
         raise UserError(
             f'--epochs {epochs}: {cfg.filename} has no protocol.epochs, so its length is a part of '
-            'the protocol. Choose a recipe of ViTDet, or set train_cfg.max_iters and '
-            'param_scheduler with --cfg-options.'
+            'the protocol. Choose a recipe of ViTDet, or set with --cfg-options '
+            'train_cfg.max_epochs, where it counts epochs, or train_cfg.max_iters and '
+            'param_scheduler.'
         )
     longest = max(recipe, cfg.protocol.get('max_epochs', 0))
     if epochs > longest:

@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from moca.backbone.arch import ArchSpec
 from moca.checkpoints.changes import changes_of
 from moca.checkpoints.loading import AUTO, arch_of_file, check_checkpoint, set_checkpoint
+from moca.checkpoints.own_size import own_size
 from moca.data.survey import check_data
 from moca.engine.cli import apply_common, merge_options, read_config
 from moca.engine.config_check import check_config
@@ -208,6 +209,8 @@ def prepare_checkpoint(cfg: Config, args: argparse.Namespace) -> dict[str, Any]:
     path = weights['checkpoint']
     size = backbone.get('img_size')
     info = check_checkpoint(path, backbone.arch, img_size=size, **options)
+    if size is None and cfg.get('evaluation'):  # images of many sizes: resampled once, to each
+        backbone.img_size = own_size(info, backbone.arch, options.get('grid'))
     # what tests of the run have to know
     if backbone.get('interpolation') is None:
         backbone.interpolation = info.interpolation

@@ -21,6 +21,7 @@ PANELS = (
     ('words of the codebook', r'words_in_use|words_per_image', False),
     ('assignment entropy', r'assignment_entropy', False),
     ('k-NN top-1, %', r'knn/.*', False),
+    ('segmentation without training, %', r'(in_context|patch_knn)/mIoU_present', False),
     ('normalizer', r'normali[sz]er', False),
     ('gradient norm', r'grad_norm', True),
     ('learning rate', r'lr', False),

@@ -6,6 +6,7 @@ from moca.evaluation.classification import (
     classifier,
     dataset,
     feature_cache,
+    first_process,
     heads,
     optim,
 )
@@ -16,6 +17,7 @@ __all__ = [
     'classifier',
     'dataset',
     'feature_cache',
+    'first_process',
     'heads',
     'optim',
 ]

@@ -24,16 +24,18 @@ VIEWPOINTS = (0, 1, 2)
 """How much the viewpoint differs within a pair: easy, medium, hard."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KeypointImage:
     """An image and its keypoints.
 
     Attributes:
         path: Of the image.
+        size: Height and width in pixels.
         points: ``[K, 3]`` fp64: x, y in pixels and whether the keypoint is visible.
     """
 
     path: Path
+    size: tuple[int, int]
     points: NDArray[np.float64]
 
 
@@ -116,10 +118,11 @@ def read_spair(root: str | Path, split: str, field: str) -> SPairData:
     paths = [Path(root) / 'JPEGImages' / c / f'{name}.jpg' for c, name in names]
     require_files(paths, f'which the annotations of {field} name', ' Unpack all of SPair-71k.')
     points = [_read_points(path) for path in annotations]
-    outside = sum(_drop_outside(p, image) for p, image in zip(points, paths, strict=True))
+    sizes = [_size_of(path) for path in paths]
+    outside = sum(_drop_outside(p, size) for p, size in zip(points, sizes, strict=True))
     if outside:
         print_log(f'{field}: {outside} keypoints outside their image are left out.', 'current')
-    images = dict(zip(names, map(KeypointImage, paths, points), strict=True))
+    images = dict(zip(names, map(KeypointImage, paths, sizes, points), strict=True))
     _require_same_keypoints(pairs, images)
     return SPairData(pairs, images)
 
@@ -163,12 +166,16 @@ def _read_points(path: Path) -> NDArray[np.float64]:
         ) from error
 
 
-def _drop_outside(points: NDArray[np.float64], image: Path) -> int:
+def _size_of(path: Path) -> tuple[int, int]:
+    size = inspect(path, decode=False).size
+    if not all(size):
+        raise UserError(f'{path}: a broken image. Unpack SPair-71k anew.')
+    return size
+
+
+def _drop_outside(points: NDArray[np.float64], size: tuple[int, int]) -> int:
     """Make keypoints outside their image invisible; returns how many there are."""
-    about = inspect(image, decode=False)
-    if not about.width:
-        raise UserError(f'{image}: a broken image. Unpack SPair-71k anew.')
-    inside = ((points[:, :2] >= 0) & (points[:, :2] < (about.width, about.height))).all(1)
+    inside = ((points[:, :2] >= 0) & (points[:, :2] < size[::-1])).all(1)
     beyond = (points[:, 2] > 0) & ~inside
     points[beyond] = 0
     return int(beyond.sum())

@@ -1,5 +1,5 @@
-"""Watch an encoder while it trains: k-NN accuracy and figures of its features."""
+"""Watch an encoder while it trains: k-NN accuracy, segmentation, figures of its features."""
 
-from moca.pretrain.monitors import features, knn
+from moca.pretrain.monitors import dense, features, knn
 
-__all__ = ['features', 'knn']
+__all__ = ['dense', 'features', 'knn']

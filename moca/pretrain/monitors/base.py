@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from moca.backbone import PlainViT
 from moca.engine.amp import AutocastOptimWrapper
 from moca.errors import UserError
+from moca.evaluation.features import image_feature
 from moca.images.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -76,12 +77,6 @@ def encoder_of(model: nn.Module) -> tuple[str, PlainViT]:
     )
 
 
-def image_size(encoder: PlainViT) -> tuple[int, int]:
-    """Height and width in pixels for which an encoder's positions are made."""
-    rows, columns = encoder.grid
-    return rows * encoder.patch_size, columns * encoder.patch_size
-
-
 def precision_of(runner: Any) -> torch.dtype | None:
     """The type that a run autocasts to; None in fp32."""
     wrapper = runner.optim_wrapper
@@ -128,4 +123,4 @@ def patch_features(encoder: PlainViT, images: Tensor, precision: torch.dtype | N
 
 def image_features(encoder: PlainViT, images: Tensor, precision: torch.dtype | None) -> Tensor:
     """Mean patch token of each image, of length 1, ``[B, C]`` fp32; see `patch_features`."""
-    return F.normalize(patch_features(encoder, images, precision).mean(1), dim=1)
+    return F.normalize(image_feature(encoder, images, 'avg', precision), dim=1)

@@ -22,13 +22,13 @@ from moca.engine.hooks import set_hook
 from moca.engine.run_logs import pieces_of
 from moca.errors import UserError
 from moca.evaluation.components import colors, principal_scores, turned_onto
+from moca.evaluation.features import image_size
 from moca.evaluation.labeled import center, normalize, read_image
 from moca.images.files import evenly_spread, list_images
 from moca.pretrain.monitors.base import (
     EncoderMonitor,
     encoder_of,
     evaluating,
-    image_size,
     normalization_of,
     patch_features,
     precision_of,

@@ -20,6 +20,7 @@ from torch import Tensor
 from moca.backbone import PlainViT
 from moca.engine.hooks import set_hook
 from moca.errors import UserError
+from moca.evaluation.features import image_size
 from moca.evaluation.labeled import Centered, Labeled, batches, hold_out, read_folder
 from moca.evaluation.neighbors import Neighbors, vote
 from moca.pretrain.monitors.base import (
@@ -27,7 +28,6 @@ from moca.pretrain.monitors.base import (
     encoder_of,
     evaluating,
     image_features,
-    image_size,
     normalization_of,
     precision_of,
 )

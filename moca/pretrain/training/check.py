@@ -19,6 +19,9 @@ from moca.pretrain.data.dataset import check_data_root
 from moca.pretrain.parts.ranges import check_count, check_weight
 from moca.pretrain.training.schedule import check_views
 
+_READERS = ('KNNMonitor', 'InContextMonitor', 'PatchKNNMonitor')
+"""Hooks that read their folders as they are made."""
+
 
 def check_run(cfg: Config) -> None:
     """Check what a run is to start from: method, views, batch, folders and checkpoint.
@@ -36,7 +39,7 @@ def check_run(cfg: Config) -> None:
     if cfg.train_dataloader.dataset.type == 'UnlabeledImages':
         check_data_root(cfg.train_dataloader.dataset.data_root)
     for _, hook in named_hooks(cfg):
-        if hook.get('type') == 'KNNMonitor':  # which reads its folders as it is made
+        if hook.get('type') in _READERS:
             HOOKS.build(hook)
     backbone = cfg.model.backbone
     start = backbone.get('init_cfg')

@@ -12,11 +12,17 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models.vision_transformer import VisionTransformer
+from torch.nn.functional import cross_entropy
+from torchvision.transforms import functional as transforms
 
 from moca.errors import UserError
+from moca.evaluation.classification.dataset import LabeledImages
 from moca.transfer.evaluate import evaluate, prepare_test
 from moca.transfer.run import train
-from tests.configs.image_helpers import prepare, tiny_config
+from tests.backbone.helpers import randomize, save
+from tests.configs.image_helpers import TINY_ARCH, prepare, tiny_config
 from tests.evaluation.classification.conftest import write_images
 from tools.test import parse_args
 
@@ -162,3 +168,55 @@ class TestSweep:
             outcome(sweep, images, '--variant', 'imagenet-x')
         with pytest.raises(UserError, match="'ant' is no class of imagenet-r"):
             outcome(sweep, images / 'val', '--variant', 'imagenet-r')
+
+
+class TestPublished:
+    """Files of others are tested by the command that tests a run."""
+
+    @pytest.fixture(scope='class')
+    def vit(self) -> VisionTransformer:
+        arch = {**TINY_ARCH, 'img_size': 16}
+        model = VisionTransformer(**arch, num_classes=4, global_pool='avg')
+        randomize(model)
+        return model.eval()
+
+    def measured(self, name: str, images: Path, folder: Path, *arguments: str) -> Any:
+        config = tiny_config(name, folder)
+        common = ('--data-root', str(images), '--work-dir', str(folder / 'test'))
+        args = parse_args([str(config), *arguments, *common])
+        return evaluate(prepare_test(args), args.checkpoint)
+
+    def test_fine_tuned(self, vit: VisionTransformer, images: Path, tmp_path: Path) -> None:
+        path = save({'model': vit.state_dict()}, tmp_path / 'finetuned.pth')
+        found = self.measured('finetune-mae', images, tmp_path, str(path))
+        dataset = LabeledImages(images, 'val', 16)
+        pixels = torch.stack([dataset[i]['inputs'] for i in range(12)]) / 255
+        labels = torch.tensor([dataset[i]['label'] for i in range(12)])
+        normalized = transforms.normalize(pixels, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        with torch.no_grad():
+            logits = vit(normalized)
+        right = (logits.argmax(1) == labels).float().mean()
+        assert found['top1'] == pytest.approx(100 * float(right), abs=0.01)
+        assert found['loss'] == pytest.approx(float(cross_entropy(logits, labels)), abs=0.01)
+
+    def test_heads_need_their_vit(
+        self, vit: VisionTransformer, images: Path, tmp_path: Path
+    ) -> None:
+        head = {'state_dict': {'module.linear.weight': torch.randn(4, 64)}}
+        path = str(save(head, tmp_path / 'linear.pth'))
+        with pytest.raises(UserError, match='Give the file of that with --backbone'):
+            self.measured('linear', images, tmp_path, path)
+        state = {k: v for k, v in vit.state_dict().items() if not k.startswith(('head', 'fc_'))}
+        norm = {'norm.weight': torch.ones(32), 'norm.bias': torch.zeros(32)}
+        backbone = str(save(state | norm, tmp_path / 'vit.pth'))
+        options = ('--cfg-options', 'test_dataloader.dataset.held_out=0')
+        found = self.measured('linear', images, tmp_path, path, '--backbone', backbone, *options)
+        assert 0 <= found['top1'] <= 100
+
+    def test_another_number_of_classes(
+        self, vit: VisionTransformer, images: Path, tmp_path: Path
+    ) -> None:
+        path = str(save({'model': vit.state_dict()}, tmp_path / 'finetuned.pth'))
+        option = ('--cfg-options', 'model.head.num_classes=7')
+        with pytest.raises(UserError, match='head is of 4 classes, and the config asks for 7'):
+            self.measured('finetune', images, tmp_path, path, *option)

@@ -1,0 +1,18 @@
+"""ImageNet low-shot, two images a class; see lowshot.py, whose features it reads.
+
+Source: valeoai/MOCA, eval_lowshot_logistic.py.
+Command: tools/train.py configs/imagenet/lowshot-2shot.py --checkpoint CKPT --data-root IMAGENET
+    --cfg-options evaluation.subsets=LISTS
+Published, ViT-B/16, top-1, population deviation over three splits: MOCA-v1.0 63.94 ± .27.
+Cost: As lowshot.py.
+"""
+
+_base_ = './lowshot.py'
+
+protocol = dict(
+    name='imagenet_lowshot_2shot',
+    title='ImageNet low-shot, 2 images a class',
+    metrics=['top1'],
+    published='imagenet_lowshot_2shot',
+)
+evaluation = dict(shots=[2])

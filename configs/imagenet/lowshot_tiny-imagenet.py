@@ -1,0 +1,26 @@
+"""Tiny-ImageNet at 64 px; its `val` is scored, flat as it comes or in class folders: low-shot.
+
+Source: imagenet/lowshot.py with a choice of ours: images are drawn, 1, 2 and 5 of each class with
+seeds 0, 1 and 2; those of a smaller number are among those of a larger.
+Command: tools/train.py configs/imagenet/lowshot_tiny-imagenet.py --checkpoint CKPT --data-root DIR
+Published: Nothing by this protocol.
+Cost: A few images of each class and those of val forward, and nine small fits.
+"""
+
+_base_ = './lowshot.py'
+
+data_root = 'data/tiny-imagenet-200'
+
+protocol = dict(
+    name='tiny_imagenet_lowshot',
+    title='Tiny-ImageNet low-shot',
+    metrics=['top1_1shot', 'top1_2shot', 'top1_5shot'],
+    source='ours',
+)
+model = dict(backbone=dict(arch='vit_tiny_patch8', img_size=64))
+evaluation = dict(
+    bank=dict(data_root=data_root, split='train'),
+    queries=dict(data_root=data_root, split='val'),
+    shots=[1, 2, 5],
+    subsets=None,
+)
