@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from mmengine.runner import set_random_seed
 from moca.backbone import PlainViT
 from moca.engine.amp import preferred_dtype
 from moca.engine.cli import apply_common
+from moca.engine.distributed import launched_processes
 from moca.engine.same_run import check_same_start
 from moca.engine.work_dir import alone_in_work_dir
 from moca.errors import UserError
@@ -143,7 +143,7 @@ def _check_support(evaluation: Evaluation, cfg: Config, half: bool) -> None:
     name = type(evaluation).__name__
     if half and not evaluation.half:
         raise UserError(f'--amp: {name} measures in fp32, as is published. Leave it out.')
-    size = int(os.environ.get('WORLD_SIZE', 1)) if cfg.launcher != 'none' else 1
+    size = launched_processes(cfg.launcher)
     if size > 1 and not evaluation.parallel:
         raise UserError(
             f'--launcher {cfg.launcher}: {name} is measured by one process, and {size} were '
