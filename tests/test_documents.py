@@ -38,7 +38,7 @@ COMMANDS = [command for page in PAGES for command in commands_of(page)]
 def test_there_are_commands() -> None:
     assert {page.name for page in PAGES if not commands_of(page)} <= {'fidelity.md'}
     shown = {command[1] for command in COMMANDS if command[0] == 'tools/visualize.py'}
-    runs = {'segmentation', 'detection', 'depth', 'curves', 'progress'}
+    runs = {'segmentation', 'detection', 'panoptic', 'depth', 'curves', 'progress'}
     backbones = {'features', 'attention', 'video', 'correspondence', 'discovery'}
     assert shown == backbones | runs
 
