@@ -191,7 +191,8 @@ def write_coco_semantic(root: Path) -> Path:
 
 def write_nyu(root: Path) -> Path:
     """Write rooms of 640 x 480 with the lists of NYUv2's depth split."""
-    write_rooms(root, 4, 2, (480, 640), folders=('rgb', 'sync_depth'), splits=('train', 'test'))
+    folders, splits = ('rgb', 'sync_depth'), ('train', 'test')
+    write_rooms(root, 4, 2, (120, 160), folders, splits, times=4)
     for split, count in (('train', 4), ('test', 2)):
         names = (f'{split}/room_{index:03d}.png' for index in range(count))
         lines = [f'/rgb/{name} /sync_depth/{name} 518.8579' for name in names]
