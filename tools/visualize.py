@@ -44,6 +44,7 @@ from moca.visualize.discoveries import discovery_sheet
 from moca.visualize.features import attention_sheet, features_sheet, progress_sheet
 from moca.visualize.panoptic import panoptic_sheet
 from moca.visualize.predictions import detection_sheet, segmentation_sheet
+from moca.visualize.untrained import is_untrained, untrained_sheet
 from moca.visualize.videos import video_sheet
 
 
@@ -212,7 +213,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.command != 'curves' and args.count < 1:
         raise UserError(f'--count {args.count}: at least one image.')
     if args.command == 'segmentation':
-        segmentation_sheet(args.runs, args.out, args.count, args.images, args.iou)
+        if not any(map(is_untrained, args.runs)):
+            segmentation_sheet(args.runs, args.out, args.count, args.images, args.iou)
+        elif args.images is None:
+            untrained_sheet(args.runs, args.out, args.count)
+        else:
+            raise UserError(
+                f'--images: {args.runs[0]} has kept predictions of its validation images alone. '
+                'Leave it out.'
+            )
     elif args.command == 'detection':
         _detection(args)
     elif args.command == 'panoptic':

@@ -7,7 +7,9 @@ Source: nyu_linear.py; sizes and length are ours, and so is the learning rate, t
 recipe's for a run of a hundredth of its length.
 Command: tools/train.py configs/depth/own_linear.py --data-root DIR \
     --arch vit_small_patch14_dinov2 --checkpoint CKPT
-Published: nothing; compare checkpoints with each other.
+Published: nothing; compare checkpoints with each other. On generated rooms, 40 + 10 images with
+batches of 4, a pre-trained ViT-S/14 reached an RMSE of .577 m and random weights 1.021; the mean
+depth of the training images would have 1.046.
 Cost: 300 steps of 16 images of 112 x 140, forward only for the backbone.
 """
 

@@ -275,6 +275,11 @@ def _read(
         if key.startswith(candidate.prefix)
     }
     beside = [key for key in state if not key.startswith(candidate.prefix)]
+    if 'norm.weight' not in inside and 'head.norm.weight' in beside:
+        # of our own fine-tuned classifier, whose head norms the pooled vector
+        for part in ('weight', 'bias'):
+            inside[f'fc_norm.{part}'] = state[f'head.norm.{part}']
+            beside.remove(f'head.norm.{part}')
     config = content.get(CONFIG) or {}
     refusal = other_network(inside)
     try:

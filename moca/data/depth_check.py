@@ -25,6 +25,7 @@ from moca.images.inspection import inspect
 DECODED = 32  # depth maps of a split that are decoded before a run
 _THREADS = 8
 _DEPTH_KEY = 'depth_map_path'
+_LOADERS = {'LoadCheckedDepthAnnotations': 1e-3, 'LoadDepthAnnotation': 1.0}  # default factors
 _THOUSAND = 1000  # millimeters in a meter
 _FEW = 0.01  # of the range of the head: nothing that is that near can be told apart [choice]
 
@@ -159,8 +160,9 @@ def check_rectangles(
 def meters_of_unit(dataset: dict[str, Any]) -> float | None:
     """Return the meters of one unit in the files; None if another transform loads them."""
     for step in nested_dicts(dataset.get('pipeline')):
-        if str(step.get('type')).endswith('LoadCheckedDepthAnnotations'):
-            return float(step.get('depth_rescale_factor', 1e-3))
+        kind = str(step.get('type')).rpartition('.')[2]
+        if kind in _LOADERS:
+            return float(step.get('depth_rescale_factor', _LOADERS[kind]))
     return None
 
 

@@ -55,9 +55,13 @@ class Neighbors:
         count = max(1, SIMILARITIES // max(1, len(features)))
         for start in range(0, len(self.queries), count):
             part = slice(start, start + count)
-            cosine = self.queries[part] @ features.T
-            found = (each.expand(len(cosine), -1) for each in (labels, rows))
-            self._keep_best(part, cosine, *found)
+            cosine = self._cosine(part, features)
+            # the best of this part alone first: what is kept is joined to few columns, not to all
+            best, places = cosine.topk(min(self.cosine.shape[1], len(features)), dim=1)
+            self._keep_best(part, best, labels[places], rows[places])
+
+    def _cosine(self, part: slice, features: Tensor) -> Tensor:
+        return self.queries[part] @ features.T
 
     def merge(self, cosine: Tensor, labels: Tensor, rows: Tensor) -> None:
         """Take in what was found for the same queries in another part of the bank, ``[Q, k]``."""

@@ -14,7 +14,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from moca.backbone.arch import ArchSpec, ViTDimensions, vit_dimensions
+from moca.backbone.arch import ArchSpec, ViTDimensions, rope_of, vit_dimensions
 from moca.data.config_datasets import leaf_datasets, nested_dicts
 from moca.errors import UserError
 
@@ -146,6 +146,7 @@ def set_arch(cfg: Config, arch: ArchSpec) -> None:
       3, 5, 7, 11 of 12 become 7, 11, 15, 23 of 24);
     - ``rescales`` of `Feature2Pyramid`, so that its strides in pixels stay (patches of 8 are
       rescaled by 2, 1, .5, .25, as iBOT does), as far as it can do that;
+    - ``rel_pos`` of windows, which are left out where the architecture has rotary positions;
     - a detector's strides, where the patch size differs and they did not stay.
 
     Raises:
@@ -162,6 +163,13 @@ def set_arch(cfg: Config, arch: ArchSpec) -> None:
                 index if index < 0 else max((index + 1) * new.depth // old.depth, 1) - 1
                 for index in backbone[field]
             )
+    if backbone.get('rel_pos') and rope_of(arch) is not None:
+        backbone['rel_pos'] = False
+        print_log(
+            'Relative positions (model.backbone.rel_pos) are left out: the architecture has rotary '
+            'ones, in windows as well.',
+            'current',
+        )
     nodes = [
         n for name, part in cfg.model.items() if name != 'backbone' for n in nested_dicts(part)
     ]

@@ -108,10 +108,10 @@ def segmentation_sheet(
                 if folder is None:
                     truth = result.gt_sem_seg.data[0].cpu().numpy()
                     seen |= set(np.unique(truth).tolist()) - {255}
-                    rows[place].append(_over(image, truth, palette))
+                    rows[place].append(overlaid(image, truth, palette))
             found = result.pred_sem_seg.data[0].cpu().numpy()
             seen |= set(np.unique(found).tolist())
-            rows[place].append(_over(image, found, palette))
+            rows[place].append(overlaid(image, found, palette))
     ious = []
     if folder is None and per_class:
         ious = [class_ious(validated(finished, IoUMetric).results) for finished in runs]
@@ -127,7 +127,8 @@ def segmentation_sheet(
     figures.save_figure(figure, out)
 
 
-def _over(image: figures.Image, labels: Any, palette: Any) -> figures.Image:
+def overlaid(image: figures.Image, labels: Any, palette: Any) -> figures.Image:
+    """Lay a label map's colors over an image; one of another size is stretched to it."""
     if labels.shape != image.shape[:2]:  # a data set that validates at another size
         rows = np.arange(image.shape[0]) * labels.shape[0] // image.shape[0]
         columns = np.arange(image.shape[1]) * labels.shape[1] // image.shape[1]

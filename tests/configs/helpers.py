@@ -18,6 +18,16 @@ from tools.train import parse_args
 
 REPOSITORY = Path(__file__).parents[2]
 TINY_ARCH = dict(patch_size=16, embed_dim=32, depth=4, num_heads=2, img_size=32)
+# Backbones of other kinds than the configs' own: they have no position embedding, or fewer tokens;
+# the last one has images that are normalized otherwise.
+OTHER_VITS: dict[str, dict[str, Any]] = {
+    'rotary': dict(
+        TINY_ARCH,
+        **dict(rope=dict(base=100.0), reg_tokens=4, norm_eps=1e-5, mlp='swiglu', mlp_hidden=48),
+    ),
+    'no class token': dict(TINY_ARCH, class_token=False),
+    'other statistics': TINY_ARCH,
+}
 
 # Fields that hold sizes in pixels, anywhere in a config.
 _SIZES = ('size', 'scale', 'crop_size', 'stride', 'img_size', 'pad_size_divisor')
@@ -191,7 +201,8 @@ def write_coco_semantic(root: Path) -> Path:
 
 def write_nyu(root: Path) -> Path:
     """Write rooms of 640 x 480 with the lists of NYUv2's depth split."""
-    write_rooms(root, 4, 2, (480, 640), folders=('rgb', 'sync_depth'), splits=('train', 'test'))
+    folders, splits = ('rgb', 'sync_depth'), ('train', 'test')
+    write_rooms(root, 4, 2, (120, 160), folders, splits, times=4)
     for split, count in (('train', 4), ('test', 2)):
         names = (f'{split}/room_{index:03d}.png' for index in range(count))
         lines = [f'/rgb/{name} /sync_depth/{name} 518.8579' for name in names]
@@ -207,7 +218,7 @@ def train_args(config: Path, *arguments: str | Path) -> Any:
 def shrink(cfg: Config, factor: int = 8, arch: Any = TINY_ARCH) -> Config:
     """Make a config run in seconds: sizes in pixels over `factor`, a tiny ViT, batches of two."""
     set_arch(cfg, dict(arch))
-    _divide(cfg._cfg_dict, factor)
+    divide(cfg._cfg_dict, factor)
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         cfg[name].update(num_workers=0, persistent_workers=False)
     cfg.train_dataloader.batch_size = 2
@@ -232,7 +243,8 @@ def _narrow(node: Any) -> None:
             _narrow(value)
 
 
-def _divide(node: Any, factor: int) -> None:
+def divide(node: Any, factor: int) -> None:
+    """Divide the sizes in pixels of a config, in place."""
     if isinstance(node, dict):
         for key, value in node.items():
             if key in _SIZES and isinstance(value, int | list | tuple):
@@ -241,7 +253,7 @@ def _divide(node: Any, factor: int) -> None:
             elif key == 'scales' and isinstance(value[0], tuple):
                 node[key] = [tuple(v // factor for v in size) for size in value]
             else:
-                _divide(value, factor)
+                divide(value, factor)
     elif isinstance(node, list | tuple):
         for value in node:
-            _divide(value, factor)
+            divide(value, factor)

@@ -13,9 +13,11 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from moca.engine.amp import fast_bfloat16
+from moca.transfer.overrides import set_statistics
 from moca.transfer.run import prepare_training
 from moca.transfer.run_record import percent_metrics
 from tests.configs.helpers import (
+    OTHER_VITS,
     REPOSITORY,
     shrink,
     train_args,
@@ -35,6 +37,17 @@ CONFIGS = sorted(
     for task in ('segmentation', 'detection', 'depth')
     for path in (REPOSITORY / 'configs' / task).rglob('*.py')
 )
+# Each config on one of the other ViTs in turn; `pytest -m slow` takes all of them.
+CASES = [
+    pytest.param(
+        (config, kind),
+        id=f'{config}, {kind}',
+        marks=[] if number % len(OTHER_VITS) == place else pytest.mark.slow,
+    )
+    for number, config in enumerate(CONFIGS)
+    for place, kind in enumerate(OTHER_VITS)
+]
+HALF = [127.5, 127.5, 127.5]
 
 
 @pytest.fixture(scope='module')
@@ -52,18 +65,24 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-@pytest.fixture(params=CONFIGS, ids=str)
+@pytest.fixture(params=CASES)
 def runner(request: Any, roots: dict[str, Path], tmp_path: Path) -> Runner:
     """A runner with an initialized model and a built optimizer."""
-    config = REPOSITORY / request.param
-    _, task, *folders, _ = request.param.parts
-    data = folders[0] if folders else request.param.stem
+    path, kind = request.param
+    config = REPOSITORY / path
+    _, task, *folders, _ = path.parts
+    data = folders[0] if folders else path.stem
     root = roots[data] if data in roots else roots[task]
     # a detector's step takes minutes where a CPU only emulates bfloat16; one shows that it works
     emulated = task == 'detection' and not fast_bfloat16() and 'own-coco' not in data
     amp = [] if emulated else ['--amp']
     cfg, _ = prepare_training(train_args(config, '--data-root', root, *amp, '--work-dir', tmp_path))
-    runner = Runner.from_cfg(shrink(cfg))
+    if kind == 'other statistics':
+        set_statistics(cfg, [0.5] * 3, [0.5] * 3, 'the checkpoint')
+        assert cfg.model.data_preprocessor.mean == cfg.model.data_preprocessor.std == HALF
+    runner = Runner.from_cfg(shrink(cfg, arch=OTHER_VITS[kind]))
+    if kind == 'other statistics':
+        assert runner.model.data_preprocessor.mean.flatten().tolist() == HALF
     runner.model.init_weights()
     runner.optim_wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
     return runner
@@ -129,7 +148,7 @@ def test_frozen_is_deterministic_and_fine_tuning_drops_paths(runner: Runner) -> 
     backbone = runner.model.backbone
     runner.model.train()
     backbone.blocks[-1].drop_path1.drop_prob = 0.9  # if it acts at all, it shows
-    images = torch.randn(8, 3, 32, 32, device=backbone.pos_embed.device)
+    images = torch.randn(8, 3, 32, 32, device=backbone.patch_embed.proj.weight.device)
     first, second = backbone(images)[-1], backbone(images)[-1]
     drops = runner.cfg.model.backbone.get('drop_path_rate', 0.0) > 0 and not backbone.frozen
     assert torch.equal(first, second) != drops

@@ -83,6 +83,9 @@ def test_the_config_runs(config: Path, roots: dict[str, Path], tmp_path: Path) -
     assert record['val_images'] == 2
     if data == 'ade20k':
         assert 0 in record['settings']['ignored']
+    assert len(list((tmp_path / 'predictions').glob('*.png'))) == (
+        2 if 'memory' in record['settings'] else 0
+    )
     memory = read_config(config).evaluation.get('memory')
     if '1024e' in config.stem:
         assert memory == 1024 * 10 ** int(config.stem[-1])

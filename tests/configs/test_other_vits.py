@@ -1,55 +1,54 @@
-"""Downstream configs take a step on a rotary ViT and on one without class token."""
+"""The backbone of every downstream config as a rotary ViT, and as one without class token.
+
+That their models take a step is tested with the configs.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
-from mmengine.runner import Runner
+from mmengine.registry import MODELS
 
-from moca.transfer.run import prepare_training
-from tests.configs.helpers import (
-    REPOSITORY,
-    TINY_ARCH,
-    shrink,
-    train_args,
-    write_ade20k,
-    write_coco,
-)
+from moca.engine.cli import read_config
+from moca.transfer.overrides import set_arch
+from tests.configs.helpers import OTHER_VITS, REPOSITORY, divide
 
-ARCHS: dict[str, dict[str, Any]] = {
-    'rotary': dict(TINY_ARCH, rope=dict(base=100.0), reg_tokens=4, norm_eps=1e-5),
-    'no class token': dict(TINY_ARCH, class_token=False),
-}
+CONFIGS = REPOSITORY / 'configs'
+
+TASKS = ('segmentation', 'detection', 'depth', 'imagenet', 'dense')
 
 
-@pytest.mark.parametrize('arch', ARCHS)
-@pytest.mark.parametrize(
-    'name',
-    [
-        'segmentation/ade20k/linear-bn',
-        'segmentation/ade20k/upernet',
-        'detection/coco/mask-rcnn_sfp',
-    ],
-)
-def test_a_step(name: str, arch: str, tmp_path: Path) -> None:
-    write = write_coco if name.startswith('detection') else write_ade20k
-    data = write(tmp_path / 'data')
-    config = REPOSITORY / f'configs/{name}.py'
-    cfg, _ = prepare_training(train_args(config, '--data-root', data, '--work-dir', tmp_path))
-    runner = Runner.from_cfg(shrink(cfg, arch=ARCHS[arch]))
-    model = runner.model
+def test_every_backbone() -> None:
+    """Each once, whatever the number of configs that have it."""
+    found = {}
+    for path in sorted(path for task in TASKS for path in (CONFIGS / task).rglob('*.py')):
+        cfg = read_config(path)
+        divide(cfg.model, 8)
+        found[str(cfg.model.backbone)] = (path.name, cfg)
+    assert len(found) > 12
+    for name, cfg in found.values():
+        for kind in ('rotary', 'no class token'):
+            set_arch(cfg, dict(OTHER_VITS[kind]))
+            check_backbone(dict(cfg.model.backbone), f'{name}, {kind}')
+
+
+def check_backbone(backbone: dict[str, Any], case: str) -> None:
+    """Check maps, gradients, what is frozen, and the depth of each layer."""
+    model: Any = MODELS.build(backbone)
     model.init_weights()
-    wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
-    for group in wrapper.param_groups:  # a first step of a warm-up would move nothing
-        group['lr'] = 1e-3
-    before = {key: value.clone() for key, value in model.named_parameters() if value.requires_grad}
-    batch = next(iter(runner.build_dataloader(cfg.train_dataloader)))
-    losses = model.train_step(batch, wrapper)
-    assert all(torch.isfinite(value).all() for value in losses.values())
-    moved = {key for key, value in model.named_parameters() if key in before}
-    moved = {key for key in moved if not torch.equal(before[key], model.get_parameter(key))}
-    assert any('head' in key for key in moved)
-    assert any(key.startswith('backbone.') for key in moved) != model.backbone.frozen
+    maps = model(torch.randn(1, 3, 32, 48))
+    assert len(maps) == len(backbone.get('out_indices', (-1,))), case
+    assert {tuple(each.shape) for each in maps} == {(1, 32, 2, 3)}, case
+    trained = {name for name, value in model.named_parameters() if value.requires_grad}
+    assert bool(trained) != bool(backbone.get('frozen')), case
+    if not trained:
+        return
+    sum(each.sum() for each in maps).backward()
+    reached = {name for name, value in model.named_parameters() if value.grad is not None}
+    assert reached == trained, case  # DDP waits for every one
+    for name in trained:
+        depth, deepest = model.get_layer_depth(f'backbone.{name}', 'backbone.')
+        first, number = (*name.split('.'), '')[:2]
+        expected = {'blocks': int(number) + 1 if number.isdigit() else 0, 'norm': deepest - 1}
+        assert depth == expected.get(first, 0), (case, name)

@@ -79,7 +79,7 @@ def test_training_images_of_nyu_keep_image_and_depth_together(root: Path) -> Non
 
 def test_folders_of_mmsegs_converter_are_read_as_well(tmp_path: Path) -> None:
     folders = ('images', 'annotations')
-    write_rooms(tmp_path, 2, 1, (480, 640), folders, ('train', 'test'), '.jpg')
+    write_rooms(tmp_path, 2, 1, (120, 160), folders, ('train', 'test'), '.jpg', times=4)
     cfg = config('nyu_linear', tmp_path)
     check_data(cfg)
     built = DATASETS.build(cfg.train_dataloader.dataset)

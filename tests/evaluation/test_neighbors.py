@@ -102,13 +102,14 @@ def test_few_queries_of_few_classes_are_enough() -> None:
 def test_memory_is_bounded_by_the_similarities(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbors, 'SIMILARITIES', 64)
     sizes = []
-    keep = Neighbors._keep_best
+    compare = Neighbors._cosine
 
-    def spy(self: Neighbors, part: slice, cosine: Tensor, *others: Tensor) -> None:
-        sizes.append(cosine.numel())
-        keep(self, part, cosine, *others)
+    def spy(self: Neighbors, part: slice, features: Tensor) -> Tensor:
+        found = compare(self, part, features)
+        sizes.append(found.numel())
+        return found
 
-    monkeypatch.setattr(Neighbors, '_keep_best', spy)
+    monkeypatch.setattr(Neighbors, '_cosine', spy)
     Neighbors(unit(50, 4, seed=0), 3).add(unit(30, 4, seed=1), torch.zeros(30, dtype=torch.long))
     assert max(sizes) <= 64
     assert sum(sizes) == 50 * 30

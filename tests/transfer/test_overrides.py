@@ -148,6 +148,15 @@ def test_arch_of_a_decoder_keeps_the_width_of_heads(arch: Any, heads: int) -> No
     assert cfg.model.decode_head.num_heads == heads
 
 
+def test_rotary_positions_take_the_place_of_relative_ones() -> None:
+    cfg = Config.fromfile(REPOSITORY / 'configs/detection/coco/vitdet_mask-rcnn.py')
+    set_arch(cfg, 'vit_small_patch16')
+    assert cfg.model.backbone.rel_pos is True
+    set_arch(cfg, 'vit_small_patch16_dinov3')
+    assert cfg.model.backbone.rel_pos is False
+    assert cfg.model.backbone.window_size == 14
+
+
 def test_arch_of_a_config_without_our_backbone() -> None:
     with pytest.raises(UserError, match=r'no model\.backbone\.arch'):
         set_arch(Config(dict(model=dict(backbone=dict(type='ResNet')))), 'vit_base_patch16')

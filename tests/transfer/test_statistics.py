@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import TRANSFORMS
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -106,6 +107,15 @@ def test_pre_training(checkpoint: Path, tmp_path: Path) -> None:
     assert cfg.model.backbone.arch['num_heads'] == TINY['num_heads']
     views = cfg.train_dataloader.dataset.views
     assert tuple(views.mean) == tuple(views.std) == (0.5,) * 3
+    make = TRANSFORMS.build(views)
+    drawn = make.sample(np.random.default_rng(0), 40, 40)
+    view = make.render(np.full((40, 40, 3), 255, np.uint8), drawn)['view1']
+    torch.testing.assert_close(view, torch.ones_like(view))  # (1 - .5) / .5
+    asked = pretrain.configure(pretrain.parse_args([*arguments, '--mean', '0', '0', '0']))
+    assert tuple(asked.train_dataloader.dataset.views.mean) == (0.0,) * 3
+    other = [*arguments, '--cfg-options', 'train_dataloader.dataset.views.mean=[.1,.1,.1]']
+    with pytest.raises(UserError, match=r'views\.mean=.*wants.*its own config.*--mean'):
+        pretrain.configure(pretrain.parse_args(other))
 
 
 def test_a_test_takes_what_the_run_was_told() -> None:

@@ -27,8 +27,8 @@ from moca.evaluation.dense.confusion import (
     pixel_accuracy,
 )
 from moca.evaluation.dense.encoding import encoded, whole_patches
+from moca.evaluation.dense.kept import KeptPredictions
 from moca.evaluation.dense.labeled_maps import (
-    LabeledMaps,
     check_settings,
     read_labeled_maps,
     require_same_classes,
@@ -88,6 +88,8 @@ class InContext(Evaluation):
         void: What ignored pixels of the bank are: ``class0``, as in the source, or ``drop``.
         ignored: Classes that do not count as truth, such as ADE20K's 0.
         search: ``blocks`` or ``faiss``; both exact.
+        keep: Of how many images, evenly spread, predictions are kept in the work dir, for
+            ``tools/visualize.py segmentation``.
 
     Raises:
         UserError: A setting is out of its range.
@@ -106,6 +108,7 @@ class InContext(Evaluation):
         void: Void = 'class0',
         ignored: Sequence[int] = (),
         search: Backend = 'blocks',
+        keep: int = 8,
     ) -> None:
         check_settings(size=size, epochs=epochs, neighbors=neighbors)
         if memory is not None:
@@ -121,7 +124,7 @@ class InContext(Evaluation):
         self.train_data, self.val_data = train, val
         self.size, self.memory, self.epochs, self.neighbors = size, memory, epochs, neighbors
         self.temperature, self.void, self.search = temperature, void, search
-        self.ignored = tuple(ignored)
+        self.ignored, self.keep = tuple(ignored), keep
 
     def prepare(self) -> None:
         """List and check both data sets.
@@ -159,10 +162,12 @@ class InContext(Evaluation):
         voting = _Voting(bank, search, self.neighbors, self.temperature)
         confusion = Confusion(self.train.num_classes, (*self.ignored, IGNORE))
         side = size // model.patch_size
+        kept = KeptPredictions(run.work_dir, len(self.val), self.keep)
         squares = Squares(self.val, SquashTensor(size, model.mean, model.std))
         for features, labels in encoded(model, squares, run, 'queries'):
             maps = label_maps(voting.distributions(features), (side, side), (size, size))
             confusion.add(labels.to(maps.device), maps)
+            kept.add(maps)
         missing = self._say_missing(bank, confusion)
         counts = confusion.counts
         metrics = {
@@ -193,7 +198,7 @@ class InContext(Evaluation):
         asked = confusion.counts.sum(1) > 0
         missing = [int(number) for number in bank.missing_classes() if asked[number]]
         if missing:
-            names = [_name(self.train, number) for number in missing[:_SHOWN]]
+            names = [self.train.names[number] for number in missing[:_SHOWN]]
             more = ' ...' if len(missing) > _SHOWN else ''
             print_log(
                 f'No patch of the bank holds {len(missing)} classes of the queries '
@@ -202,7 +207,3 @@ class InContext(Evaluation):
                 level=30,
             )
         return missing
-
-
-def _name(maps: LabeledMaps, number: int) -> str:
-    return maps.names[number] if len(maps.names) == maps.num_classes else f'class {number}'

@@ -103,14 +103,17 @@ def read_labeled_maps(dataset: dict[str, Any], field: str) -> LabeledMaps:
             'maps that another transform than LoadCheckedAnnotations reads. Give all the same.'
         )
     first = found[0].pairs
+    names, palette = tuple(first.names), tuple(tuple(color) for color in first.palette)
+    if rules[0].num_classes == len(names) + 1:  # what reduce_zero_label leaves out is a class here
+        names, palette = ('other', *names), ((0, 0, 0), *palette)
     print_log(f'{field}: {len(images):,} images of {rules[0].num_classes} classes.', 'current')
     return LabeledMaps(
         np.array(images),
         np.array(labels),
         rules,
         np.array(part, dtype=np.int64),
-        tuple(first.names),
-        tuple(tuple(color) for color in first.palette),
+        names,
+        palette,
     )
 
 

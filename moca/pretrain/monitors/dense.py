@@ -77,6 +77,7 @@ class DenseMonitor(EncoderMonitor):
         import_module('moca.transfer')  # mmseg's data sets, which take seconds to import
         import_module(module)
         self.evaluation = TASK_UTILS.build(evaluation)
+        self.evaluation.keep = 0  # predictions, which would be in nobody's work dir
         self.evaluation.prepare()
         self.seed, self.batch_size, self.num_workers = seed, batch_size, num_workers
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 
 from moca.checkpoints.info import CheckpointInfo
 from moca.checkpoints.loading import AUTO, arch_of_file, inspect_checkpoint
@@ -87,9 +88,23 @@ def take_from_checkpoint(cfg: Config, arch: str | None) -> None:
         backbone.norm_eps = info.norm_eps
     if backbone.get('interpolation') is None:
         backbone.interpolation = info.interpolation
+    print_log(_positions_text(info, bool(backbone.get('train_pos_embed'))), 'current')
     views = cfg.train_dataloader.dataset.get('views')
     if info.normalized_by is not None and views is not None:
         _normalize(views, info)
+
+
+def _positions_text(info: CheckpointInfo, trained: bool) -> str:
+    """What becomes of the positions of a checkpoint."""
+    said = f"The encoder's positions stay those of the checkpoint: {info.positions}."
+    if info.num_positions and not trained:
+        said += ' They are not trained (model.backbone.train_pos_embed=True trains them).'
+    if 'rotary' in info.positions:
+        said += (
+            ' Fixed sine positions, which MOCA and MAE otherwise give the encoder, cannot be had '
+            'with them; a decoder has them as ever.'
+        )
+    return said
 
 
 def _normalize(views: dict[str, Any], info: CheckpointInfo) -> None:

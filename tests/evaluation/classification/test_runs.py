@@ -17,6 +17,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch.nn.functional import cross_entropy
 from torchvision.transforms import functional as transforms
 
+from moca.backbone import PlainViT
+from moca.checkpoints.loading import load_checkpoint
 from moca.errors import UserError
 from moca.evaluation.classification.dataset import LabeledImages
 from moca.transfer.evaluate import evaluate, prepare_test
@@ -102,6 +104,10 @@ def test_twenty_steps_and_a_run_that_is_cut_off(
     assert (written['status'], written['iterations']) == ('finished', 20)
     assert (written['train_images'], written['val_images']) == (64, 12)
     assert written['metrics']['top1_best'] >= written['metrics']['top1']
+    if name == 'finetune':  # the head's norm serves dense tasks as MAE's fc_norm does
+        backbone = PlainViT(TINY_ARCH, img_size=16)
+        load_checkpoint(backbone, tmp_path / 'whole/iter_20.pth')
+        assert torch.equal(backbone.norm.weight, theirs['head.norm.weight'])
 
 
 @pytest.fixture(scope='module')

@@ -84,7 +84,7 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def in_context(bank: dict[str, Any], queries: dict[str, Any], **settings: Any) -> InContext:
-    given: dict[str, Any] = dict(size=SIZE, memory=100, epochs=1, neighbors=3)
+    given: dict[str, Any] = dict(size=SIZE, memory=100, epochs=1, neighbors=3, keep=0)
     evaluation = InContext(bank, queries, **{**given, **settings})
     evaluation.prepare()
     return evaluation

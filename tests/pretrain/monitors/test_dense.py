@@ -37,7 +37,7 @@ def evaluations(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str,
     assert hooks.patch_knn.type == 'PatchKNNMonitor'
     assert hooks.in_context.batch_size == 8
     assert hooks.in_context.evaluation.train.data_root == str(root)
-    small: dict[str, Any] = dict(memory=60, neighbors=3, epochs=1, size=48)
+    small: dict[str, Any] = dict(memory=60, neighbors=3, epochs=1, size=48, keep=0)
     return {
         'in_context': {**hooks.in_context.evaluation.to_dict(), **small},
         'patch_knn': {**hooks.patch_knn.evaluation.to_dict(), 'k': (1, 3), 'size': 48},
