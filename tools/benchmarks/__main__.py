@@ -7,6 +7,7 @@ Example:
     python -m tools.benchmarks segmentor configs/segmentation/ade20k/upernet.py --batch-size 2
     python -m tools.benchmarks detector configs/detection/coco/vitdet_mask-rcnn.py --size 1024
     python -m tools.benchmarks rope --arch vit_small_patch16
+    python -m tools.benchmarks eomt semantic instance --arch vit_small_patch16 --size 512
     python -m tools.benchmarks extraction --data photos/
 """
 
@@ -24,6 +25,7 @@ from moca.engine.amp import gpu_has_bfloat16
 from moca.engine.cli import add_cfg_options, main_guard, merge_options, read_config
 from moca.transfer.run import add_protocol_arguments, protocol_config
 from tools.benchmarks.detector import measure_detector
+from tools.benchmarks.eomt import HEADING, PAIRS, measure_eomt
 from tools.benchmarks.extraction import measure_extraction
 from tools.benchmarks.pretrain_step import DTYPES, measure_step
 from tools.benchmarks.rope import measure_rope
@@ -44,6 +46,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_segmentor(commands)
     add_detector(commands)
     add_rope(commands)
+    add_eomt(commands)
     add_extraction(commands)
     return parser.parse_args(argv)
 
@@ -215,6 +218,30 @@ def run_rope(args: argparse.Namespace) -> None:
     for size in args.size:
         cost = measure_rope(args.arch, size, args.batch_size, args.steps, args.dtype, device)
         print(cost, flush=True)
+
+
+def add_eomt(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``eomt``."""
+    parser = commands.add_parser(
+        'eomt', help='speed and memory of mask transformers beside UPerNet and Mask R-CNN'
+    )
+    parser.add_argument('tasks', nargs='+', choices=PAIRS, help='by which networks to compare')
+    parser.add_argument('--arch', default='vit_base_patch16', help='timm name [vit_base_patch16]')
+    parser.add_argument('--size', type=int, default=512, help='sides of the images [512]')
+    parser.add_argument('--batch-size', type=int, default=1, help='images a turn [1]')
+    parser.add_argument('--steps', type=int, default=5, help='timed turns of each network [5]')
+    add_place(parser)
+    parser.set_defaults(run=run_eomt)
+
+
+def run_eomt(args: argparse.Namespace) -> None:
+    """Print images/s and memory of both networks of each task, in training and inference."""
+    device = torch.device(args.device)
+    print(f'{args.arch}, {args.size} pixels, batch {args.batch_size}, {args.dtype}, {device}')
+    print(HEADING)
+    for task in args.tasks:
+        numbers = args.size, args.batch_size, args.steps
+        print(measure_eomt(task, args.arch, *numbers, args.dtype, device), flush=True)
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:

@@ -69,22 +69,28 @@ def measure_detector(
         )
     if cfg.protocol.task != 'detection':
         raise UserError(f'{cfg.filename}: no detector. Choose a config of configs/detection.')
+    if 'roi_head' not in cfg.model:
+        raise UserError(f'{cfg.filename}: no plain version is known. Choose the benchmark eomt.')
     if device.type == 'cpu':
         keep_freed_memory()  # as in every run of the tools; all versions gain
     init_default_scope('mmdet')
-    cfg = _of_size(cfg, size)
+    cfg = of_size(cfg, size)
     free = free_bytes()
     configs = {
         PLAIN: straightforward(cfg),
         OURS: with_recomputation(cfg, True),
         KEPT: with_recomputation(cfg, False),
     }
-    ours = _detector(configs[OURS]).to(device)
+    ours = build_detector(configs[OURS]).to(device)
     wrapper = training_wrapper(ours, cfg, dtype, device)
-    data = _real_batch(cfg, size, batch) if real else _made_up_batch(cfg, size, batch)
+    data = (
+        _real_batch(cfg, size, batch)
+        if real
+        else made_up_objects(_number_of_classes(cfg.model.roi_head), size, batch)
+    )
     calls = {}
     for name, version in configs.items():
-        model = ours if name == OURS else _detector(version).to(device)
+        model = ours if name == OURS else build_detector(version).to(device)
         share_parameters(model, ours)
         calls[name] = training_step(model, wrapper, data)
     title = (
@@ -142,7 +148,7 @@ def _beyond_memory(peak: int, backbones: Mapping[str, int], free: int) -> dict[s
     return found
 
 
-def _of_size(cfg: Config, size: int) -> Config:
+def of_size(cfg: Config, size: int) -> Config:
     """The config for square images of one size, padded to it."""
     cfg = copy.deepcopy(cfg)
     cfg.model.data_preprocessor.pad_size_divisor = size
@@ -150,7 +156,8 @@ def _of_size(cfg: Config, size: int) -> Config:
     return cfg
 
 
-def _detector(cfg: Config) -> Any:
+def build_detector(cfg: Config) -> Any:
+    """The detector of a config, with the same random weights each time."""
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     model.init_weights()
@@ -169,9 +176,8 @@ def _real_batch(cfg: Config, size: int, batch: int) -> dict[str, Any]:
     return next(iter(Runner.build_dataloader(loader, seed=0)))
 
 
-def _made_up_batch(cfg: Config, size: int, batch: int, objects: int = 8) -> dict[str, Any]:
+def made_up_objects(classes: int, size: int, batch: int, objects: int = 8) -> dict[str, Any]:
     """Noise with boxes of all sizes; an image of train2017 has 7.3 objects (860,001 / 118,287)."""
-    classes = _number_of_classes(cfg.model.roi_head)
     generator = torch.Generator().manual_seed(0)
     made: dict[str, Any] = dict(inputs=[], data_samples=[])
     for _ in range(batch):

@@ -54,6 +54,8 @@ def measure_training(
     Raises:
         UserError: if a number is not positive, or the batch is too small for a batch norm.
     """
+    if cfg.model.type == 'MaskTransformerSegmentor':
+        raise UserError(f'{cfg.filename}: mmseg has no such network. Choose the benchmark eomt.')
     if batch < 1 or steps < 1:
         raise UserError(f'--batch-size {batch} and --steps {steps} must be 1 or more.')
     if device.type == 'cpu':
@@ -61,13 +63,13 @@ def measure_training(
     init_default_scope('mmseg')
     flipped = copy.deepcopy(cfg)
     flipped.model.backbone.frozen = not cfg.model.backbone.get('frozen', False)
-    ours = _segmentor(cfg)
+    ours = build_segmentor(cfg)
     lacks = what_mmseg_lacks(ours.backbone)
     other = f'{OURS}, {"" if flipped.model.backbone.frozen else "not "}frozen'
     built = {
         THEIRS: (mmseg_segmentor(cfg, ours, own_backbone=lacks is None), _their_optimizer(cfg)),
         OURS: (ours, cfg),
-        other: (_segmentor(flipped), flipped),
+        other: (build_segmentor(flipped), flipped),
     }
     data = _batch(cfg, batch, real)
     calls = {}
@@ -93,7 +95,8 @@ def measure_training(
     return Table(title, batch, versions)
 
 
-def _segmentor(cfg: Config) -> Any:
+def build_segmentor(cfg: Config) -> Any:
+    """The segmentor of a config, with the same random weights each time."""
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     model.init_weights()
@@ -113,6 +116,11 @@ def _batch(cfg: Config, batch: int, real: bool) -> dict[str, Any]:
         loader = dict(cfg.train_dataloader, batch_size=batch)
         loader.update(num_workers=0, persistent_workers=False)
         return next(iter(Runner.build_dataloader(loader)))
+    return made_up_labels(cfg, batch)
+
+
+def made_up_labels(cfg: Config, batch: int) -> dict[str, Any]:
+    """Noise with labels of all classes, and some ignored."""
     height, width = cfg.model.data_preprocessor['size']
     classes = cfg.model.decode_head.num_classes
     generator = torch.Generator().manual_seed(0)
