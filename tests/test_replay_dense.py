@@ -26,6 +26,7 @@ CHANGED = {
     'davis': {'short_queue.soft': 'soft labels', 'tiny_object.labels': 'label maps'},
     'lost': {'plain.degrees': 'degrees', 'candidates.M': 'sum'},
     'spair': {'input.bus.p0': 'input images'},
+    'depth': {'eval.depth_grid': 'depth', 'train.gradient.bias': 'gradients'},
 }
 """Tensors of a recording, and the measure that sees a change of one element."""
 

@@ -1,6 +1,6 @@
 """Features of all images of a set: computed once, in parts, by one or many processes.
 
-A set is cut into parts of `PART` images, whatever the number of processes, so that a part's
+A set is cut into parts of at most `PART` images, whatever the number of processes, so that a part's
 batches and with them its features are the same bit for bit. Where a folder is given, each part is
 a file there as soon as it is computed: another evaluation of the same features reads it, and one
 that was interrupted goes on.
@@ -32,8 +32,21 @@ from moca.evaluation.image_sets import file_states
 from moca.evaluation.labeled import INTERPOLATIONS, Labeled, center, normalize
 from moca.evaluation.protocol import EvaluationRun
 
-PART = 1024
-"""Images of a part [our choice: 3 MB of ViT-B's features, some seconds of one GPU]."""
+PART, SMALLEST, PARTS = 1024, 64, 32
+"""Images of a part: at most and at least, and into how many parts smaller sets are cut, for several
+processes to share [our choice: 1024 are 3 MB of ViT-B's features, some seconds of one GPU]."""
+
+
+def model_facts(model: PlainViT) -> dict[str, Any]:
+    """What features depend on of a backbone: its weights, how they are used, normalization."""
+    return {
+        'weights': digests(dict(model.state_dict())),
+        'vit': [
+            *(model.num_heads, model.norm_eps, model.patch_size, model.grid),
+            *(model.interpolation or 'bicubic', repr(model.rope), model.no_embed_class),
+        ],
+        'normalization': [*model.mean, *model.std],
+    }
 
 
 @dataclass(frozen=True)
@@ -118,8 +131,9 @@ class ImageFeatures:
         self.run, self.about = run, about
         self.width = feature_width(kind, model.embed_dims)
         self.size = image_size(model)
-        starts = range(0, len(images), PART)
-        self.parts = [slice(start, min(start + PART, len(images))) for start in starts]
+        self.step = min(PART, max(SMALLEST, -(-len(images) // PARTS)))
+        starts = range(0, len(images), self.step)
+        self.parts = [slice(start, min(start + self.step, len(images))) for start in starts]
 
     def own(self) -> Iterator[tuple[slice, Tensor]]:
         """This process's share of the set: places, and features ``[n, F]`` fp32 on the CPU.
@@ -195,21 +209,14 @@ class ImageFeatures:
 
     def _facts(self) -> dict[str, Any]:
         """What features depend on: weights, their use, images, how they are cut, precision."""
-        model = self.model
-        state = {name: value for name, value in model.state_dict().items()}
         return {
-            'weights': digests(state),
-            'vit': [
-                *(model.num_heads, model.norm_eps, model.patch_size, model.grid),
-                *(model.interpolation or 'bicubic', repr(model.rope), model.no_embed_class),
-            ],
-            'normalization': [*model.mean, *model.std],
+            **model_facts(self.model),
             'images': file_states(self.images),
             'cut': asdict(self.cut),
             'feature': self.kind,
             'precision': str(self.run.precision or torch.float32),
             'batch': self.run.batch_size,
-            'part': PART,
+            'part': self.step,
         }
 
     def _read(self, number: int) -> Tensor | None:

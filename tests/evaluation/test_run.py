@@ -13,6 +13,7 @@ from mmengine.registry import TASK_UTILS
 
 from moca.backbone import PlainViT
 from moca.errors import UserError
+from moca.evaluation import protocol
 from moca.evaluation.features import image_feature
 from moca.evaluation.protocol import Evaluation, EvaluationRun, Result
 from moca.evaluation.run import evaluate, is_evaluation, prepare_evaluation
@@ -191,3 +192,17 @@ def test_which_configs_train(place: Path, tmp_path: Path) -> None:
     assert is_evaluation(str(place / 'configs/imagenet/bright.py'))
     assert not is_evaluation('configs/segmentation/driving/linear-bn.py')
     assert not is_evaluation(str(tmp_path / 'absent.py'))
+
+
+def test_progress_says_how_far_and_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(protocol, 'print_log', lambda text, logger: said.append(text))
+    monkeypatch.setattr(protocol, 'SAY_EVERY', -1.0)
+    clock = iter(range(0, 1000, 10))  # ten seconds a look
+    monkeypatch.setattr(protocol.time, 'perf_counter', lambda: float(next(clock)))
+    assert list(EvaluationRun().progress([7, 8, 9], 'images')) == [7, 8, 9]
+    left = ['1 of 3, 20 s', '2 of 3, 10 s', '3 of 3, 0 s']
+    assert said == [f'images: {text} left' for text in left]
+    said.clear()
+    assert list(EvaluationRun().progress(iter([7]), 'images')) == [7]
+    assert said == ['images: 1']

@@ -9,6 +9,7 @@ Example:
     python -m tools.benchmarks rope --arch vit_small_patch16
     python -m tools.benchmarks eomt semantic instance --arch vit_small_patch16 --size 512
     python -m tools.benchmarks extraction --data photos/
+    python -m tools.benchmarks neighbors --rows 100000 --queries 100000
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from moca.transfer.run import add_protocol_arguments, protocol_config
 from tools.benchmarks.detector import measure_detector
 from tools.benchmarks.eomt import HEADING, PAIRS, measure_eomt
 from tools.benchmarks.extraction import measure_extraction
+from tools.benchmarks.neighbors import measure_neighbors
 from tools.benchmarks.pretrain_step import DTYPES, measure_step
 from tools.benchmarks.rope import measure_rope
 from tools.benchmarks.segmentor import measure_training
@@ -48,6 +50,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_rope(commands)
     add_eomt(commands)
     add_extraction(commands)
+    add_neighbors(commands)
     return parser.parse_args(argv)
 
 
@@ -101,6 +104,31 @@ def run_extraction(args: argparse.Namespace) -> None:
         f'{100 * speed.decoding_share:.0f} % of all'
     )
     print(f'  ratio       {speed.ratio_of_reading:8.2f}, with the backbone {speed.ratio:.2f}')
+
+
+def add_neighbors(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``neighbors``."""
+    parser = commands.add_parser(
+        'neighbors', help='time and memory of exact neighbors in a bank that comes in parts'
+    )
+    parser.add_argument('--rows', type=int, default=20000, help='of the bank [20000]')
+    parser.add_argument('--queries', type=int, default=20000, help='[20000]')
+    parser.add_argument('--width', type=int, default=768, help='of features [768]')
+    parser.add_argument('--k', type=int, default=20, help='[20]')
+    parser.add_argument('--device', default=get_device(), help='[the first GPU, else cpu]')
+    parser.set_defaults(run=run_neighbors)
+
+
+def run_neighbors(args: argparse.Namespace) -> None:
+    """Print the time of both ways for a query, and what memory ours adds."""
+    device = torch.device(args.device)
+    speed = measure_neighbors(args.rows, args.queries, args.width, args.k, device)
+    print(f'{args.queries:,} queries in {args.rows:,} rows of {args.width}, k {args.k}, {device}')
+    print(f'  ours        {speed.seconds:8.1f} s ({speed.cpu_seconds:.1f} s of CPU), with the bank')
+    print(f'  memory      {speed.added / 2**20:8.0f} MiB beyond queries and bank')
+    ours, plain = speed.seconds / args.queries, speed.plain_seconds / speed.plain_queries
+    print(f'  ratio       {plain / ours:8.2f} of a plain search in the whole bank at once')
+    print(f'  similarities {"equal" if speed.equal else "NOT equal"}')
 
 
 def add_pretrain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
