@@ -2,7 +2,6 @@
 
 Source: valeoai/MOCA, eval_lowshot_logistic.py.
 Command: tools/train.py configs/imagenet/lowshot-1pct.py --checkpoint CKPT --data-root IMAGENET
-    --cfg-options evaluation.subsets=LISTS
 Published, ViT-B/16, top-1: MOCA-v1.0 72.44.
 Cost: As lowshot.py.
 """

@@ -2,7 +2,6 @@
 
 Source: valeoai/MOCA, eval_lowshot_logistic.py.
 Command: tools/train.py configs/imagenet/lowshot-5shot.py --checkpoint CKPT --data-root IMAGENET
-    --cfg-options evaluation.subsets=LISTS
 Published, ViT-B/16, top-1, population deviation over three splits: MOCA-v1.0 69.74 ± .12.
 Cost: As lowshot.py.
 """

@@ -5,10 +5,10 @@ before the final norm, images bilinear; rows less their mean over channels, of l
 solver is scikit-learn's in double precision, converged [choice]. Means over three splits with
 their population deviation. The lists of images are published and not shipped: put those of MOCA
 (eval/imagenet_subsets1, 2 and 3) and of google-research/simclr (imagenet_subsets/1percent.txt) into
-one folder. For one column of the leaderboard each: lowshot-1shot.py, -2shot, -5shot, -1pct.
+IMAGENET/subsets. For one column of the leaderboard each: lowshot-1shot.py, -2shot, -5shot, -1pct.
 Command: tools/train.py configs/imagenet/lowshot.py --checkpoint CKPT --data-root IMAGENET
-    --cfg-options evaluation.subsets=LISTS
-    As MSN: evaluation.feature=cls_prenorm evaluation.C=400
+    Lists elsewhere: --cfg-options evaluation.subsets=LISTS
+    As MSN: --cfg-options evaluation.feature=cls_prenorm evaluation.C=400
 Published, ViT-B/16, top-1 of 1 / 2 / 5 / 1 %: MOCA-v1.0 55.2 / 63.9 / 69.7 / 72.4.
 Cost: 23,000 training and 50,000 validation images forward, and ten fits: some minutes.
 """
@@ -30,6 +30,6 @@ evaluation = dict(
     feature='avg_prenorm',
     C=10.0,
     shots=[1, 2, 5, '1pct'],
-    subsets='data/imagenet_subsets',
+    subsets='data/imagenet/subsets',
     interpolation='bilinear',
 )

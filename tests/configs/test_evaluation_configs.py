@@ -38,10 +38,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for folder in (root / 'data/train').iterdir():
         for path in folder.iterdir():
             path.rename(folder / f'{folder.name}_{path.name}')
-    (root / 'lists').mkdir()
+    (root / 'data/subsets').mkdir()
     for name, count in (('1shot', 1), ('2shot', 2), ('5shot', 5), ('1pct', 3)):
         listed = [f'{c}_{number:02d}.png' for c in CLASSES for number in range(count)]
-        (root / 'lists' / f'{name}.txt').write_text('\n'.join(listed))
+        (root / 'data/subsets' / f'{name}.txt').write_text('\n'.join(listed))
     return root
 
 
@@ -58,11 +58,7 @@ def test_run(name: str, place: Path, tmp_path: Path) -> None:
     assert is_evaluation(path)
     config = tmp_path / f'{name}.py'
     config.write_text(TINY.format(path=path))
-    options = []
-    if 'knn' in name:
-        options = ['--cfg-options', 'evaluation.k=[1,3]']
-    elif CONFIGS[name].evaluation.subsets:
-        options = ['--cfg-options', f'evaluation.subsets={place}/lists']
+    options = ['--cfg-options', 'evaluation.k=[1,3]'] if 'knn' in name else []
     words = [config, '--data-root', place / 'data', '--work-dir', tmp_path / 'run', *options]
     args = parse_args([str(word) for word in words])
     record = json.loads(evaluate(*prepare_evaluation(args)).read_text())
