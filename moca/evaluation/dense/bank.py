@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from moca.backbone import PlainViT
@@ -17,6 +25,7 @@ from moca.evaluation.dense.labeled_maps import LabeledMaps
 from moca.evaluation.dense.patch_labels import Void, class_shares
 from moca.evaluation.dense.sampling import rows_per_image, sample_scarce
 from moca.evaluation.dense.squared import RandomView, Squares
+from moca.evaluation.extraction import model_facts
 from moca.evaluation.protocol import EvaluationRun
 
 ROOM = 0.5
@@ -38,10 +47,74 @@ class Bank:
     shares: Tensor
     rows_per_image: int
 
+    @property
+    def width(self) -> int:
+        """Numbers of a row, D + C."""
+        return self.features.shape[1] + self.shares.shape[1]
+
     def missing_classes(self) -> NDArray[np.int64]:
         """Numbers of the classes that no patch holds a pixel of."""
         held = (self.shares > 0).any(0)
         return np.flatnonzero(~held.cpu().numpy())
+
+
+def stored_bank(
+    model: PlainViT,
+    maps: LabeledMaps,
+    run: EvaluationRun,
+    *,
+    size: int,
+    memory: int | None,
+    epochs: int,
+    void: Void,
+) -> Bank:
+    """The bank of `build_bank`, kept in the run's folder of computed features, if it has one.
+
+    Only the sampled rows are kept, not the maps that they are of. A bank is read again if weights,
+    files, settings and batch size are the same, whatever k and temperature.
+    """
+    settings: dict[str, Any] = dict(size=size, memory=memory, epochs=epochs, void=void)
+    if run.cache is None:
+        return build_bank(model, maps, run, **settings)
+    facts = {
+        **model_facts(model),
+        'maps': maps.state(),
+        'settings': settings,
+        'seed': run.seed,
+        'batch': run.batch_size,
+    }
+    name = sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+    path = run.cache / f'bank_{name}.safetensors'
+    found = _read(path)
+    if found is not None:
+        device = _place(len(found.features), found.width, run.device)
+        print_log(f'The bank is read from {path}.', 'current')
+        return Bank(found.features.to(device), found.shares.to(device), found.rows_per_image)
+    bank = build_bank(model, maps, run, **settings)
+    _write(path, bank)
+    return bank
+
+
+def _read(path: Path) -> Bank | None:
+    """A bank that was built before; None if there is none, or it is damaged."""
+    try:
+        with safe_open(path, framework='pt') as file:
+            rows = int(file.metadata()['rows_per_image'])
+            return Bank(file.get_tensor('features'), file.get_tensor('shares'), rows)
+    except (OSError, SafetensorError):
+        return None
+
+
+def _write(path: Path, bank: Bank) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    # not by `write_atomically`, which takes bytes: a second bank in memory
+    try:
+        tensors = {'features': bank.features, 'shares': bank.shares}
+        save_file(tensors, partial, {'rows_per_image': str(bank.rows_per_image)})
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def build_bank(

@@ -99,6 +99,10 @@ class CapiEvaluation(Evaluation):
     def run(self, model: PlainViT, run: EvaluationRun) -> Result:
         """Encode, choose, fit anew, and measure."""
         size = whole_patches(self.size, model.patch_size, 'evaluation.size')
+        if run.cache is not None:
+            print_log(
+                'loading.cache: CAPI keeps no features (all patches of all images).', 'current'
+            )
         order = np.concatenate([self.fitted, self.held_out])
         whole = _patches(model, self.train, run, size, 'training images', order)
         fitted = len(self.fitted) * (size // model.patch_size) ** 2

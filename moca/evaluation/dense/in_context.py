@@ -17,7 +17,7 @@ from torch import Tensor
 
 from moca.backbone import PlainViT
 from moca.errors import UserError
-from moca.evaluation.dense.bank import Bank, build_bank
+from moca.evaluation.dense.bank import Bank, stored_bank
 from moca.evaluation.dense.confusion import (
     Confusion,
     miou_hungarian,
@@ -149,7 +149,7 @@ class InContext(Evaluation):
     def run(self, model: PlainViT, run: EvaluationRun) -> Result:
         """Fill the bank, segment the queries, and measure."""
         size = whole_patches(self.size, model.patch_size, 'evaluation.size')
-        bank = build_bank(
+        bank = stored_bank(
             model,
             self.train,
             run,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,14 @@ class LabeledMaps:
             return pixels, rule.convert(read_values(path), pixels.shape[:2])
         except LabelFault as fault:
             raise UserError(f'{path}: {fault}.') from fault
+
+    def state(self) -> str:
+        """A digest of the files, their sizes and times of change, and how labels are read."""
+        digest = sha256(repr((self.rules, self.part.tolist())).encode())
+        for path in (*self.images, *self.labels):
+            about = os.stat(bytes(path))
+            digest.update(bytes(path) + f'\0{about.st_size}\0{about.st_mtime_ns}\n'.encode())
+        return digest.hexdigest()
 
     def image_name(self, index: int) -> str:
         """The path of an image."""

@@ -14,6 +14,7 @@ from torch import Tensor
 import moca.transfer  # noqa: F401  (registers the data sets)
 from moca.backbone import PlainViT
 from moca.errors import UserError
+from moca.evaluation.dense import bank as bank_module
 from moca.evaluation.dense.bank import build_bank
 from moca.evaluation.dense.capi_protocol import CapiKNN, CapiLogreg
 from moca.evaluation.dense.encoding import whole_patches
@@ -119,6 +120,41 @@ def test_a_run_is_repeated_to_the_digit_whatever_the_batches(
         torch.manual_seed(batch_size)
     assert results[0] == results[1]
     assert results[0] != results[2]
+
+
+def test_a_bank_is_read_again_where_nothing_has_changed(
+    bank: dict[str, Any],
+    queries: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = MeanColors().eval()
+    built: list[int] = []
+    build = bank_module.build_bank
+
+    def counted(*args: Any, **settings: Any) -> Any:
+        built.append(1)
+        return build(*args, **settings)
+
+    monkeypatch.setattr(bank_module, 'build_bank', counted)
+    run = EvaluationRun(batch_size=3, cache=tmp_path)
+    plain = in_context(bank, queries).run(model, RUN)
+    first = in_context(bank, queries).run(model, run)
+    again = in_context(bank, queries).run(model, run)
+    assert first == again == plain
+    assert len(built) == 2  # without a folder, and the first time with one
+    in_context(bank, queries, neighbors=5).run(model, run)
+    assert len(built) == 2
+    in_context(bank, queries, memory=40).run(model, run)
+    in_context(bank, queries).run(model, EvaluationRun(batch_size=3, cache=tmp_path, seed=1))
+    other = MeanColors().eval()
+    other.mean = (0.5, 0.5, 0.5)
+    in_context(bank, queries).run(other, run)
+    assert len(built) == 5
+    for path in tmp_path.glob('*'):
+        path.write_bytes(b'damaged')
+    assert in_context(bank, queries).run(model, run) == plain
+    assert len(built) == 6
 
 
 def test_void_is_class_0_or_nothing(bank: dict[str, Any]) -> None:
