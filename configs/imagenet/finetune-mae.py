@@ -17,6 +17,16 @@ protocol = dict(
     name='imagenet_finetune_mae',
     title="ImageNet fine-tune, MAE's",
     published='imagenet_finetune_mae',
+    # FINETUNE.md
+    sizes=dict(
+        base={},
+        large={
+            'train_cfg.max_epochs': 50,
+            'optim_wrapper.optimizer.lr': 1e-3,
+            'optim_wrapper.paramwise_cfg.layer_decay': 0.75,
+            'model.backbone.drop_path_rate': 0.2,
+        },
+    ),
     source='facebookresearch/mae, main_finetune.py',
 )
 model = dict(backbone=dict(drop_path_rate=0.1))

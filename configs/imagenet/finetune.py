@@ -22,6 +22,7 @@ protocol = dict(
     metrics=['top1', 'top5'],
     best=['top1'],
     published='imagenet_finetune',
+    sizes=dict(base={}),
     source='valeoai/MOCA, eval_finetune.py',
 )
 

@@ -12,7 +12,11 @@ _base_ = './finetune.py'
 data_root = 'data/own-images'
 
 protocol = dict(
-    name='own_images_finetune', title='own images, fine-tune', published=None, source='ours'
+    name='own_images_finetune',
+    title='own images, fine-tune',
+    published=None,
+    sizes=None,
+    source='ours',
 )
 # the number of your classes: --cfg-options model.head.num_classes=N
 model = dict(head=dict(num_classes=None), backbone=dict(drop_path_rate=0.1))

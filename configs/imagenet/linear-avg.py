@@ -12,5 +12,6 @@ protocol = dict(
     name='imagenet_linear_avg',
     title='ImageNet linear, mean of patches',
     published='imagenet_linear_avg',
+    sizes=dict(_delete_=True, base={}),
 )
 model = dict(feature='avg')

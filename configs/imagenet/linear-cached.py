@@ -13,6 +13,7 @@ protocol = dict(
     name='imagenet_linear_cached',
     title='ImageNet linear, without augmentation',
     published=None,
+    sizes=None,
     source='ours',
 )
 train_dataloader = dict(dataset=dict(augmentation=None))

@@ -20,6 +20,8 @@ protocol = dict(
     metrics=['top1', 'top5'],
     best=['top1'],
     published='imagenet_linear_mae',
+    # FINETUNE.md
+    sizes=dict(base={}, large={'train_cfg.max_epochs': 50}, huge={'train_cfg.max_epochs': 50}),
     source='facebookresearch/mae, main_linprobe.py',
 )
 

@@ -24,6 +24,8 @@ protocol = dict(
     best=['top1'],
     reported='best',
     published='imagenet_linear',
+    # iBOT, run.sh:50-60
+    sizes=dict(base={}, small={'model.feature': 'cls*4'}, large={}),
     source='valeoai/MOCA, eval_linear.py',
 )
 

@@ -11,7 +11,9 @@ _base_ = './linear.py'
 
 data_root = 'data/own-images'
 
-protocol = dict(name='own_images_linear', title='own images, linear', published=None, source='ours')
+protocol = dict(
+    name='own_images_linear', title='own images, linear', published=None, sizes=None, source='ours'
+)
 # the number of your classes: --cfg-options model.head.num_classes=N
 model = dict(head=dict(num_classes=None))
 train_dataloader = dict(dataset=dict(data_root=data_root))
