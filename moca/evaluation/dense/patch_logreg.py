@@ -17,6 +17,7 @@ STRENGTHS = tuple(10 ** (-6 + 11 * i / 7) for i in range(8))
 
 _HISTORY, _ITERATIONS, _TOLERANCE, _LINE_STEPS = 5, 1000, 1e-15, 50  # CAPI's L-BFGS
 _ROWS = 65536  # of a forward pass
+_KEPT = 2**27  # features that are kept in double precision: 1 GB; larger sets are converted anew
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def fit_logreg(
     weight.requires_grad_()
     bias.requires_grad_()
     total = len(features)
+    whole_in_double = features.numel() <= _KEPT
+    parts = features.double().split(_ROWS) if whole_in_double else features.split(_ROWS)
     unit = min(1.0, strength * total) ** 0.5
     optimizer = torch.optim.LBFGS(
         [weight, bias],
@@ -86,7 +89,7 @@ def fit_logreg(
         value = weight.square().sum() * (unit**2 / (2 * strength * total))
         value.backward()
         whole = value.detach()
-        for part, wanted in zip(features.split(_ROWS), targets.split(_ROWS), strict=True):
+        for part, wanted in zip(parts, targets.split(_ROWS), strict=True):
             logits = F.linear(part.double(), weight * unit, bias)
             loss = F.cross_entropy(logits, wanted, reduction='sum') / total
             loss.backward()
