@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dist import broadcast, get_dist_info
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -145,13 +146,20 @@ class ImageFeatures:
         """
         rank, processes = get_dist_info()
         mine = range(rank, len(self.parts), processes)
-        stored = {number: self._read(number) for number in mine}
-        computed = self._compute([number for number in mine if stored[number] is None])
+        missing = {number for number in mine if self._read(number) is None}
+        computed = self._compute(sorted(missing))
         for number in mine:
-            features = stored.pop(number)
-            if features is None:
+            if number in missing:
                 features = next(computed)
                 self._write(number, features)
+            else:
+                stored = self._read(number)
+                if stored is None:
+                    raise UserError(
+                        f'{self.folder}: features that were there are gone. Run again, and leave '
+                        'loading.cache alone meanwhile.'
+                    )
+                features = torch.from_numpy(np.array(stored))
             yield self.parts[number], features
 
     def whole(self) -> Tensor:
@@ -219,18 +227,18 @@ class ImageFeatures:
             'part': self.step,
         }
 
-    def _read(self, number: int) -> Tensor | None:
-        """A part that was computed before; None if there is none, or it is damaged."""
+    def _read(self, number: int) -> NDArray[np.float32] | None:
+        """A part that was computed before, left in its file; None if it is missing or damaged."""
         if self.folder is None:
             return None
         part = self.parts[number]
         try:
-            found = np.load(self.folder / f'{number:06d}.npy', mmap_mode='r')
+            found: NDArray[np.float32] = np.load(self.folder / f'{number:06d}.npy', mmap_mode='r')
         except (OSError, ValueError):
             return None
         if found.shape != (part.stop - part.start, self.width) or found.dtype != np.float32:
             return None
-        return torch.from_numpy(np.array(found))
+        return found
 
     def _write(self, number: int, features: Tensor) -> None:
         if self.folder is not None:
