@@ -164,6 +164,29 @@ def test_three_processes_find_what_one_finds(
     assert torch.equal(together.cosine, alone.cosine)
 
 
+def test_every_process_gets_the_whole_set(
+    root: Path, model: PlainViT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each sends what it computed, and nothing else, to the others."""
+    bank = ImageFeatures(model, evaluation(root).bank, Cut(), 'avg', run_of(), 'bank')
+    whole = bank.whole()
+    for rank in range(2):
+        parts, sent = iter(bank.parts), []
+
+        def send(
+            tensor: Tensor, src: int, rank: int = rank, parts: Any = parts, sent: Any = sent
+        ) -> None:
+            part = next(parts)
+            assert src != rank or torch.equal(tensor, whole[part])
+            sent.append(src)
+            tensor.copy_(whole[part])
+
+        monkeypatch.setattr(extraction, 'get_dist_info', lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(extraction, 'broadcast', send)
+        assert torch.equal(bank.whole(), whole)
+        assert sent == [0, 1, 0]
+
+
 def test_features_are_computed_once(
     root: Path, model: PlainViT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
