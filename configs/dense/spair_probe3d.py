@@ -4,6 +4,7 @@ Source: mbanani/probe3d, evaluate_spair_correspondence.py; annotation files are 
 pairs are drawn, where the source takes the order of the file system. `PCK_centered` beside it
 takes cells for their centers.
 Command: tools/train.py configs/dense/spair_probe3d.py --checkpoint CKPT --data-root SPair-71k
+Published in this protocol: nothing that was found.
 Cost: 1,800 images, ViT-B/16: 2 to 3 min of an H100.
 """
 
@@ -14,7 +15,6 @@ protocol = dict(
     title='SPair-71k (probe3d)',
     task='dense',
     metrics=['PCK', 'PCK_centered'],
-    published='spair_probe3d',
     source='mbanani/probe3d',
 )
 
