@@ -24,7 +24,7 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 
-from moca.checkpoints.changes import add_delta_argument
+from moca.checkpoints.changes import add_change_arguments
 from moca.data.config_datasets import nested_dicts
 from moca.engine.cli import add_common_arguments, main_guard
 from moca.engine.meeting import join
@@ -57,7 +57,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='test a classifier of ImageNet on imagenet-a, -r, -sketch or -v2, which --data-root '
         'holds, or on the labels of imagenet-real',
     )
-    add_delta_argument(parser)
+    add_change_arguments(parser)
     add_common_arguments(parser, resume=False)
     return parser.parse_args(argv)
 

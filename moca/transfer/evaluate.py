@@ -41,9 +41,10 @@ def prepare_test(args: argparse.Namespace) -> Config:
         set_variant(cfg, args.variant, args.checkpoint)
     if not run and hasattr(model_class(cfg), 'set_published'):
         return prepare_published(cfg, args)
-    if getattr(args, 'delta_of', None):
+    if given := [f'--{field}'.replace('_', '-') for field in changes_of(args)]:
         raise UserError(
-            f'--delta-of: for published files of differences, and {args.checkpoint} is none.'
+            f'{", ".join(given)}: for published files and backbones, and {args.checkpoint} is of a '
+            'run, which has its own. Leave it out.'
         )
     if getattr(args, 'backbone', None):
         raise UserError(

@@ -16,12 +16,13 @@ from safetensors.torch import save_file
 
 from moca.errors import UserError
 from moca.evaluation.backbones import load_backbones, read_input
-from moca.transfer.evaluate import take_from_run
+from moca.transfer.evaluate import prepare_test, take_from_run
 from moca.transfer.overrides import set_statistics
 from moca.transfer.run import prepare_training
 from tests.backbone.helpers import TINY, timm_vit
 from tests.configs.helpers import REPOSITORY, train_args, write_cityscapes
 from tools import pretrain
+from tools import test as tools_test
 
 PROBE = REPOSITORY / 'configs/segmentation/driving/linear-bn.py'
 HALF = [127.5] * 3
@@ -116,6 +117,15 @@ def test_pre_training(checkpoint: Path, tmp_path: Path) -> None:
     other = [*arguments, '--cfg-options', 'train_dataloader.dataset.views.mean=[.1,.1,.1]']
     with pytest.raises(UserError, match=r'views\.mean=.*wants.*its own config.*--mean'):
         pretrain.configure(pretrain.parse_args(other))
+
+
+def test_a_run_is_tested_as_it_was_trained(tmp_path: Path) -> None:
+    cfg = Config(dict(model=dict(backbone=dict(type='PlainViT', arch=dict(TINY)))))
+    content = dict(meta=dict(cfg=cfg.pretty_text), state_dict={})
+    torch.save(content, tmp_path / 'iter_1.pth')
+    line = [str(PROBE), str(tmp_path / 'iter_1.pth'), '--patch', '16', '--mean', '0', '0', '0']
+    with pytest.raises(UserError, match=r'--patch, --mean: for published files.*is of a run'):
+        prepare_test(tools_test.parse_args(line))
 
 
 def test_a_test_takes_what_the_run_was_told() -> None:
