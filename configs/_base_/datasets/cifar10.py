@@ -1,4 +1,7 @@
-"""CIFAR-10 at 32 px, whole images; trained on shifts within 4 pixels of black border [choice]."""
+"""CIFAR-10 at 32 px, whole images: its files for Python in the folder, or class folders.
+
+Trained on shifts within 4 pixels of black border [choice].
+"""
 
 data_root = 'data/cifar10'
 image_size = 32

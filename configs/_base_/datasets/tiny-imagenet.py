@@ -1,7 +1,7 @@
 """Tiny-ImageNet at 64 px, whole images; trained on shifts within 4 pixels of black [choice].
 
-Its test labels are not public: `val` (10,000 images) is tested on, and its flat folder has to be
-sorted into class folders by val_annotations.txt first.
+Its test labels are not public: `val` (10,000 images) is tested on, flat as it comes, by its
+val_annotations.txt, or sorted into class folders.
 """
 
 data_root = 'data/tiny-imagenet-200'
