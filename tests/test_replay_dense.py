@@ -56,12 +56,12 @@ def test_a_deviation_is_seen(name: str, tmp_path: Path, capsys: pytest.CaptureFi
 def test_others_are_said_to_be_skipped_and_nothing_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / 'eomt').mkdir()
-    save_file({'a': torch.zeros(1)}, tmp_path / 'eomt' / 'eomt.safetensors')
-    (tmp_path / 'eomt' / 'eomt.json').write_text(json.dumps({'source': {'repository': 'eomt'}}))
+    (tmp_path / 'other').mkdir()
+    save_file({'a': torch.zeros(1)}, tmp_path / 'other' / 'other.safetensors')
+    (tmp_path / 'other' / 'other.json').write_text(json.dumps({'source': {'repository': 'other'}}))
     assert main([str(tmp_path)]) == 2
     output = capsys.readouterr()
-    assert 'eomt: skipped' in output.out
+    assert 'other: skipped' in output.out
     assert 'nothing to replay' in output.err
 
 
