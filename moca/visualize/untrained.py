@@ -81,8 +81,7 @@ def untrained_sheet(folders: Sequence[Path], out: Path, count: int) -> None:
     classes = sorted(seen - {IGNORE})
     names = [first.names[number] for number in classes]
     titles = ['image', 'truth', *(run.title for run in runs)]
-    heading = f'{runs[0].record["title"]}, {len(first)} images'
-    figure = figures.sheet(rows, titles, heading, figures.legend_inches(names))
+    figure = figures.sheet(rows, titles, runs[0].record['title'], figures.legend_inches(names))
     figures.class_legend(figure, names, [first.palette[number] for number in classes])
     figures.save_figure(figure, out)
 
