@@ -8,14 +8,20 @@ from torch import Tensor
 
 from moca.errors import UserError
 
-INTERPOLATIONS = ('bicubic', 'bilinear', 'bicubic-antialias', 'bicubic-offset')
+INTERPOLATIONS = (
+    *('bicubic', 'bilinear', 'bicubic-antialias', 'bilinear-antialias', 'bicubic-offset'),
+    *('bilinear-crop', 'bilinear-crop-aligned'),
+)
 """How position embeddings are resampled, each as the code of some family does it:
 
 - ``bicubic``: torch's, a = -.75, to the size of the grid: MAE, MOCA, BEiT, iBOT, CAE, detectron2;
 - ``bilinear``: likewise; Segmenter;
 - ``bicubic-antialias``: with antialiasing, a = -.5: timm, DINOv2 with registers;
 - ``bicubic-offset``: by the factors ``(rows + .1) / old rows`` and ``(columns + .1) / old columns``
-  instead of to a size, which moves every sample a little: DINOv2 without registers.
+  instead of to a size, which moves every sample a little: DINOv2 without registers;
+- ``bilinear-antialias``: SigLIP 2 for images of any shape (NaFlex), as transformers has it;
+- ``bilinear-crop``: to a square of the longer side, of which the top left part is taken, with
+  ``-aligned`` by corners instead of areas: C-RADIO.
 """
 
 
@@ -46,6 +52,10 @@ def resample_positions(
     if variant == 'offset':
         factors = tuple((n + 0.1) / o for n, o in zip(new, old, strict=True))
         grid = F.interpolate(grid, scale_factor=factors, mode=mode)
+    elif variant.startswith('crop'):
+        aligned = variant == 'crop-aligned'
+        grid = F.interpolate(grid, (max(new), max(new)), mode=mode, align_corners=aligned)
+        grid = grid[:, :, : new[0], : new[1]]
     else:
         grid = F.interpolate(grid, new, mode=mode, antialias=variant == 'antialias')
     return grid.flatten(2).transpose(1, 2).to(positions.dtype)

@@ -31,6 +31,9 @@ def complete(trunk: Trunk, said: Mapping[str, Any] | str | None, heads: int | No
         settings['num_heads'] = vit_dimensions(said).num_heads
     if 'rope.periods' in state:
         settings.setdefault('num_heads', width // (4 * len(state['rope.periods'])))
+    heads_said = settings.get('num_heads', 1)
+    if heads_said < 1 or width % heads_said:  # of a config that is refused for it
+        del settings['num_heads']
     if 'num_heads' not in settings:
         settings['num_heads'] = heads or _HEADS.get(width, max(width // 64, 1))
         settings['heads_guessed'] = heads is None
@@ -66,7 +69,8 @@ def complete(trunk: Trunk, said: Mapping[str, Any] | str | None, heads: int | No
         arch['scale_mlp_norm'] = True
     if 'blocks.0.attn.norm.weight' in state:
         arch['scale_attn_norm'] = True
-    if trunk.family == 'Perception Encoder' and 'norm.weight' not in state:
+    bare_end = trunk.family.startswith(('Perception Encoder', 'C-RADIO'))
+    if bare_end and 'norm.weight' not in state:
         arch['final_norm'] = False
     if 'norm_pre.weight' in state:
         arch['pre_norm'] = True

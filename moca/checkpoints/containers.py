@@ -133,6 +133,21 @@ def refuse_others(path: Path) -> None:
         )
 
 
+def refuse_folder(path: Path) -> None:
+    """Raise a `UserError` that says what a folder is, if it is one of another kind."""
+    if (path / '.metadata').is_file() or next(path.glob('*.distcp'), None):
+        raise UserError(
+            f'{path}: a folder of torch.distributed.checkpoint (DCP). Join it with `python -m '
+            'torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE.pth`, and name '
+            'that file.'
+        )
+    if (path / 'adapter_config.json').is_file():
+        raise UserError(
+            f'{path}: a LoRA adapter alone. Merge it into its base model (merge_and_unload of '
+            'peft), save that, and name it.'
+        )
+
+
 def read_shards(index: Path) -> dict[str, Any]:
     """The tensors of a sharded checkpoint, by its index.
 

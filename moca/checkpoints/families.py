@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from moca.checkpoints.names.trunk import IMAGENET, StateDict, Statistics
 from moca.checkpoints.noted import noted_settings
 from moca.checkpoints.reading import exported_notes, noted_arch
 from moca.checkpoints.refusals import acting_strangers, other_network
+from moca.checkpoints.soundness import check_kernel, unsound
 from moca.errors import UserError
 
 # Wrappers that may stand anywhere in a key: DDP, compile, FSDP, activation checkpointing.
@@ -83,6 +85,9 @@ FAMILIES = (
         'solo-learn',
         {'student': ('state_dict', 'backbone.'), 'teacher': ('state_dict', 'momentum_backbone.')},
         needs=2,
+    ),
+    Family(
+        'MSN or I-JEPA', {'teacher': ('target_encoder', ''), 'student': ('encoder', '')}, needs=2
     ),
     Family('downstream run', {'backbone': ('state_dict', 'backbone.')}),
     Family('MAE', {'encoder': ('model', '')}, marker='decoder_embed.weight'),
@@ -283,6 +288,7 @@ def _read(
     config = content.get(CONFIG) or {}
     refusal = other_network(inside)
     try:
+        check_kernel(inside, candidate.naming.anchor)
         trunk = candidate.naming.convert(inside, config if isinstance(config, Mapping) else {})
     except UserError as error:
         raise UserError(f'{path}: {error}') from None
@@ -296,6 +302,8 @@ def _read(
     complete(trunk, arch, _OTHER_HEADS.get((notes.get('family', name), width)))
     if 'sat493m' in Path(path).name.lower():
         trunk.statistics = SAT
+    given = config if isinstance(config, Mapping) else {}
+    refusal = refusal or unsound(trunk, given, arch is not None, Path(path).name)
     statistics, said = trunk.statistics, 'its own config' if config else name
     if statistics is None and family is not None and family.statistics is not None:
         statistics = family.statistics
@@ -405,10 +413,20 @@ def fitting_archs(encoder: Encoder) -> list[str]:
         if model is None:
             continue
         theirs = {k: v.shape for k, v in model.state_dict().items() if k != 'pos_embed'}
-        if theirs == shapes:
+        if theirs == shapes and _rows_fit(model, state):
             other = heads is not None and heads != model.blocks[0].attn.num_heads
             found.append(f'{name}_heads{heads}' if other else name)
     return found
+
+
+def _rows_fit(model: VisionTransformer, state: StateDict) -> bool:
+    """Whether the class token has a position in both or in neither, if a square grid tells it."""
+    if 'pos_embed' not in state:
+        return True
+    rows = state['pos_embed'].shape[1]
+    left = rows - model.num_prefix_tokens
+    ours, other = (rows, left) if model.no_embed_class else (left, rows)
+    return math.isqrt(ours) ** 2 == ours or math.isqrt(other) ** 2 != other
 
 
 def _on_paper(name: str) -> VisionTransformer | None:

@@ -24,6 +24,7 @@ from moca.checkpoints.containers import (
     is_safetensors,
     locate,
     read_shards,
+    refuse_folder,
     refuse_others,
 )
 from moca.engine.checkpoints import run_checkpoints
@@ -99,6 +100,7 @@ def read_file(path: str | Path, trust: bool = False, mapped: bool = False) -> di
     path = locate(path)
     if not path.is_file():
         if path.is_dir():
+            refuse_folder(path)
             newest = run_checkpoints(path)
             raise UserError(
                 f'{path}: no such checkpoint file, but a folder'

@@ -10,18 +10,19 @@ from torch import Tensor
 # What only these networks have, as a pattern of a key, and what to say of each.
 _OTHERS = (
     (r'dist_token$', 'a distilled DeiT, whose second class token every block sees'),
+    (r'layers\.\d+\.blocks\.\d+\..*relative_position', 'a Swin Transformer'),
     (r'relative_position_bias_table|rel_pos_bias\.', 'BEiT or a kin, with a bias of positions'),
-    (r'layers\.\d+\.blocks\.\d+\.attn\.relative_position', 'a Swin Transformer'),
-    (r'stages\.\d+\.(blocks\.)?\d+\.(dwconv|conv_dw)', 'a ConvNeXt'),
+    (r'stages\.\d+\.((blocks|layers)\.)?\d+\.(dwconv|conv_dw|depthwise_conv)', 'a ConvNeXt'),
     (r'lora_[AB]\.|lora_(down|up)\.', 'a LoRA adapter alone; merge it into its base model first'),
-    (r'patch_generator\.', 'C-RADIO, whose positions are cropped instead of resampled'),
-    (
-        r'attn\.inner_attn_ln|blocks\.\d+\.mlp\.ffn_ln',
-        "EVA-02 under its authors' names; take timm's file",
-    ),
+    (r'(^|\.)attn_pool\.probe$', "Perception Encoder under its authors' names; take timm's file"),
+    (r'blocks\.\d+\.attn\.w[qkv]\.', 'Sapiens2, whose queries share keys'),
+    (r'modality_encoders\.', 'data2vec 2.0, whose norms follow the branches'),
+    (r'_flat_param', 'one share of a network that FSDP had split; save its full state dict'),
     (r'^cls_norm\.', 'DINOv3 with a norm of its own for the class token'),
 )
+_PATCHES = re.compile(r'(patch_embed(ding)?s?(\.proj(ection)?)?|conv1)\.weight$')
 _TEXT = re.compile(r'token_embedding\.weight|text_model\.|^text\.')
+_ACTING = re.compile(r'(^|[._])(rope|rotary|freqs|periods|pos|position)s?(_|\.|$)')
 _QUANTIZED = re.compile(r'\.(qweight|qzeros|SCB|quant_state|weight_scale)')
 
 
@@ -35,7 +36,7 @@ def other_network(state: Mapping[str, Tensor]) -> str | None:
                 'token. Use weights of a plain ViT.'
             )
     for key, value in state.items():
-        if key.endswith('patch_embed.proj.weight') and value.ndim == 5:
+        if _PATCHES.search(key) and value.ndim == 5:
             return (
                 f'a ViT of videos or volumes (its patches are {list(value.shape[2:])}). Use '
                 'weights of images.'
@@ -52,9 +53,10 @@ def acting_strangers(strangers: Mapping[str, Tensor], width: int) -> str | None:
 
     Args:
         strangers: under the encoder's prefix, of no known part of it and of no known head.
-        width: of the tokens. What has no such dimension cannot act on them.
+        width: of the tokens. What has no such dimension, and no name of positions, cannot act on
+            them.
     """
-    acting = [key for key, value in strangers.items() if width in value.shape]
+    acting = [k for k, value in strangers.items() if width in value.shape or _ACTING.search(k)]
     if acting:
         return (
             f'{acting[0]} {list(strangers[acting[0]].shape)} stands beside the blocks and is not '

@@ -213,7 +213,7 @@ def test_rotation_in_windows_and_of_kept_tokens(tmp_path: Path) -> None:
         ('rename layer.2.norm1.weight', 'not in the file'),
         ('add embeddings.strange_tokens', 'stands beside the blocks and is not understood'),
         ('add layer.0.attention.strange.weight', 'In the file but not in the backbone'),
-        ('drop embeddings.register_tokens', 'does not fit'),
+        ('drop embeddings.register_tokens', 'num_register_tokens=4, the tensors 0'),
     ],
 )
 def test_nothing_loads_in_part(change: str, message: str, tmp_path: Path) -> None:

@@ -1,16 +1,16 @@
-"""Names of transformers: ViT, ViTMAE, I-JEPA, DINOv2, DINOv3, EoMT, towers of CLIP and SigLIP."""
+"""Names of transformers: ViT, ViTMAE, I-JEPA, DINOv2, DINOv3, EoMT, TIPSv2, CLIP, SigLIP."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
-
-import torch
 
 from moca.checkpoints.names.trunk import (
     CLIP,
     HALF,
     IMAGENET,
+    UNCHANGED,
     Naming,
     StateDict,
     Trunk,
@@ -26,10 +26,21 @@ _COMMON = (
     (r'^embeddings\.register_tokens$', 'reg_token'),
     (r'\.layer_scale([12])\.lambda1$', r'.ls\1.gamma'),
 )
+BLOCKS = (
+    (r'\.layer_scale([12])\.lambda1$', r'.ls\1.gamma'),
+    (r'^encoder\.layers?\.', 'blocks.'),
+    (r'\.attention\.([qkv])_proj\.', r'.attn.\1.'),
+    (r'\.attention\.o_proj\.', '.attn.proj.'),
+    (r'\.mlp\.gate_proj\.', '.mlp.fc1_g.'),
+    (r'\.mlp\.up_proj\.', '.mlp.fc1_x.'),
+    (r'\.mlp\.down_proj\.', '.mlp.fc2.'),
+)
+"""Of the blocks of transformers' newer ViTs: TIPSv2 and RADIO."""
+
 _VIT = (
     *_COMMON,
+    *BLOCKS,
     (r'^embeddings\.patch_embeddings\.projection\.', 'patch_embed.proj.'),
-    (r'^encoder\.layers?\.', 'blocks.'),
     (r'\.attention\.(?:attention\.)?(q)uery\.', r'.attn.\1.'),
     (r'\.attention\.(?:attention\.)?(k)ey\.', r'.attn.\1.'),
     (r'\.attention\.(?:attention\.)?(v)alue\.', r'.attn.\1.'),
@@ -79,15 +90,17 @@ _KINDS = {
     'ijepa': ('I-JEPA (Hugging Face)', 1e-12, IMAGENET),
     'dinov2': ('DINOv2 (Hugging Face)', 1e-6, IMAGENET),
     'dinov2_with_registers': ('DINOv2 (Hugging Face)', 1e-6, IMAGENET),
+    'tipsv2_vision_model': ('TIPSv2 (Hugging Face)', 1e-6, UNCHANGED),
 }
 
 
 def _vit(state: StateDict, config: Mapping[str, Any]) -> Trunk:
+    config = {**config, **(config.get('vision_config') or {})}
     kind = config.get('model_type') or _guess(state)
     family, eps, statistics = _KINDS.get(kind, (f'{kind} (Hugging Face)', 1e-12, None))
     if kind == 'eomt':
         left = _EOMT
-    elif kind.startswith('dinov2'):
+    elif kind.startswith(('dinov2', 'tipsv2')):
         left = r'embeddings\.mask_token|pooler|classifier|head'
     else:
         left = r'embeddings\.mask_token|pooler|classifier|head|decoder'
@@ -95,11 +108,13 @@ def _vit(state: StateDict, config: Mapping[str, Any]) -> Trunk:
     out = join_qkv(out)
     if kind == 'eomt' and out['pos_embed'].ndim == 2:
         out['pos_embed'] = out['pos_embed'][None]
-    settings = _settings(config, eps)
+    settings = block_settings(out, config, eps)
     if any('.mlp.weights_in.' in key for key in state):
         settings.pop('act_layer', None)
         settings['mlp'] = 'swiglu-packed'
     interpolation = 'bicubic-antialias' if 'reg_token' in out else 'bicubic'
+    if kind.startswith('tipsv2'):
+        interpolation = 'bilinear-antialias'
     return Trunk(out, ignored, settings, family, statistics_of(config) or statistics, interpolation)
 
 
@@ -107,6 +122,8 @@ def _guess(state: StateDict) -> str:
     """The model type of a file without its config."""
     if 'query.weight' in state:
         return 'eomt'
+    if any('.attention.q_proj.' in key for key in state):
+        return 'tipsv2_vision_model'
     if any('layer_scale1' in key for key in state):
         return 'dinov2'
     return 'vit' if 'embeddings.cls_token' in state else 'ijepa'
@@ -119,16 +136,24 @@ def _settings(config: Mapping[str, Any], eps: float) -> dict[str, Any]:
     return settings | activation(config.get('hidden_act'))
 
 
+def block_settings(state: StateDict, config: Mapping[str, Any], eps: float) -> dict[str, Any]:
+    """Heads, eps and activation, which gated MLPs have of their own."""
+    settings = _settings(config, eps)
+    if 'blocks.0.mlp.fc1_g.weight' in state:
+        settings.pop('act_layer', None)
+    return settings
+
+
 def _dinov3(state: StateDict, config: Mapping[str, Any]) -> Trunk:
     gated = any('.mlp.gate_proj.' in key for key in state)
     table = (*_DINOV3, (r'\.mlp\.up_proj\.', '.mlp.fc1_x.' if gated else '.mlp.fc1.'))
     eomt = 'query.weight' in state
     left = _EOMT if eomt else _LEFT
     out, ignored = renamed(state, table, left)
-    out = join_qkv(out)
-    settings = _settings(config, 1e-6 if eomt else 1e-5)
-    if gated:
-        settings.pop('act_layer', None)
+    biases = [config.get(f'{name}_bias') for name in ('query', 'key', 'value')]
+    lettered = ''.join(letter for letter, bias in zip('qkv', biases, strict=True) if bias)
+    out = join_qkv(out, None if None in biases else lettered)
+    settings = block_settings(out, config, 1e-6 if eomt else 1e-5)
     settings['rope'] = dict(base=float(_rope_base(config)))
     return Trunk(
         out,
@@ -154,21 +179,22 @@ def _tower(state: StateDict, config: Mapping[str, Any]) -> Trunk:
     positions = out.pop('embeddings.position_embedding.weight', None)
     if positions is not None:
         out['pos_embed'] = positions[None]
+    kernel = out['patch_embed.proj.weight']
+    naflex = kernel.ndim == 2  # a linear layer on patches [rows, columns, 3]
+    if naflex:
+        patch = math.isqrt(kernel.shape[1] // 3)
+        kernel = kernel.reshape(-1, patch, patch, 3).permute(0, 3, 1, 2)
+        out['patch_embed.proj.weight'] = kernel.contiguous()
     clip = cls is not None
     name = 'CLIP' if clip else 'SigLIP'
     settings = _settings(config, 1e-5 if clip else 1e-6)
     if not config.get('hidden_act'):
         settings |= activation('quick_gelu' if clip else 'gelu_pytorch_tanh')
     statistics = statistics_of(config) or (CLIP if clip else HALF)
-    return Trunk(out, ignored, settings, f'{name} (Hugging Face)', statistics, 'bicubic')
+    interpolation = 'bilinear-antialias' if naflex else 'bicubic'
+    return Trunk(out, ignored, settings, f'{name} (Hugging Face)', statistics, interpolation)
 
 
 VIT = Naming('embeddings.patch_embeddings.projection.weight', _vit)
 DINOV3 = Naming('embeddings.patch_embeddings.weight', _dinov3)
 TOWER = Naming('embeddings.patch_embedding.weight', _tower)
-
-
-def periods(head_dim: int, base: float) -> torch.Tensor:
-    """The periods of DINOv3's rotary positions, which no file of transformers or timm holds."""
-    count = head_dim // 4
-    return base ** (2 * torch.arange(count, dtype=torch.float32) / (head_dim // 2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from moca.checkpoints.names.trunk import (
     CLIP,
     HALF,
     IMAGENET,
+    UNCHANGED,
     Naming,
     StateDict,
     Trunk,
@@ -25,12 +27,16 @@ from moca.errors import UserError
 _TABLE = (
     (r'^(?:storage_tokens|register_tokens)$', 'reg_token'),
     (r'^rope_embed\.periods$', 'rope.periods'),
+    (r'\.mlp\.c_fc\.', '.mlp.fc1.'),  # of TIPSv2, as transformers writes it
+    (r'\.mlp\.c_proj\.', '.mlp.fc2.'),
     (r'\.mlp\.w12\.', '.mlp.fc1.'),
     (r'\.mlp\.w1\.', '.mlp.fc1_g.'),
     (r'\.mlp\.w2\.', '.mlp.fc1_x.'),
     (r'\.mlp\.w3\.', '.mlp.fc2.'),
     (r'\.gamma_([12])$', r'.ls\1.gamma'),
     (r'\.attn\.([qkv])_proj\.', r'.attn.\1.'),
+    (r'\.attn\.inner_attn_ln\.', '.attn.norm.'),
+    (r'\.mlp\.ffn_ln\.', '.mlp.norm.'),
     (r'^blocks\.\d+\.(\d+\.)', r'blocks.\1'),  # chunks of blocks, whose numbers run on
 )
 # Parts that published files hold beside the trunk and that act on no token of a dense task.
@@ -43,8 +49,17 @@ LEFT = (
 
 def _convert(state: StateDict, config: Mapping[str, Any]) -> Trunk:
     masks = {key: value for key, value in state.items() if key.endswith('qkv.bias_mask')}
-    state = {key: value for key, value in state.items() if key not in masks}
+    biases = [key for key in state if key.endswith('attn.qkv.bias')]
+    if masks and masks.keys() != {f'{key}_mask' for key in biases}:
+        raise UserError(
+            f'{len(masks)} blocks have attn.qkv.bias_mask and {len(biases)} have attn.qkv.bias, '
+            'which it is of. Fetch the file again.'
+        )
+    # angles that EVA-02 computes from the size of its images, for every block once more
+    angles = [key for key in state if re.search(r'(^|\.)rope\.freqs_(cos|sin)$', key)]
+    state = {key: value for key, value in state.items() if key not in masks and key not in angles}
     out, ignored = renamed(state, _TABLE, LEFT)
+    ignored += angles
     for key, mask in masks.items():
         if not torch.isfinite(mask).all():
             raise UserError(
@@ -61,7 +76,7 @@ def _convert(state: StateDict, config: Mapping[str, Any]) -> Trunk:
     if 'norm.weight' not in out:  # a classifier that norms the pooled vector
         out = {key.replace('fc_norm.', 'norm.', 1): value for key, value in out.items()}
     out = {key: value for key, value in out.items() if not key.startswith('fc_norm.')}
-    trunk = Trunk(out, ignored, statistics=statistics_of(config))
+    trunk = Trunk(out, ignored, family='EVA-02' * bool(angles), statistics=statistics_of(config))
     _settle(trunk, state, config)
     return trunk
 
@@ -70,8 +85,13 @@ def _join_biases(state: StateDict) -> None:
     """timm's ``attn.q_bias`` and ``attn.v_bias``, between which keys have none."""
     for key in [key for key in state if key.endswith('.attn.q_bias')]:
         block = key.removesuffix('.q_bias')
+        if f'{block}.v_bias' not in state:
+            continue
         first, last = state.pop(key), state.pop(f'{block}.v_bias')
-        state[f'{block}.qkv.bias'] = torch.cat([first, torch.zeros_like(first), last])
+        if f'{block}.q.weight' in state:  # EVA-02's authors have parts
+            state |= {f'{block}.q.bias': first, f'{block}.v.bias': last}
+        else:
+            state[f'{block}.qkv.bias'] = torch.cat([first, torch.zeros_like(first), last])
 
 
 def _settle(trunk: Trunk, state: StateDict, config: Mapping[str, Any]) -> None:
@@ -79,6 +99,9 @@ def _settle(trunk: Trunk, state: StateDict, config: Mapping[str, Any]) -> None:
     args = config.get('model_args') or {}
     if args.get('num_heads'):
         trunk.settings['num_heads'] = int(args['num_heads'])
+    vision = {**config, **(config.get('vision_config') or {})}  # transformers, as of TIPSv2
+    if vision.get('num_attention_heads'):
+        trunk.settings['num_heads'] = int(vision['num_attention_heads'])
     if 'rope.periods' in trunk.state or _is_timm_dinov3(state, config):
         trunk.family, trunk.statistics = 'DINOv3', trunk.statistics or IMAGENET
         trunk.settings |= dict(norm_eps=1e-5, rope=dict(base=100.0))
@@ -86,7 +109,12 @@ def _settle(trunk: Trunk, state: StateDict, config: Mapping[str, Any]) -> None:
         trunk.family, trunk.statistics = 'DINOv2', trunk.statistics or IMAGENET
         registers = 'reg_token' in trunk.state
         trunk.interpolation = 'bicubic-antialias' if registers else 'bicubic-offset'
-    _settle_interleaved(trunk, config)
+        if registers and trunk.state['reg_token'].shape[1] == 1:  # DINOv2 and Franca have 0 or 4
+            trunk.family, trunk.interpolation = 'TIPSv2', 'bilinear-antialias'
+            trunk.statistics = statistics_of(config) or UNCHANGED
+    if 'radio' in str(config.get('architecture', '')):
+        trunk.family = 'C-RADIO'  # of timm, whose positions are resampled as those of other ViTs
+    _settle_interleaved(trunk, state, config)
     if 'patch_embed.norm.weight' in trunk.state and 'norm.bias' not in trunk.state:  # AIMv2
         trunk.family = 'AIMv2'
         trunk.settings |= dict(norm='rms', norm_eps=1e-5)
@@ -95,13 +123,22 @@ def _settle(trunk: Trunk, state: StateDict, config: Mapping[str, Any]) -> None:
         trunk.settings['mlp'] = 'swiglu-packed'
 
 
-def _settle_interleaved(trunk: Trunk, config: Mapping[str, Any]) -> None:
+def _settle_interleaved(trunk: Trunk, state: StateDict, config: Mapping[str, Any]) -> None:
     """EVA-02 and Perception Encoder: nothing but timm's name of the model tells of their rotation.
 
     Raises:
         UserError: the file looks like one of them, and its name is not known.
     """
     said = str(config.get('architecture', ''))
+    own = ['attn.inner_attn_ln.weight', 'mlp.ffn_ln.weight']
+    own += ['mlp.w1.weight'] * ('pos_embed' in state)
+    if not said and (trunk.family == 'EVA-02' or any(f'blocks.0.{key}' in state for key in own)):
+        trunk.family, trunk.statistics = 'EVA-02', CLIP
+        trunk.interpolation = 'bicubic'
+        # baaivision/EVA, EVA-02: rope.py (theta 1e4) and pt_hw_seq_len 16 in all of its models
+        turned = dict(kind='interleaved', base=1e4, reference=(16, 16), offset=0.0, order='ij')
+        trunk.settings |= dict(norm_eps=1e-6, rope=turned)
+        return
     positions = 'pos_embed' in trunk.state
     eva = 'blocks.0.mlp.norm.weight' in trunk.state
     encoder = positions and 'norm.weight' not in trunk.state and 'norm_pre.weight' in trunk.state

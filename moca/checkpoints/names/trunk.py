@@ -15,7 +15,9 @@ StateDict = dict[str, Tensor]
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-"""Means and deviations, RGB, of pixels from 0 to 1; `HALF` is that of Google's ViTs."""
+UNCHANGED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+"""Means and deviations, RGB, of pixels from 0 to 1; `HALF` is that of Google's ViTs, `UNCHANGED` of
+TIPS."""
 
 Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
 
