@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from moca.results.plan import task_path
+
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [REPOSITORY / 'README.md', *sorted((REPOSITORY / 'docs').glob('*.md'))]
 WRITTEN_BY_THE_READER = {'configs/pretrain/simsiam_tiny-imagenet.py'}
@@ -50,9 +52,10 @@ def test_a_documented_command_is_understood(command: list[str]) -> None:
     args = importlib.import_module(module).parse_args(arguments)
     configs = {word for word in arguments if word.startswith('configs/')} - WRITTEN_BY_THE_READER
     tasks = getattr(args, 'tasks', None) or []
-    configs |= {f'configs/*/{task}.py' for task in tasks}
     for config in configs:
         assert list(REPOSITORY.glob(config)), config
+    for task in tasks:
+        assert task_path(task), task
 
 
 def links_of(page: Path) -> set[str]:
