@@ -74,6 +74,15 @@ def test_the_architecture_of_a_run_follows(arch: Any, grown: Any, tmp_path: Path
     assert check_checkpoint(path, grown, patch=16).num_positions == 17  # resampled with the grid
 
 
+def test_dinov2_with_patches_of_16(tmp_path: Path) -> None:
+    """Its tensors are those of DeiT-III then, but for the position of the class token."""
+    model = PlainViT('vit_small_patch14_dinov2', img_size=56)
+    path = save(model.state_dict(), tmp_path / 'dinov2.pth')
+    arch = inspect_checkpoint(path, patch=16).arch
+    assert arch is not None
+    assert check_checkpoint(path, arch, patch=16, img_size=64).patch_size == 16
+
+
 def test_another_size_is_refused_with_the_remedy(checkpoint: Path) -> None:
     with pytest.raises(CheckpointMismatch, match='--patch 16 --arch auto resamples its kernels'):
         check_checkpoint(checkpoint, OTHER)
