@@ -1,4 +1,4 @@
-"""ImageNet low-shot, 1 % of the training images; see lowshot.py, whose features it reads.
+"""ImageNet low-shot, 1 % of the training images; see lowshot.py for what is done and why.
 
 Source: valeoai/MOCA, eval_lowshot_logistic.py.
 Command: tools/train.py configs/imagenet/lowshot-1pct.py --checkpoint CKPT --data-root IMAGENET

@@ -1,4 +1,4 @@
-"""ImageNet low-shot, five images a class; see lowshot.py, whose features it reads.
+"""ImageNet low-shot, five images a class; see lowshot.py for what is done and why.
 
 Source: valeoai/MOCA, eval_lowshot_logistic.py.
 Command: tools/train.py configs/imagenet/lowshot-5shot.py --checkpoint CKPT --data-root IMAGENET
