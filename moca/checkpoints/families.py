@@ -22,6 +22,7 @@ from moca.checkpoints.names.trunk import IMAGENET, StateDict, Statistics
 from moca.checkpoints.noted import noted_settings
 from moca.checkpoints.reading import exported_notes, noted_arch
 from moca.checkpoints.refusals import acting_strangers, other_network
+from moca.checkpoints.soundness import check_kernel, unsound
 from moca.errors import UserError
 
 # Wrappers that may stand anywhere in a key: DDP, compile, FSDP, activation checkpointing.
@@ -84,6 +85,9 @@ FAMILIES = (
         'solo-learn',
         {'student': ('state_dict', 'backbone.'), 'teacher': ('state_dict', 'momentum_backbone.')},
         needs=2,
+    ),
+    Family(
+        'MSN or I-JEPA', {'teacher': ('target_encoder', ''), 'student': ('encoder', '')}, needs=2
     ),
     Family('downstream run', {'backbone': ('state_dict', 'backbone.')}),
     Family('MAE', {'encoder': ('model', '')}, marker='decoder_embed.weight'),
@@ -284,6 +288,7 @@ def _read(
     config = content.get(CONFIG) or {}
     refusal = other_network(inside)
     try:
+        check_kernel(inside, candidate.naming.anchor)
         trunk = candidate.naming.convert(inside, config if isinstance(config, Mapping) else {})
     except UserError as error:
         raise UserError(f'{path}: {error}') from None
@@ -297,6 +302,8 @@ def _read(
     complete(trunk, arch, _OTHER_HEADS.get((notes.get('family', name), width)))
     if 'sat493m' in Path(path).name.lower():
         trunk.statistics = SAT
+    given = config if isinstance(config, Mapping) else {}
+    refusal = refusal or unsound(trunk, given, arch is not None, Path(path).name)
     statistics, said = trunk.statistics, 'its own config' if config else name
     if statistics is None and family is not None and family.statistics is not None:
         statistics = family.statistics
