@@ -43,7 +43,11 @@ def test_importing_transfer_registers_everything() -> None:
         for module in pkgutil.walk_packages(moca.__path__, 'moca.'):
             importlib.import_module(module.name)
         for name, registry in ROOTS.items():
-            forgotten = set(ours(registry)) - before[name]
+            # what stands above transfer is named by the configs that use it (custom_imports)
+            forgotten = {
+                each for each in set(ours(registry)) - before[name]
+                if not registry.get(each).__module__.startswith('moca.evaluation.')
+            }
             assert not forgotten, f'import moca.transfer does not register {forgotten} in {name}'
     """
     result = subprocess.run(
