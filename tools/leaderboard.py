@@ -5,6 +5,7 @@ Examples:
         --tasks cityscapes/linear ade20k/linear-bn --data-root cityscapes=DIR ade20k=DIR
     python tools/leaderboard.py show work_dirs --markdown leaderboard.md --csv leaderboard.csv
     python tools/leaderboard.py published
+    python tools/leaderboard.py calibrate PUBLIC_CHECKPOINTS --data-root imagenet=DIR
     python tools/leaderboard.py race configs/pretrain/{moca,mae,can}_tiny-imagenet.py --amp \\
         --data-root TRAIN --knn TRAIN --knn-val VAL --epochs 20 --plot race.png
 """
@@ -25,6 +26,15 @@ from moca.engine.cli import main_guard, seed_number, whole_number
 from moca.errors import UserError
 from moca.pretrain.monitors.knn import read_pair
 from moca.results import tables
+from moca.results.calibration import (
+    chosen_rows,
+    find_matches,
+    job_of,
+    split_runnable,
+)
+from moca.results.findings import finding_of, show_findings
+from moca.results.fingerprints import FINGERPRINTS
+from moca.results.jobs import Job
 from moca.results.leaderboard import build_leaderboard, sorted_by
 from moca.results.plan import Plan, make_jobs
 from moca.results.published import published_markdown
@@ -32,6 +42,7 @@ from moca.results.queue import Run, launcher, run_jobs
 from moca.results.race import RacePlan, make_race
 from moca.results.race_table import check_steps, race_markdown, read_standings, show_race
 from moca.results.sweep import decided, read_sweep, trials_of
+from moca.results.tested import Tested
 from moca.transfer.run_reading import read_runs
 
 
@@ -63,6 +74,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         'published', help='print the published results that runs are laid beside, as Markdown'
     ).set_defaults(act=lambda args: print(published_markdown(), end=''))
     add_race(commands)
+    add_calibrate(commands)
     return parser.parse_args(argv)
 
 
@@ -171,31 +183,72 @@ def add_race(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     command.set_defaults(act=race)
 
 
-def add_queue_arguments(command: argparse.ArgumentParser, tool: str, options: str = '') -> None:
-    """Add what all runs of a queue are given alike."""
+def add_calibrate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``calibrate``."""
+    command = commands.add_parser(
+        'calibrate',
+        help='measure public checkpoints whose scores are known, to verify a set-up',
+        description='Rows whose files or data are not there are told and left out. Every row is an '
+        'ordinary run: what is finished is not run again. --amp and --accumulate are for the rows '
+        'that train a probe (Cityscapes); all others are in fp32.',
+    )
+    command.add_argument(
+        'folder', type=Path, metavar='DIR', help='folder of published files, under any names'
+    )
+    command.add_argument(
+        '--data-root',
+        nargs='+',
+        required=True,
+        metavar='NAME=DIR',
+        help='imagenet=DIR, cityscapes=DIR, or both',
+    )
+    command.add_argument('--rows', nargs='+', metavar='ROW', help='only these rows [all]')
+    add_queue_arguments(command, 'tools/train.py', options=None)
+    command.set_defaults(act=calibrate)
+
+
+def add_queue_arguments(
+    command: argparse.ArgumentParser, tool: str, options: str | None = ''
+) -> None:
+    """Add what all runs of a queue are given alike; without options, configs stay as they are."""
     command.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
     command.add_argument(
         '--gpus', type=whole_number(1), default=8, help='processes per run with a launcher [8]'
     )
     command.add_argument('--accumulate', metavar='N', help=f'as in {tool}')
     command.add_argument('--amp', action='store_true', help=f'as in {tool}')
-    command.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help=f'as in {tool}{options}'
-    )
+    if options is not None:
+        command.add_argument(
+            *('--cfg-options',),
+            nargs='+',
+            default=[],
+            metavar='KEY=VALUE',
+            help=f'as in {tool}{options}',
+        )
     command.add_argument('--dry-run', action='store_true', help='only print what would run')
+
+
+def roots_of(args: argparse.Namespace) -> dict[str, str]:
+    """The folder of each data set that ``--data-root`` names."""
+    roots = dict(root.partition('=')[::2] for root in args.data_root)
+    if not all(roots.values()):
+        raise UserError(f'--data-root {" ".join(args.data_root)}: give NAME=DIR for each.')
+    return roots
+
+
+def training_options(args: argparse.Namespace) -> list[str]:
+    """What each run of a protocol is given beside its own arguments."""
+    accumulate = ['--accumulate', args.accumulate] if args.accumulate else []
+    return [*(['--amp'] if args.amp else []), *accumulate]
 
 
 def plan_of(args: argparse.Namespace) -> Plan:
     """What the command line asks to measure."""
-    roots = dict(root.partition('=')[::2] for root in args.data_root)
-    if not all(roots.values()):
-        raise UserError(f'--data-root {" ".join(args.data_root)}: give NAME=DIR for each.')
-    accumulate = ['--accumulate', args.accumulate] if args.accumulate else []
     return Plan(
         *(args.checkpoint, args.tasks, args.seeds, args.subset),
         archs=args.arch,
-        data_roots=roots,
-        options=[*(['--amp'] if args.amp else []), *accumulate],
+        data_roots=roots_of(args),
+        options=training_options(args),
         branches=args.branch,
         cfg_options=args.cfg_options,
         changes=changes_of(args),
@@ -254,6 +307,34 @@ def race(args: argparse.Namespace) -> None:
             console.print(f'Written: {written}', markup=False, soft_wrap=True)
     check_steps(standings)
     complain(failed, len(racers))
+
+
+def calibrate(args: argparse.Namespace) -> None:
+    """Run the rows whose files are there, then show found beside expected."""
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    roots = roots_of(args)
+    rows = chosen_rows(FINGERPRINTS, args.rows)
+    known = {row.data for row in FINGERPRINTS}
+    if stray := roots.keys() - known:
+        raise UserError(f'--data-root {min(stray)}: give {" or ".join(sorted(known))}.')
+    matches, notes = find_matches(args.folder, rows)
+    ready, skipped = split_runnable(matches, roots)
+    for note in [*notes, *skipped]:
+        console.print(note, markup=False, soft_wrap=True)
+    if not ready:
+        raise UserError(f'{args.folder}: nothing to run; the lines above say why.')
+    plan = Plan((), (), data_roots=roots, options=training_options(args))
+    jobs = [job_of(match, plan) for match in ready]
+    failed: list[Run] = []
+    for tool, kind in (('train.py', Job), ('test.py', Tested)):
+        failed += work([job for job in jobs if isinstance(job, kind)], tool, args, console)
+    if args.dry_run:
+        return
+    findings = [finding_of(match, job) for match, job in zip(ready, jobs, strict=True)]
+    show_findings(findings, console)
+    complain(failed, len(jobs))
+    if missed := [finding.match.about for finding in findings if finding.missed]:
+        raise UserError(f'{len(missed)} of {len(findings)} rows missed: {"; ".join(missed)}.')
 
 
 def work(runs: Sequence[Run], tool: str, args: argparse.Namespace, console: Console) -> list[Run]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
@@ -17,14 +19,20 @@ from moca.checkpoints.changes import changes_of
 from moca.checkpoints.loading import AUTO, arch_of_file, check_checkpoint, set_checkpoint
 from moca.checkpoints.reading import read_file, run_config
 from moca.data.survey import check_data
-from moca.engine.checkpoints import check_fit
+from moca.engine.checkpoints import check_fit, write_atomically
 from moca.engine.cli import apply_common
 from moca.errors import UserError
 from moca.transfer.overrides import THE_RUN, set_arch, set_statistics
 from moca.transfer.predictions import predict_without_labels, set_predictions
 from moca.transfer.run import check_of_model, model_class, protocol_config
 from moca.transfer.run_names import checkpoint_label
-from moca.transfer.run_record import TEST_FOLDER, kinds_of, percent_metrics
+from moca.transfer.run_record import (
+    TEST_FOLDER,
+    TESTED,
+    file_digest,
+    kinds_of,
+    percent_metrics,
+)
 from moca.transfer.tta import set_tta
 
 
@@ -149,7 +157,9 @@ def take_from_run(cfg: Config, run: Mapping[str, Any]) -> None:
 
 
 def evaluate(cfg: Config, checkpoint: str | Path) -> dict[str, float | None]:
-    """Test a model with the weights of a run; returns metrics in percent.
+    """Test a model with the weights of a run; returns metrics in percent, and keeps them.
+
+    They are `TESTED` in the work dir.
 
     Raises:
         CheckpointMismatch: if the file's weights are not exactly those of the model.
@@ -160,7 +170,30 @@ def evaluate(cfg: Config, checkpoint: str | Path) -> dict[str, float | None]:
         (model.module if is_model_wrapper(model) else model).init_weights()
     else:
         load_run(runner.model, checkpoint)
-    return percent_metrics(runner.test(), cfg.protocol.task, kinds_of(cfg.test_evaluator))
+    metrics = percent_metrics(runner.test(), cfg.protocol.task, kinds_of(cfg.test_evaluator))
+    _keep(cfg, Path(checkpoint), metrics)
+    return metrics
+
+
+def _keep(cfg: Config, checkpoint: Path, metrics: Mapping[str, float | None]) -> None:
+    """Write what was tested into the work dir, with what it depends on."""
+    if not is_main_process():
+        return
+    dataset = cfg.test_dataloader.dataset
+    root = dataset.get('data_root')
+    start = (cfg.model.get('backbone') or {}).get('init_cfg') or {}
+    backbone = start.get('checkpoint') if cfg.model.get('head_from') else None
+    other = backbone is not None and Path(backbone) != checkpoint
+    record = {
+        'protocol': cfg.protocol.name,
+        'checkpoint': str(checkpoint.resolve()),
+        'sha256': file_digest(checkpoint) if checkpoint.is_file() else None,
+        'backbone_sha256': file_digest(str(backbone)) if other else None,
+        'variant': dataset.get('variant'),
+        'data_root': None if root is None else str(Path(root).resolve()),
+        'metrics': dict(metrics),
+    }
+    write_atomically(Path(cfg.work_dir) / TESTED, (json.dumps(record, indent=2) + '\n').encode())
 
 
 def load_run(model: Any, checkpoint: str | Path) -> None:

@@ -33,6 +33,9 @@ _LATER = (_CONTENT, 'checkpoint.mean', 'checkpoint.std')
 TEST_FOLDER = 'test'
 """In a run's folder: the logs of tools/test.py, which are no run of their own."""
 
+TESTED = 'test.json'
+"""What tools/test.py has measured, in its work dir."""
+
 
 class RunRecordHook(Hook):
     """Keeps the last validation's metrics and the time spent, and writes ``run.json``.
