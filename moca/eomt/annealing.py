@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
@@ -44,6 +45,11 @@ def phases(
     return starts, ends
 
 
+def length_of_rule(steps: int, total: int | None) -> int:
+    """`total`, unless it is None or belongs to a run of another length than `steps`."""
+    return total if total is not None and abs(total - steps) <= steps / 20 else steps
+
+
 @HOOKS.register_module()
 class MaskAnnealing(Hook):
     """Set the probabilities of a `MaskTransformer` after every step, by the steps that are done.
@@ -54,6 +60,9 @@ class MaskAnnealing(Hook):
         starts: Step from which each block's probability falls; None for the rule of `phases`.
         ends: Step at which it is 0.
         first_end: Of the rule: the first block's, which then starts at 0.
+        total: Of the rule: the steps that the released table was made for, which are not quite
+            those of its run; None for the run's own, which also counts where they are more than a
+            twentieth apart.
 
     Raises:
         UserError: The lists do not fit each other or the network.
@@ -66,6 +75,7 @@ class MaskAnnealing(Hook):
         starts: Sequence[int] | None = None,
         ends: Sequence[int] | None = None,
         first_end: int | None = None,
+        total: int | None = None,
     ) -> None:
         if (starts is None) != (ends is None):
             raise UserError('MaskAnnealing: give starts and ends, or none of them.')
@@ -75,12 +85,20 @@ class MaskAnnealing(Hook):
                 f'MaskAnnealing: starts={first} and ends={last}: give one of each for every block '
                 'that sees queries, each end behind its start.'
             )
-        if starts is not None and first_end is not None:
-            raise UserError('MaskAnnealing: first_end belongs to the rule; leave out starts.')
-        self.starts, self.ends, self.first_end = starts, ends, first_end
+        if starts is not None and (first_end, total) != (None, None):
+            raise UserError(
+                'MaskAnnealing: first_end and total belong to the rule; leave out starts and ends.'
+            )
+        self.starts, self.ends, self.first_end, self.total = starts, ends, first_end, total
 
     def before_train(self, runner: Any) -> None:
         """Start, or go on, with the probabilities of the step."""
+        if self.total not in (None, length_of_rule(runner.max_iters, self.total)):
+            print_log(
+                f'MaskAnnealing.total={self.total} is of a run of another length: masks fade along '
+                f'the {runner.max_iters} steps of this one.',
+                'current',
+            )
         self._set(runner, runner.iter)
 
     def after_train_iter(self, runner: Any, *_: Any, **__: Any) -> None:
@@ -91,7 +109,8 @@ class MaskAnnealing(Hook):
         network = network_of(runner.model)
         starts, ends = self.starts, self.ends
         if starts is None or ends is None:
-            starts, ends = phases(runner.max_iters, network.num_blocks, self.first_end)
+            total = length_of_rule(runner.max_iters, self.total)
+            starts, ends = phases(total, network.num_blocks, self.first_end)
         if len(starts) != network.num_blocks:
             raise UserError(
                 f'MaskAnnealing.starts has {len(starts)} steps for the {network.num_blocks} blocks '

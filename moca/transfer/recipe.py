@@ -121,6 +121,8 @@ def shorten(cfg: Config, share: float) -> None:
     annealing = find_hook(cfg, 'MaskAnnealing')
     if annealing and annealing[1].get('first_end') and share < 1:
         annealing[1]['first_end'] = max(round(annealing[1]['first_end'] * share), 1)
+    if annealing and annealing[1].get('total'):
+        annealing[1]['total'] = max(round(annealing[1]['total'] * share), 1)
     for section, field in (
         (cfg.train_cfg, 'val_interval'),
         ((cfg.get('default_hooks') or {}).get('checkpoint') or {}, 'interval'),

@@ -6,10 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from mmengine.registry import HOOKS
 from torch import nn
 
+from moca.engine.cli import read_config
 from moca.eomt.annealing import MaskAnnealing, mask_prob, phases
 from moca.errors import UserError
+from moca.transfer.recipe import shorten
+from tests.configs.helpers import REPOSITORY
 from tests.eomt.tiny import tiny_network
 
 # steps, blocks, first_end -> starts and ends: tue-mps/eomt, configs/*/*/*/*.yaml
@@ -35,11 +39,51 @@ def test_the_rule_makes_the_released_tables(
     assert phases(total, blocks, first_end) == (starts, ends)
 
 
-def test_cityscapes_starts_within_steps_of_the_rule() -> None:
-    """19,795 steps; the released table is made of 3,317 twice, whose sixfold is 19,902."""
-    starts, ends = phases(19_795, 4)
-    assert starts == [3299, 6598, 9898, 13197]
-    assert ends == [6598, 9897, 13197, 16496]
+# configs with four blocks that see queries, as of ViT-L -> the released starts and ends
+OF_CONFIGS = {
+    'segmentation/ade20k/eomt.py': ([6520, 13040, 19560, 26080], [13040, 19560, 26080, 32600]),
+    'segmentation/ade20k/eomt_dinov3.py': ([0, 6520, 9780, 13040], [3000, 9780, 13040, 16300]),
+    'segmentation/cityscapes/eomt.py': ([3317, 6634, 9951, 13268], [6634, 9951, 13268, 16585]),
+    'detection/coco/eomt_panoptic.py': (
+        *([14782, 29564, 44346, 59128],),
+        [29564, 44346, 59128, 73910],
+    ),
+    'detection/coco/eomt_instance_dinov3.py': (
+        *([14782, 29564, 44346, 59128],),
+        [29564, 44346, 59128, 73910],
+    ),
+    'detection/coco/eomt_panoptic_dinov3.py': (
+        *([0, 29564, 44346, 59128],),
+        [3000, 44346, 59128, 73910],
+    ),
+}
+
+
+@pytest.mark.parametrize('config', OF_CONFIGS)
+def test_configs_fade_as_released(config: str) -> None:
+    cfg = read_config(REPOSITORY / 'configs' / config)
+    runner = a_runner(0, cfg.train_cfg.max_iters, blocks=4)
+    hook = HOOKS.build(cfg.default_hooks.annealing)
+    for number, (start, end) in enumerate(zip(*OF_CONFIGS[config], strict=True)):
+        for step, known in ((start, 1.0), ((start + end) // 2, None), (end, 0.0)):
+            runner.iter = step
+            hook.before_train(runner)
+            found = runner.model.network.attn_mask_probs.tolist()[number]
+            assert 0.4 < found < 0.7 if known is None else found == known, (number, step)
+            if step == start and start:
+                runner.iter = start + 1
+                hook.before_train(runner)
+                assert runner.model.network.attn_mask_probs.tolist()[number] < 1
+
+
+def test_a_shortened_run_fades_along_its_own_steps() -> None:
+    runner, hook = a_runner(30), MaskAnnealing(total=39_120)
+    hook.before_train(runner)
+    assert runner.model.network.attn_mask_probs.tolist() == pytest.approx([0, 0.5**0.9, 1])
+    cfg = read_config(REPOSITORY / 'configs/segmentation/cityscapes/eomt.py')
+    shorten(cfg, 0.1)
+    assert (cfg.train_cfg.max_iters, cfg.default_hooks.annealing.total) == (1980, 1990)
+    assert cfg.param_scheduler[0].warmup == [50, 100]
 
 
 @pytest.mark.parametrize(
@@ -50,8 +94,8 @@ def test_a_probability_falls_as_a_power(step: int, expected: float) -> None:
     assert mask_prob(step, 100, 200) == pytest.approx(expected)
 
 
-def a_runner(step: int, total: int = 60) -> Any:
-    model = SimpleNamespace(network=tiny_network(blocks=3))
+def a_runner(step: int, total: int = 60, blocks: int = 3) -> Any:
+    model = SimpleNamespace(network=tiny_network(blocks=blocks))
     return SimpleNamespace(model=model, iter=step, max_iters=total)
 
 

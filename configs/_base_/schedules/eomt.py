@@ -1,7 +1,8 @@
 """EoMT's optimization: AdamW, weight decay on everything, two warm-ups, masks that fade.
 
 Source: tue-mps/eomt at 7bd19dd, configs/dinov2: rate 1e-4, layer decay .8, clipping at .01, batch
-16, fp16 autocast (--amp). A config sets its length, and the hook MaskAnnealing.
+16. Its fp16 autocast is bfloat16 here where a GPU has that (--amp). A config sets its length, and
+the hook MaskAnnealing.
 """
 
 optim_wrapper = dict(

@@ -65,4 +65,6 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=5_
 param_scheduler = [
     dict(type='TwoPartPolyLR', warmup=(500, 1000), begin=0, end=max_iters, by_epoch=False)
 ]
-default_hooks = dict(annealing=dict(type='MaskAnnealing'), steps=dict(type='SeedSteps'))
+default_hooks = dict(
+    annealing=dict(type='MaskAnnealing', total=39_120), steps=dict(type='SeedSteps')
+)

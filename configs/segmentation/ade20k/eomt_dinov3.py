@@ -23,4 +23,4 @@ train_cfg = dict(max_iters=max_iters)
 param_scheduler = [
     dict(type='TwoPartPolyLR', warmup=(2000, 3000), begin=0, end=max_iters, by_epoch=False)
 ]
-default_hooks = dict(annealing=dict(first_end=3000))
+default_hooks = dict(annealing=dict(first_end=3000, total=19_560))
