@@ -43,7 +43,7 @@ class Video:
 
 
 def read_davis(root: str | Path, split: str, field: str) -> list[Video]:
-    """List the videos of a split and look at sizes and first label maps.
+    """List the videos of a split and look at sizes and label maps.
 
     Videos without a frame that counts, or without an object in the first one, are left out, which
     is said in the log; so are objects that appear later only.
@@ -79,6 +79,14 @@ def read_davis(root: str | Path, split: str, field: str) -> list[Video]:
             f'({videos[0].name}: {reasons[videos[0].name]}). Give videos of {MEASURED_FROM} frames '
             'or more, with objects in the first one.'
         )
+    for video in kept:
+        if late := _late_objects(video):
+            print_log(
+                f'{field}: {video.name}: objects {", ".join(map(str, late))} appear after the '
+                'first frame and count as background.',
+                'current',
+                level=30,
+            )
     return kept
 
 
@@ -114,6 +122,15 @@ def _reason_to_leave(video: Video) -> str:
     if not object_count(read_labels(video.masks[0])):
         return f'no object in {video.masks[0].name}'
     return ''
+
+
+def _late_objects(video: Video) -> list[int]:
+    """Numbers in later label maps that are above those of the first one."""
+    known = object_count(read_labels(video.masks[0]))
+    seen = np.zeros(VOID + 1, bool)
+    for path in video.masks[1:]:
+        seen |= np.bincount(read_labels(path).ravel(), minlength=VOID + 1) > 0
+    return [int(number) for number in np.flatnonzero(seen[:VOID]) if number > known]
 
 
 def read_labels(path: Path) -> NDArray[np.uint8]:

@@ -108,13 +108,22 @@ def test_short_and_empty_videos_are_left_out(tmp_path: Path, warnings: list[str]
         read_davis(root, 'val', 'root')
 
 
-def test_objects_that_appear_later_are_background(tmp_path: Path) -> None:
+def test_objects_that_appear_later_are_background_which_is_said(
+    tmp_path: Path, warnings: list[str]
+) -> None:
     frames, masks = moving_video(0, 4)
     later = [masks[0], *(np.where(mask[:, ::-1] > 0, 2, mask) for mask in masks[1:])]
-    root = write_davis(tmp_path, {'a': (frames, later)})
+    root = write_davis(tmp_path, {'a': (frames, later), 'b': (frames, masks)})
+    later[3][0, :2] = 7, 255  # void is no object
+    save(root / 'Annotations/480p/a/00003.png', later[3])
     evaluation = VideoPropagation(str(root), short_side=64)
     evaluation.prepare()
-    assert evaluation.run(Pieces().eval(), EvaluationRun()).settings['objects'] == 1
+    said = [text for text in warnings if 'appear after' in text]
+    assert said == [
+        'evaluation.data_root: a: objects 2, 7 appear after the first frame and count as '
+        'background.'
+    ]
+    assert evaluation.run(Pieces().eval(), EvaluationRun()).settings['objects'] == 2
 
 
 def test_other_layouts_are_refused(tmp_path: Path) -> None:
