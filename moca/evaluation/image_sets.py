@@ -46,6 +46,7 @@ def read_image_set(data_root: str | Path, split: str, field: str) -> Labeled:
     folder = root / split
     if (folder / ANNOTATIONS).is_file():
         return _read_flat(folder, root / 'train', field)
+    _check_no_flat(folder, field)
     if split and not folder.is_dir():
         found = [name for name in CIFAR if (root / name).is_dir()]
         if found:
@@ -56,6 +57,15 @@ def read_image_set(data_root: str | Path, split: str, field: str) -> Labeled:
             '"python version" of www.cs.toronto.edu/~kriz/cifar.html there).'
         )
     return read_folder(folder, field)
+
+
+def _check_no_flat(folder: Path, field: str) -> None:
+    """Refuse Tiny-ImageNet's flat `val` without its labels, whose only class would be `images`."""
+    if folder.is_dir() and [path.name for path in folder.iterdir() if path.is_dir()] == ['images']:
+        raise UserError(
+            f'{field}: {folder} has the folder images alone and no {ANNOTATIONS}, which has the '
+            'labels of Tiny-ImageNet. Put it back, or sort the images into class folders.'
+        )
 
 
 def _read_flat(folder: Path, train: Path, field: str) -> Labeled:

@@ -7,7 +7,7 @@ either way it must hold the ViT that the row is of. (No digest of a published fi
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -140,9 +140,20 @@ def _unused(file: Path, table: Sequence[Fingerprint], look: Look) -> str:
 
 
 def split_runnable(
-    matches: Sequence[Match], data_roots: Collection[str]
+    matches: Sequence[Match], data_roots: Mapping[str, str]
 ) -> tuple[list[Match], list[str]]:
-    """The rows that can run, and a note on each that cannot: no protocol, or no data given."""
+    """The rows that can run, and a note on each that cannot: no protocol, or no data given.
+
+    Args:
+        matches: Of :func:`find_matches`.
+        data_roots: Folder by data set.
+
+    Raises:
+        UserError: A folder is not there.
+    """
+    for name, root in data_roots.items():
+        if not Path(root).is_dir():
+            raise UserError(f'--data-root {name}={root}: no such folder.')
     ready, notes = [], []
     for match in matches:
         row = match.fingerprint
@@ -186,8 +197,6 @@ def job_of(match: Match, plan: Plan) -> Job | Tested:
 
 def _test_of(match: Match, root: str) -> Tested:
     row = match.fingerprint
-    if not Path(root).is_dir():
-        raise UserError(f'--data-root {row.data}={root}: no such folder.')
     config = task_config(row.task, row.arch, CONFIGS)
     tested = match.head or match.checkpoint
     folder = Path('work_dirs', config.protocol.name, f'{checkpoint_label(tested)}_tested')

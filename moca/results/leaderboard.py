@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -106,6 +106,7 @@ def build_leaderboard(runs: Iterable[Run], omissions: Iterable[Omission] = ()) -
     runs, notes = _newest(runs)
     named = _row_names(runs)
     gathered: dict[tuple[Row, Column], list[tuple[int, float]]] = defaultdict(list)
+    splits: dict[tuple[Row, Column], tuple[float, ...]] = {}
     columns: dict[Column, None] = {}  # an ordered set: metrics in the protocol's order
     for run in runs:
         row = Row(named[run.checkpoint, run.branch, run.arch, run.path], run.branch, run.arch)
@@ -115,13 +116,10 @@ def build_leaderboard(runs: Iterable[Run], omissions: Iterable[Omission] = ()) -
             value = run.metrics[metric]
             if value is not None:
                 gathered[row, column].append((run.seed, value))
+                splits[row, column] = run.splits.get(metric, ())
             gathered.setdefault((row, column), [])
     ours = sorted({row for row, _ in gathered}, key=_order)
-    cells = {
-        key: Cell(tuple(v for _, v in sorted(found)), tuple(s for s, _ in sorted(found)))
-        for key, found in gathered.items()
-        if found
-    }
+    cells = {key: _measured(found, splits[key]) for key, found in gathered.items() if found}
     published, sources, unknown = _published_cells(runs, columns)
     cells.update(published)
     columns.update({column: None for _, column in published})
@@ -131,6 +129,13 @@ def build_leaderboard(runs: Iterable[Run], omissions: Iterable[Omission] = ()) -
     return Leaderboard(
         [*ours, *theirs], sorted(columns, key=_column_order), cells, list(omissions), notes, sources
     )
+
+
+def _measured(found: Sequence[tuple[int, float]], splits: tuple[float, ...]) -> Cell:
+    """The cell of one run for each seed, or of the splits of a single run."""
+    if len(found) == 1 and len(splits) > 1:
+        return Cell(splits, (found[0][0],), over='splits', population=True)
+    return Cell(tuple(v for _, v in sorted(found)), tuple(s for s, _ in sorted(found)))
 
 
 def sorted_by(board: Leaderboard, metric: str) -> Leaderboard:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Run:
         metrics: values in percent; None where the metric is not defined on the data.
         shown: the metrics that the protocol reports, in order.
         finished_at: ISO time, which sorts as text.
+        splits: of a metric that is a mean over splits, the value of each.
         note: how its settings were chosen, if that is to be shown.
     """
 
@@ -53,6 +54,7 @@ class Run:
     shown: tuple[str, ...]
     finished_at: str
     note: str | None = None
+    splits: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,17 @@ def _run(folder: Path, content: dict[str, Any]) -> Run:
         shown=tuple(map(str, shown)),
         finished_at=str(content['finished_at']),
         note=content.get('note'),
+        splits=_splits(content.get('settings') or {}),
     )
+
+
+def _splits(settings: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+    """What low-shot classification says of its splits, by metric."""
+    found = settings.get('top1_of_splits') or {}
+    return {
+        'top1' if len(found) == 1 else f'top1_{name}': tuple(map(float, values))
+        for name, values in found.items()
+    }
 
 
 def _usual_metrics(task: str) -> tuple[str, ...]:

@@ -178,14 +178,14 @@ def test_a_row_that_fails_is_told(calibrate, place) -> None:
 
 def test_nothing_to_run(calibrate) -> None:
     assert 'nothing to run' in calibrate([replace(NEIGHBORS, task='own/unwritten.py')])[1]
-    assert (
-        '--rows 9: there is no such row. There are 1, 7.'
-        in (calibrate([NEIGHBORS, CLASSIFIER], '--rows', '9')[1])
-    )
-    assert (
-        '--data-root own: give imagenet.'
-        in (calibrate([replace(NEIGHBORS, task='imagenet/knn')], '--data-root', 'own=images')[1])
-    )
+    cases = [
+        (NEIGHBORS, ('--rows', '9'), '--rows 9: there is no such row. There are 1.'),
+        (NEIGHBORS, ('--data-root', 'own=nowhere'), '--data-root own=nowhere: no such folder.'),
+        (replace(NEIGHBORS, task='imagenet/knn'), (), '--data-root own: give imagenet.'),
+    ]
+    for row, options, message in cases:
+        code, said = calibrate([row], *options)
+        assert (code, message in said) == (2, True), said
 
 
 def test_files_are_told_by_name_then_by_content(place, tmp_path) -> None:

@@ -84,6 +84,31 @@ def test_a_column_of_splits_says_which_deviation_it_prints(tmp_path):
     assert '± of published rows is the population standard deviation' in text
 
 
+def test_the_splits_of_a_run_have_their_population_deviation(tmp_path):
+    one = dict(KNN, protocol='own_1shot', published=None, main_metrics=['top1'],
+               metrics=dict(top1=60.0),
+               settings=dict(top1_of_splits={'1shot': [50, 60, 70]}))  # fmt: skip
+    several = dict(one, protocol='own', main_metrics=['top1_1shot', 'top1_1pct'],
+                   metrics=dict(top1_1shot=20.0, top1_1pct=30.0),
+                   settings=dict(top1_of_splits={'1shot': [10, 30], '1pct': [30]}))  # fmt: skip
+    text = shown(board_of(tmp_path, one, several))
+    assert '60.0 ± 8.2 (3)' in text  # 10.0 of the sample
+    assert '20.0 ± 10.0 (2)' in text
+    assert '30.0 ±' not in text
+    assert 'Measured over splits: mean ± population standard deviation' in text
+
+
+def test_seeds_of_a_run_with_splits_have_the_deviation_of_the_sample(tmp_path):
+    runs = [
+        dict(KNN, published=None, seed=seed, metrics=dict(top1=value), main_metrics=['top1'],
+             settings=dict(top1_of_splits={'1shot': [value, value + 9]}))
+        for seed, value in enumerate((60.0, 70.0))
+    ]  # fmt: skip
+    text = shown(board_of(tmp_path, *runs))
+    assert '65.0 ± 7.1 (2)' in text
+    assert 'Measured over splits' not in text
+
+
 def test_values_are_marked_with_how_they_were_read(tmp_path):
     lowshot = dict(KNN, protocol='imagenet_lowshot_1pct', published='imagenet_lowshot_1pct',
                    train_images=12811)  # fmt: skip
