@@ -28,7 +28,7 @@ from moca.backbone import PlainViT
 from moca.engine.checkpoints import write_atomically
 from moca.engine.same_run import digests
 from moca.errors import UserError
-from moca.evaluation.features import feature_width, image_feature, image_size
+from moca.evaluation.features import check_finite, feature_width, image_feature, image_size
 from moca.evaluation.image_sets import file_states
 from moca.evaluation.labeled import INTERPOLATIONS, Labeled, center, normalize
 from moca.evaluation.protocol import EvaluationRun
@@ -142,7 +142,7 @@ class ImageFeatures:
         All processes together give every image once.
 
         Raises:
-            UserError: An image cannot be decoded.
+            UserError: An image cannot be decoded, or a feature is not finite.
         """
         rank, processes = get_dist_info()
         mine = range(rank, len(self.parts), processes)
@@ -150,7 +150,7 @@ class ImageFeatures:
         computed = self._compute(sorted(missing))
         for number in mine:
             if number in missing:
-                features = next(computed)
+                features = self._checked(next(computed))
                 self._write(number, features)
             else:
                 stored = self._read(number)
@@ -159,14 +159,14 @@ class ImageFeatures:
                         f'{self.folder}: features that were there are gone. Run again, and leave '
                         'loading.cache alone meanwhile.'
                     )
-                features = torch.from_numpy(np.array(stored))
+                features = self._checked(torch.from_numpy(np.array(stored)))
             yield self.parts[number], features
 
     def whole(self) -> Tensor:
         """Features of the whole set, ``[N, F]`` fp32 on the CPU, in every process.
 
         Raises:
-            UserError: An image cannot be decoded.
+            UserError: As `own`.
         """
         found = torch.empty(len(self.images), self.width)
         for part, features in self.own():
@@ -178,6 +178,9 @@ class ImageFeatures:
                 broadcast(shared, src=number % processes)
                 found[part] = shared.cpu()
         return found
+
+    def _checked(self, features: Tensor) -> Tensor:
+        return check_finite(features, self.about, self.run.precision)
 
     def _compute(self, numbers: Sequence[int]) -> Iterator[Tensor]:
         """Features of some parts, in their order."""

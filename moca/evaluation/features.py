@@ -87,6 +87,32 @@ def patch_map(
     return patches.float().transpose(1, 2).unflatten(2, grid)
 
 
+def check_finite(features: Tensor, about: str, precision: torch.dtype | None = None) -> Tensor:
+    """Return features that are all finite.
+
+    What is not a number is neither more nor less than anything: a query of such features counts
+    as right in k-NN, and its nearest neighbor is the first of the bank.
+
+    Args:
+        features: Of any shape.
+        about: What they are of, for the message.
+        precision: That they were computed in; None for fp32.
+
+    Raises:
+        UserError: Some are infinite or no numbers.
+    """
+    if not features.isfinite().all():
+        remedy = (
+            'Give another --checkpoint'
+            if precision is None
+            else f'{str(precision).removeprefix("torch.")} may be too small for it: leave out --amp'
+        )
+        raise UserError(
+            f'--checkpoint: its features of {about} are not all finite numbers. {remedy}.'
+        )
+    return features
+
+
 def image_size(model: PlainViT) -> tuple[int, int]:
     """Height and width in pixels for which a model's positions are made."""
     return model.grid[0] * model.patch_size, model.grid[1] * model.patch_size

@@ -11,7 +11,13 @@ from torch import Tensor
 from moca.backbone import PlainViT
 from moca.backbone.vit import Tokens
 from moca.errors import UserError
-from moca.evaluation.features import KINDS, feature_width, image_feature, patch_map
+from moca.evaluation.features import (
+    KINDS,
+    check_finite,
+    feature_width,
+    image_feature,
+    patch_map,
+)
 
 ARCH = dict(embed_dim=8, depth=3, num_heads=2, patch_size=4, img_size=16, reg_tokens=2)
 
@@ -91,3 +97,12 @@ def test_what_a_model_does_not_have_is_refused(model: PlainViT, images: Tensor) 
     with pytest.raises(UserError, match='no class token'):
         image_feature(bare, images, 'cls+avg')
     assert image_feature(bare, images, 'avg').shape == (2, 8)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), float('-inf')])
+def test_what_is_not_finite_is_refused(value: float) -> None:
+    features = torch.zeros(3, 4)
+    assert check_finite(features, 'bees') is features
+    features[1, 2] = value
+    with pytest.raises(UserError, match='its features of bees are not all finite'):
+        check_finite(features, 'bees')

@@ -21,7 +21,7 @@ from moca.evaluation.image_sets import read_image_set
 from moca.evaluation.knn import KNN, nearest
 from moca.evaluation.labeled import Labeled
 from moca.evaluation.protocol import EvaluationRun
-from tests.evaluation.image_data import SIZE, tiny_vit, write_images
+from tests.evaluation.image_data import ARCH, SIZE, tiny_vit, write_images
 
 COUNTS = {'ant': 5, 'bee': 4, 'cow': 4}
 KS, TEMPERATURES = (1, 4, 7), (0.01, 0.07)
@@ -108,6 +108,26 @@ def test_every_k_and_temperature_against_brute_force(root: Path, model: PlainViT
     for k in KS:
         assert result.metrics[f'top1_k{k}'] == pytest.approx(expected[f'k {k}, T 0.07'][0])
     assert 'scored' in result.chosen['on']
+
+
+class Overflow(PlainViT):
+    """A backbone whose features are no numbers, of one image in three."""
+
+    def tokens(self, images: Tensor, *_: Any, **__: Any) -> Any:
+        found = super().tokens(images)
+        found.patches[::3] = math.nan
+        return found
+
+
+def test_features_that_are_no_numbers_are_refused(root: Path, tmp_path: Path) -> None:
+    """Nothing is more than NaN, so that each such query would count as right."""
+    broken = Overflow(ARCH, img_size=SIZE, frozen=True).eval()
+    with pytest.raises(UserError, match=r'query images are not all finite numbers\. Give another'):
+        evaluation(root).run(broken, run_of(cache=tmp_path))
+    assert not list(tmp_path.rglob('*.npy'))
+    half = run_of(precision=torch.bfloat16)
+    with pytest.raises(UserError, match='bfloat16 may be too small for it: leave out --amp'):
+        evaluation(root).run(broken, half)
 
 
 def test_one_k_and_temperature_choose_nothing(root: Path, model: PlainViT) -> None:

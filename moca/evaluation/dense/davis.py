@@ -32,7 +32,7 @@ from moca.evaluation.dense.video_frames import (
     preset_std,
 )
 from moca.evaluation.dense.video_metric import VideoScores, davis_metrics, score_video
-from moca.evaluation.features import patch_map
+from moca.evaluation.features import check_finite, patch_map
 from moca.evaluation.protocol import Evaluation, EvaluationRun, Result
 
 FIRST_MASK = '_first_mask'
@@ -92,7 +92,8 @@ def video_features(
         part = [read_frame(path) for path in frames[start : start + batch_size]]
         images = [frame_tensor(frame, size, model.mean, std, preset) for frame in part]
         with torch.no_grad():
-            yield from patch_map(model, torch.stack(images).to(device))
+            found = patch_map(model, torch.stack(images).to(device))
+        yield from check_finite(found, str(frames[start]))
 
 
 def propagated(

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Subset
 from moca.backbone import PlainViT
 from moca.errors import UserError
 from moca.evaluation.dense.squared import Squares
-from moca.evaluation.features import patch_map
+from moca.evaluation.features import check_finite, patch_map
 from moca.evaluation.protocol import EvaluationRun
 
 
@@ -57,6 +57,9 @@ def encoded(
     Yields:
         ``[B, N, D]`` fp32 on the run's device, patches row by row, and labels ``[B, S, S]`` uint8
         on the CPU.
+
+    Raises:
+        UserError: A feature is not finite.
     """
     chosen = squares if order is None else Subset(squares, list(order))
     loader = DataLoader(
@@ -68,4 +71,5 @@ def encoded(
     for images, labels in run.progress(loader, about):
         with torch.no_grad():
             features = patch_map(model, images.to(run.device))
+        check_finite(features, about)
         yield features.flatten(2).transpose(1, 2), labels

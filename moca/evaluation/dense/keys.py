@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from moca.backbone import PlainViT
-from moca.evaluation.features import patch_map
+from moca.evaluation.features import check_finite, patch_map
 
 
 @torch.no_grad()
@@ -28,14 +28,14 @@ def keys_and_features(model: PlainViT, images: Tensor) -> tuple[Tensor, Tensor]:
     layer = model.blocks[-1].attn.qkv
     handle = layer.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
     try:
-        features = patch_map(model, images)
+        features = check_finite(patch_map(model, images), 'an image')
     finally:
         handle.remove()
     keys = seen[0].chunk(3, dim=-1)[1].flatten(1, -2)
     grid = features.shape[-2:]
     # with windows, prefix tokens take no part
     patches = keys[:, keys.shape[1] - grid[0] * grid[1] :]
-    return patches.transpose(1, 2).unflatten(2, grid).float(), features
+    return check_finite(patches, 'an image').transpose(1, 2).unflatten(2, grid).float(), features
 
 
 def which_keys(model: PlainViT) -> str:

@@ -35,7 +35,7 @@ from moca.evaluation.dense.spair_data import (
     read_spair,
 )
 from moca.evaluation.dense.square_padding import pad_to_patches, patch_margin, square_tensor
-from moca.evaluation.features import patch_map
+from moca.evaluation.features import check_finite, patch_map
 from moca.evaluation.protocol import Evaluation, EvaluationRun, Result
 
 Norm = Literal['none', 'final', 'best']
@@ -66,7 +66,8 @@ class MapsOfImages:
             device = next(self.model.parameters()).device
             padded = pad_to_patches(square[None].to(device), self.model.patch_size)
             with torch.no_grad():
-                self.kept[image] = patch_map(self.model, padded, norm=False)[0]
+                found = patch_map(self.model, padded, norm=False)[0]
+            self.kept[image] = check_finite(found, str(image.path))
         return self.kept[image]
 
     @torch.no_grad()

@@ -107,6 +107,22 @@ def test_colors_tell_classes_apart(bank: dict[str, Any], queries: dict[str, Any]
     assert result.settings['classes_without_bank_patch'] == []
 
 
+class Overflow(MeanColors):
+    """No number in the last patch."""
+
+    def tokens(self, images: Tensor, *_: Any, **__: Any) -> Any:
+        found = super().tokens(images)
+        found.patches[:, -1] = float('inf')
+        return found
+
+
+def test_features_that_are_no_numbers_are_refused(
+    bank: dict[str, Any], queries: dict[str, Any]
+) -> None:
+    with pytest.raises(UserError, match='not all finite'):
+        in_context(bank, queries).run(Overflow().eval(), RUN)
+
+
 def test_a_run_is_repeated_to_the_digit_whatever_the_batches(
     bank: dict[str, Any], queries: dict[str, Any]
 ) -> None:
