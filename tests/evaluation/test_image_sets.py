@@ -78,7 +78,7 @@ def test_the_flat_val_of_tiny_imagenet_has_the_classes_of_train(tmp_path: Path) 
     write(tmp_path / 'val', {'images': 3}, seed=1)
     listed = '1.png\tn03\t0\t0\t3\t3\n0.png\tn01\t0\t0\t3\t3\n2.png\tn03\t0\t0\t3\t3\n'
     annotations = tmp_path / 'val/val_annotations.txt'
-    with pytest.raises(UserError, match='the folder images alone and no val_annotations.txt'):
+    with pytest.raises(UserError, match='the folder images alone and no val_annotations'):
         read_image_set(tmp_path, 'val', 'queries')
     annotations.write_text(listed)
     val = read_image_set(tmp_path, 'val', 'queries')
