@@ -121,6 +121,7 @@ class Encoder:
         normalized_by: Who says so.
         interpolation: How its positions are resampled, None if unknown.
         refusal: Why it cannot be loaded, None if it can.
+        place: The file's entry that it is in, '' for the file itself, and the prefix of its keys.
     """
 
     family: str
@@ -136,6 +137,7 @@ class Encoder:
     normalized_by: str | None = None
     interpolation: str | None = None
     refusal: str | None = None
+    place: tuple[str, str] = ('', '')
 
 
 @dataclass(frozen=True)
@@ -326,6 +328,7 @@ def _read(
         normalized_by=None if statistics is None else said,
         interpolation=noted.interpolation or trunk.interpolation,
         refusal=refusal,
+        place=(candidate.entry, candidate.prefix),
     )
 
 

@@ -17,7 +17,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor
 
-from moca.checkpoints.families import tensors
+from moca.checkpoints.families import find_encoder, tensors
 from moca.checkpoints.reading import read_file
 from moca.errors import UserError
 from moca.evaluation.classification.class_lists import imagenet_synsets
@@ -60,6 +60,9 @@ def read_head(path: str | Path, width: int, interleaved: bool = True) -> Publish
     - ``linear.*`` without a ViT: DINO's and iBOT's linear probes, on class tokens of the last F / C
       blocks, or on class token and mean of patches if F is 2 C.
 
+    Of a file with several ViTs, as of raw and averaged weights, the head is taken that belongs to
+    the one that :func:`moca.checkpoints.families.find_encoder` chooses.
+
     Args:
         path: The file.
         width: C, of the backbone.
@@ -71,7 +74,7 @@ def read_head(path: str | Path, width: int, interleaved: bool = True) -> Publish
         UserError: The file has no head, or one on another feature.
     """
     content = read_file(path)
-    for state in _entries(content):
+    for state in _states(content, path):
         for name in _HEADS:
             if f'{name}.weight' in state:
                 return _head(path, state, name, width, interleaved)
@@ -81,9 +84,16 @@ def read_head(path: str | Path, width: int, interleaved: bool = True) -> Publish
     )
 
 
-def _entries(content: Mapping[str, Any]) -> list[dict[str, Tensor]]:
-    inner = [value for value in content.values() if isinstance(value, Mapping)]
-    return [tensors(entry) for entry in (content, *inner)]
+def _states(content: Mapping[str, Any], path: str | Path) -> list[dict[str, Tensor]]:
+    """Where a head may be: beside the ViT that is read, or anywhere if there is none."""
+    inner = {name: value for name, value in content.items() if isinstance(value, Mapping)}
+    states = {name: tensors(entry) for name, entry in {'': content, **inner}.items()}
+    try:
+        entry, prefix = find_encoder(content, path, None).place
+    except UserError:  # a head alone
+        return [*states.values()]
+    beside = states[entry].items()
+    return [{key.removeprefix(prefix): v for key, v in beside if key.startswith(prefix)}]
 
 
 def _head(

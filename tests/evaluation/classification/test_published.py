@@ -53,6 +53,22 @@ def test_fine_tuned_files_give_timms_logits(
         torch.testing.assert_close(model(images)[0], theirs.eval()(images), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ('raw', 'averaged'), [('model', 'model_ema'), ('state_dict', 'state_dict_ema')]
+)
+def test_head_and_blocks_are_of_the_same_weights(raw: str, averaged: str, tmp_path: Path) -> None:
+    """Of raw and averaged weights the averaged ones, of a head as of its ViT."""
+    vits = [VisionTransformer(**TINY, num_classes=5, global_pool='avg') for _ in range(2)]
+    for number, vit in enumerate(vits):
+        randomize(vit, seed=number)
+    states = dict(zip((raw, averaged), (vit.state_dict() for vit in vits), strict=True))
+    path = save(states, tmp_path / 'finetuned.pth')
+    images = random_images(3, 3, 32, 32)
+    with torch.no_grad():
+        ours = load(path, 'avg_prenorm', norm='layer')(images)[0]
+        torch.testing.assert_close(ours, vits[1].eval()(images), rtol=1e-5, atol=1e-5)
+
+
 def test_dinos_channels_are_interleaved(tmp_path: Path) -> None:
     """facebookresearch/dino, eval_linear.py:166-170: stacked along a last axis, then reshaped."""
     vit = timm_vit(TINY)
