@@ -148,25 +148,51 @@ def check_apart(bank: Labeled, queries: Labeled, fields: tuple[str, str]) -> Non
         if bank.pixels is not None and queries.pixels is not None:
             _check_pixels(bank.pixels, queries.pixels, fields)
         return
+    check_files_apart(bank.paths, queries.paths, fields)
+
+
+def check_files_apart(
+    bank: NDArray[np.bytes_], queries: NDArray[np.bytes_], fields: tuple[str, str]
+) -> None:
+    """Verify that no file of a bank is among the queries: none twice, and as `check_apart` says.
+
+    Args:
+        bank: Paths ``[N]`` of images that are compared with, or learned from.
+        queries: Paths of images that are scored.
+        fields: What to call them in messages.
+
+    Raises:
+        UserError: Naming two files.
+    """
+    states, asked = [[os.stat(bytes(path)) for path in paths] for paths in (bank, queries)]
+    # one file may have two paths, by links
+    files = {(state.st_dev, state.st_ino): place for place, state in enumerate(states)}
+    for place, state in enumerate(asked):
+        if (same := files.get((state.st_dev, state.st_ino))) is not None:
+            raise _in_both(queries[place], bank[same], fields)
     sizes: dict[int, list[int]] = {}
-    for place, size in enumerate(_sizes(bank)):
-        sizes.setdefault(int(size), []).append(place)
+    for place, state in enumerate(states):
+        sizes.setdefault(state.st_size, []).append(place)
     candidates = [
-        (place, sizes[int(size)]) for place, size in enumerate(_sizes(queries)) if size in sizes
+        (place, sizes[state.st_size]) for place, state in enumerate(asked) if state.st_size in sizes
     ]
     step = -(-len(candidates) // _COMPARED) or 1
     known: dict[int, bytes] = {}
     for place, others in candidates[::step]:
-        own = _digest(queries, place)
+        own = _digest(queries[place])
         for other in others[:_COMPARED]:
             if other not in known:
-                known[other] = _digest(bank, other)
+                known[other] = _digest(bank[other])
             if known[other] == own:
-                names = [_name(images, at) for images, at in ((queries, place), (bank, other))]
-                raise UserError(
-                    f'{fields[1]}: {names[0]} is the image {names[1]} of {fields[0]}, byte for '
-                    'byte, and would find itself. Give sets that have no image in common.'
-                )
+                raise _in_both(queries[place], bank[other], fields)
+
+
+def _in_both(query: bytes, image: bytes, fields: tuple[str, str]) -> UserError:
+    names = [os.fsdecode(bytes(path)) for path in (query, image)]
+    return UserError(
+        f'{fields[1]}: {names[0]} is the image {names[1]} of {fields[0]}, byte for '
+        'byte, and would find itself. Give sets that have no image in common.'
+    )
 
 
 def _check_pixels(
@@ -225,14 +251,6 @@ def file_states(images: Labeled) -> str:
     return digest.hexdigest()
 
 
-def _sizes(images: Labeled) -> list[int]:
-    return [os.stat(bytes(path)).st_size for path in images.paths]
-
-
-def _digest(images: Labeled, place: int) -> bytes:
-    with open(bytes(images.paths[place]), 'rb') as file:
+def _digest(path: bytes) -> bytes:
+    with open(bytes(path), 'rb') as file:
         return file_digest(file, 'sha256').digest()
-
-
-def _name(images: Labeled, place: int) -> str:
-    return os.fsdecode(bytes(images.paths[place]))

@@ -33,8 +33,7 @@ from moca.evaluation.dense.encoding import encoded, whole_patches
 from moca.evaluation.dense.labeled_maps import (
     LabeledMaps,
     check_settings,
-    read_labeled_maps,
-    require_same_classes,
+    read_bank_and_queries,
 )
 from moca.evaluation.dense.patch_labels import pixels_of_patches
 from moca.evaluation.dense.patch_logreg import STRENGTHS
@@ -88,11 +87,10 @@ class CapiEvaluation(Evaluation):
         """List and check both data sets.
 
         Raises:
-            UserError: A file is missing or wrong, or there are too few images to hold any out.
+            UserError: A file is missing or wrong, an image is in both, or there are too few images
+                to hold any out.
         """
-        self.train = read_labeled_maps(self.train_data, 'evaluation.train')
-        self.val = read_labeled_maps(self.val_data, 'evaluation.val')
-        require_same_classes(self.train, self.val, ('evaluation.train', 'evaluation.val'))
+        self.train, self.val = read_bank_and_queries(self.train_data, self.val_data)
         self.train_images, self.val_images = len(self.train), len(self.val)
         self.fitted, self.held_out = held_out_images(len(self.train))
 

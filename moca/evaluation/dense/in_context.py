@@ -30,8 +30,7 @@ from moca.evaluation.dense.encoding import encoded, whole_patches
 from moca.evaluation.dense.kept import KeptPredictions
 from moca.evaluation.dense.labeled_maps import (
     check_settings,
-    read_labeled_maps,
-    require_same_classes,
+    read_bank_and_queries,
 )
 from moca.evaluation.dense.patch_labels import VOIDS, Void
 from moca.evaluation.dense.search import Backend, BankSearch
@@ -130,11 +129,10 @@ class InContext(Evaluation):
         """List and check both data sets.
 
         Raises:
-            UserError: A file is missing or wrong, or the bank is smaller than k.
+            UserError: A file is missing or wrong, an image is in both, or the bank is smaller than
+                k.
         """
-        self.train = read_labeled_maps(self.train_data, 'evaluation.train')
-        self.val = read_labeled_maps(self.val_data, 'evaluation.val')
-        require_same_classes(self.train, self.val, ('evaluation.train', 'evaluation.val'))
+        self.train, self.val = read_bank_and_queries(self.train_data, self.val_data)
         self.train_images, self.val_images = len(self.train), len(self.val)
         images = len(self.train) * self.epochs
         if self.memory is not None:

@@ -17,6 +17,7 @@ from moca.data.config_datasets import leaf_datasets, nested_dicts
 from moca.data.pair_check import check_pairs, check_together
 from moca.data.pairs import has_labels
 from moca.errors import UserError
+from moca.evaluation.image_sets import check_files_apart
 from moca.images.image_io import read_pixels
 from moca.segmentation.label_files import LabelFault, read_values
 from moca.segmentation.label_maps import LabelRule
@@ -143,6 +144,25 @@ def require_same_classes(bank: LabeledMaps, queries: LabeledMaps, fields: Sequen
             f'{fields[0]} has {bank.num_classes} classes and {fields[1]} {queries.num_classes}, '
             'or they have other names. Give both the same metainfo.classes.'
         )
+
+
+def read_bank_and_queries(
+    train: dict[str, Any], val: dict[str, Any]
+) -> tuple[LabeledMaps, LabeledMaps]:
+    """Two data sets of the same classes, which have no image in common.
+
+    Args:
+        train: The config ``evaluation.train``, of the images that are learned from.
+        val: ``evaluation.val``, of those that are scored.
+
+    Raises:
+        UserError: As `read_labeled_maps`; or the classes differ, or an image is in both.
+    """
+    fields = 'evaluation.train', 'evaluation.val'
+    bank, queries = (read_labeled_maps(*pair) for pair in zip((train, val), fields, strict=True))
+    require_same_classes(bank, queries, fields)
+    check_files_apart(bank.images, queries.images, fields)
+    return bank, queries
 
 
 def check_settings(**settings: int) -> None:

@@ -207,6 +207,24 @@ def test_a_class_that_no_bank_patch_holds_is_said(
     assert 'No patch of the bank holds 1 classes of the queries (sky)' in log.out + log.err
 
 
+@pytest.mark.parametrize('kind', [InContext, CapiKNN, CapiLogreg])
+@pytest.mark.parametrize('twin', ['path', 'link', 'copy'])
+def test_an_image_in_bank_and_queries_is_refused(
+    kind: type[Any], twin: str, train: dict[str, Any], tmp_path: Path
+) -> None:
+    """By its path, by another path of the same file, or by its bytes; one of many is enough."""
+    others = write(tmp_path, 3, (0, 1, 2), seed=3)
+    image = Path(train['data_root']) / 'images/04.png'
+    (others / 'images/01.png').unlink()
+    if twin == 'link':
+        (others / 'images/01.png').symlink_to(image)
+    else:
+        (others / 'images/01.png').write_bytes(image.read_bytes())
+    queries = {**train, 'indices': [4]} if twin == 'path' else data(others)
+    with pytest.raises(UserError, match=r'evaluation\.val: .*04\.png of evaluation\.train, byte'):
+        kind(train, queries, size=SIZE).prepare()
+
+
 @pytest.mark.parametrize('kind', [CapiKNN, CapiLogreg])
 def test_capi_chooses_on_held_out_training_images(
     kind: type[Any], train: dict[str, Any], queries: dict[str, Any]
