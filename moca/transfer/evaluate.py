@@ -45,10 +45,10 @@ def prepare_test(args: argparse.Namespace) -> Config:
     cfg = protocol_config(args)
     content = read_file(args.checkpoint)
     run = run_config(content)
-    if args.variant:
-        set_variant(cfg, args.variant, args.checkpoint)
     if not run and hasattr(model_class(cfg), 'set_published'):
         return prepare_published(cfg, args)
+    if args.variant:
+        set_variant(cfg, args.variant, args.checkpoint)
     if given := [f'--{field}'.replace('_', '-') for field in changes_of(args)]:
         raise UserError(
             f'{", ".join(given)}: for published files and backbones, and {args.checkpoint} is of a '
@@ -114,6 +114,8 @@ def prepare_published(cfg: Config, args: argparse.Namespace) -> Config:
     backbone = cfg.model.backbone
     width = vit_dimensions(backbone.arch).embed_dim
     classes = model_class(cfg).set_published(cfg, args.checkpoint, width, args.backbone)
+    if args.variant:  # of the published head, which has made no choice among several
+        set_variant(cfg, args.variant, args.checkpoint)
     set_checkpoint(cfg, source, trust=how['trust'], changes=changes_of(args))
     info = check_checkpoint(source, backbone.arch, img_size=backbone.get('img_size'), **how)
     set_statistics(cfg, info.mean, info.std, info.normalized_by)
