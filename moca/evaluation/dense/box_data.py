@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,10 +69,9 @@ def read_voc(root: str | Path, split: str, field: str) -> list[BoxedImage]:
 def _voc_boxes(path: Path) -> NDArray[np.float64]:
     try:
         rows = [
-            [
-                float(found.findtext(f'bndbox/{side}', ''))
-                for side in ('xmin', 'ymin', 'xmax', 'ymax')
-            ]
+            _finite(
+                found.findtext(f'bndbox/{side}', '') for side in ('xmin', 'ymin', 'xmax', 'ymax')
+            )
             for found in ElementTree.parse(path).getroot().findall('object')
         ]
     except (OSError, ElementTree.ParseError, ValueError) as error:
@@ -97,17 +98,22 @@ def read_coco(
         UserError: A file is missing or wrong, or an image is not among the annotations.
     """
     content = _coco_content(Path(annotations), field)
-    by_image: dict[int, list[list[float]]] = defaultdict(list)
+    by_image: dict[Any, list[list[float]]] = defaultdict(list)
+    found: dict[str, list[list[float]]] = {}
+    row: Any = None
     try:
-        for annotation in content['annotations']:
-            if not annotation.get('iscrowd'):
-                left, top, width, height = annotation['bbox']
-                by_image[annotation['image_id']].append([left, top, left + width, top + height])
-        found = {image['file_name']: by_image[image['id']] for image in content['images']}
-    except (KeyError, TypeError, ValueError) as error:
+        for row in content['annotations']:
+            if not _object(row).get('iscrowd'):
+                left, top, width, height = _finite(row['bbox'])
+                by_image[row['image_id']].append([left, top, left + width, top + height])
+        for row in content['images']:
+            if not isinstance(_object(row)['file_name'], str):
+                raise TypeError('file_name is no text')
+            found[row['file_name']] = by_image[row['id']]
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(
-            f'{annotations}: an annotation has no box, or an image no name or number ({error}). '
-            'Fetch the file again.'
+            f'{annotations}: an annotation has no box, or an image no name or number '
+            f'({type(error).__name__}: {error}; in {row!r:.60}). Fetch the file again.'
         ) from error
     if names is not None:
         found = {name: found[name] for name in _listed_names(Path(names), found, annotations)}
@@ -118,6 +124,20 @@ def read_coco(
     return _with_objects([BoxedImage(path, rows) for path, rows in pairs], field)
 
 
+def _object(row: Any) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise TypeError('no object')
+    return row
+
+
+def _finite(values: Iterable[Any]) -> list[float]:
+    """Numbers, none of which is NaN or infinite: a box of them would count and never be found."""
+    numbers = [float(value) for value in values]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f'a box of {numbers}')
+    return numbers
+
+
 def _coco_content(path: Path, field: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
@@ -126,8 +146,12 @@ def _coco_content(path: Path, field: str) -> dict[str, Any]:
             f'{field}: cannot read annotations of COCO (looked for {path}: {error}). Give the '
             'folder with annotations/ and the images.'
         ) from error
-    if not isinstance(content, dict) or not {'images', 'annotations'} <= content.keys():
-        raise UserError(f'{path}: not a file of COCO: it has no images and annotations. Fetch it.')
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(name), list) for name in ('images', 'annotations')
+    ):
+        raise UserError(
+            f'{path}: not a file of COCO: it has no lists of images and annotations. Fetch it.'
+        )
     return content
 
 

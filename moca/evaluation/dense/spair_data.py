@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,12 +146,13 @@ def _read_pair(path: Path) -> KeypointPair:
         viewpoint = int(content['viewpoint_variation'])
         box = tuple(float(value) for value in content['trg_bndbox'])
         size = tuple(int(value) for value in content['trg_imsize'])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f'{path}: not a pair of SPair-71k ({type(error).__name__}: {error}). It needs filename '
             '("number-source-target:class"), category, viewpoint_variation, trg_bndbox, trg_imsize.'
         ) from error
-    if len(box) != 4 or len(size) < 2 or min(box[2] - box[0], box[3] - box[1], *size[:2]) <= 0:
+    right = len(box) == 4 and len(size) >= 2 and all(map(math.isfinite, box))
+    if not right or min(box[2] - box[0], box[3] - box[1], *size[:2]) <= 0:
         raise UserError(f'{path}: trg_bndbox {box} of an image of {size} is no box. Repair it.')
     return KeypointPair(name, category, viewpoint, source, target, box, size)
 

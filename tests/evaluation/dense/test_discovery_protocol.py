@@ -125,6 +125,12 @@ def test_other_layouts_are_refused(tmp_path: Path) -> None:
     (root / 'Annotations/a.xml').write_text('<annotation><object/></annotation>')
     with pytest.raises(UserError, match=r'a\.xml: not an annotation'):
         read_voc(root, 'trainval', 'root')
+    sides = '<xmin>1</xmin><ymin>1</ymin><xmax>nan</xmax><ymax>9</ymax>'
+    (root / 'Annotations/a.xml').write_text(
+        f'<annotation><object><bndbox>{sides}</bndbox></object></annotation>'
+    )
+    with pytest.raises(UserError, match=r'a\.xml: not an annotation .*a box of .*nan'):
+        read_voc(root, 'trainval', 'root')
     (root / 'Annotations/a.xml').write_text('<annotation/>')
     with pytest.raises(UserError, match='none of 1 images has an object'):
         read_voc(root, 'trainval', 'root')
@@ -154,6 +160,34 @@ def test_wrong_files_of_coco_are_refused(tmp_path: Path) -> None:
     file.write_text('[]')
     with pytest.raises(UserError, match='not a file of COCO'):
         read_coco(file, images, None, 'root')
+
+
+@pytest.mark.parametrize(
+    ('table', 'row', 'text'),
+    [
+        ('annotations', 3, 'TypeError: no object; in 3'),
+        ('annotations', dict(image_id=0, bbox=[1, 2, float('nan'), 4]), 'a box of .*nan'),
+        ('annotations', dict(image_id=0, bbox=[1, 2, float('inf'), 4]), 'a box of .*inf'),
+        ('annotations', dict(image_id=0, bbox=[1, 2, 'x', 4]), "ValueError: .*'x'"),
+        ('annotations', dict(image_id=0, bbox=7), 'TypeError'),
+        ('annotations', dict(image_id=[0], bbox=[1, 2, 3, 4]), 'TypeError'),
+        ('images', 'a.jpg', "TypeError: no object; in 'a.jpg'"),
+        ('images', dict(id=9, file_name=9), 'file_name is no text'),
+    ],
+)
+def test_rows_of_coco_of_another_kind_are_refused(
+    table: str, row: Any, text: str, tmp_path: Path
+) -> None:
+    root = write_coco_boxes(tmp_path)
+    file = root / 'annotations/instances_train2014.json'
+    content = json.loads(file.read_text())
+    content[table].append(row)
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=text):
+        read_coco(file, root / 'train2014', None, 'root')
+    file.write_text(json.dumps({**content, table: None}))
+    with pytest.raises(UserError, match='not a file of COCO'):
+        read_coco(file, root / 'train2014', None, 'root')
 
 
 def test_settings_out_of_range() -> None:

@@ -111,6 +111,9 @@ def test_other_layouts_are_refused(tmp_path: Path) -> None:
     content = json.loads(pair.read_text())
     for change, text in (
         ({'trg_bndbox': [5, 5, 5, 9]}, 'is no box'),
+        ({'trg_bndbox': [5, 5, float('nan'), 9]}, 'is no box'),
+        ({'trg_bndbox': [5, 5, 9, float('inf')]}, 'is no box'),
+        ({'trg_imsize': [80, float('inf'), 3]}, 'not a pair of SPair-71k'),
         ({'filename': 'p0'}, 'not a pair of SPair-71k'),
         ({'viewpoint_variation': None}, 'not a pair of SPair-71k'),
     ):
