@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from moca.detection.annotation_ids import id_key
 from moca.detection.annotation_tables import Row, read_tables
 from moca.errors import UserError
 
@@ -22,6 +24,28 @@ _NEEDED = {
     'categories': ('id', 'name', 'isthing'),
     'annotations': ('image_id', 'file_name', 'segments_info'),
 }
+
+
+def _is_id(value: Any) -> bool:
+    return id_key(value) is not None
+
+
+def _is_side(value: Any) -> bool:
+    side = id_key(value)
+    return isinstance(side, int) and side > 0
+
+
+_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    'id': (_is_id, 'a number'),
+    'image_id': (_is_id, 'the id of an image'),
+    'height': (_is_side, 'a whole number of pixels'),
+    'width': (_is_side, 'a whole number of pixels'),
+    'file_name': (lambda value: isinstance(value, str) and value != '', "a file's name"),
+    'name': (lambda value: isinstance(value, str), 'a text'),
+    'isthing': (lambda value: value in (0, 1), '0 or 1'),
+    'segments_info': (lambda value: isinstance(value, list), 'a list of segments, perhaps empty'),
+}
+"""Of each field that is needed, what it may hold, and how to say so."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +97,12 @@ def read_panoptic_file(path: str | Path) -> PanopticFile:
 
     Raises:
         UserError: It is no such file, or an entry is not what it should be, which the message
-            names: an id that no PNG can hold, one that is there twice, an unknown category.
+            names: an id that no PNG can hold, one that is there twice, an unknown category, a
+            field of another type.
     """
     path = Path(path)
     tables = read_tables(path, _NEEDED, 'panoptic')
+    _check_types(path, tables)
     categories = {row['id']: row for row in tables['categories']}
     if len(categories) < len(tables['categories']):
         raise UserError(f'{path}: an id of categories occurs twice. Give each one of its own.')
@@ -87,10 +113,15 @@ def read_panoptic_file(path: str | Path) -> PanopticFile:
         annotations[row['image_id']] = row
     images, known = [], set()
     for row in tables['images']:
+        if row['id'] in known:
+            raise UserError(
+                f'{path}: image {row["id"]} is listed twice. Give each an id of its own.'
+            )
         known.add(row['id'])
         if (found := annotations.get(row['id'])) is not None:
             segments = _segments(path, found, categories)
-            about = (row['id'], row['file_name'], int(row['height']), int(row['width']))
+            height, width = (int(row[side]) for side in ('height', 'width'))
+            about = (row['id'], row['file_name'], height, width)
             images.append(PanopticImage(*about, found['file_name'], segments))
     if strangers := [key for key in annotations if key not in known]:
         raise UserError(
@@ -100,12 +131,32 @@ def read_panoptic_file(path: str | Path) -> PanopticFile:
     return PanopticFile(path, images, tables['categories'], len(known) - len(images))
 
 
+def _check_types(path: Path, tables: dict[str, list[Row]]) -> None:
+    """Refuse fields of another type than COCO's; whole numbers may be written as 7.0 or '7'."""
+    for table, rows in tables.items():
+        for place, row in enumerate(rows):
+            for key in _NEEDED[table]:
+                if not _right(key, row[key]):
+                    raise UserError(
+                        f'{path}: {table}[{place}] has {key}={row[key]!r:.60}. Write '
+                        f'{_TYPES[key][1]}.'
+                    )
+
+
+def _right(key: str, value: Any) -> bool:
+    return _TYPES[key][0](value)
+
+
 def _segments(path: Path, row: Row, categories: dict[Any, Row]) -> tuple[Segment, ...]:
     where = f'{path}: segments of image {row["image_id"]}'
     found: dict[int, Segment] = {}
     for info in row['segments_info']:
         if not isinstance(info, dict) or not {'id', 'category_id'} <= set(info):
             raise UserError(f'{where}: {info!r:.60} lacks id or category_id.')
+        if not _right('id', info['category_id']) or not _right('isthing', info.get('iscrowd') or 0):
+            raise UserError(
+                f'{where}: {info!r:.80}. Write a number as category_id, and 0 or 1 as iscrowd.'
+            )
         key = info['id']
         if type(key) is not int or not VOID < key <= _LARGEST:
             raise UserError(

@@ -127,6 +127,8 @@ def test_images_of_crowds_alone_are_not_trained_on(root: Path) -> None:
         ([dict(id=1, category_id=3), dict(id=1, category_id=5)], 'id 1 occurs twice'),
         ([dict(id=1, category_id=4)], 'no category has the id 4'),
         ([dict(id=1)], 'lacks id or category_id'),
+        ([dict(id=1, category_id=[3])], 'Write a number as category_id'),
+        ([dict(id=1, category_id=3, iscrowd='0')], '0 or 1 as iscrowd'),
     ],
 )
 def test_faults_of_segments_are_named(root: Path, segments: Any, text: str) -> None:
@@ -151,6 +153,40 @@ def test_faults_of_a_file_are_named(root: Path) -> None:
     (root / 'a.json').write_text('[')
     with pytest.raises(UserError, match='not a COCO panoptic file: no JSON'):
         read_panoptic_file(root / 'a.json')
+
+
+@pytest.mark.parametrize(
+    ('table', 'change', 'text'),
+    [
+        ('annotations', dict(segments_info=None), r'has segments_info=None\. Write a list'),
+        ('annotations', dict(segments_info=5), 'has segments_info=5'),
+        ('annotations', dict(image_id=[1]), r'annotations\[0\] has image_id=\[1\]'),
+        ('annotations', dict(file_name=7), r"has file_name=7\. Write a file's name"),
+        ('images', dict(id={}), r'images\[0\] has id={}'),
+        ('images', dict(height='tall'), "has height='tall'. Write a whole number of pixels"),
+        ('images', dict(width=0), 'has width=0'),
+        ('images', dict(width=7.5), 'has width=7.5'),
+        ('categories', dict(id=None), 'has id=None'),
+        ('categories', dict(name=['grass']), r'has name=.*Write a text'),
+        ('categories', dict(isthing='0'), "has isthing='0'. Write 0 or 1"),
+    ],
+)
+def test_fields_of_another_type_are_named(root: Path, table: str, change: Any, text: str) -> None:
+    content = json.loads((root / 'a.json').read_text())
+    content[table][0].update(change)
+    (root / 'a.json').write_text(json.dumps(content))
+    with pytest.raises(UserError, match=text):
+        read_panoptic_file(root / 'a.json')
+
+
+def test_an_image_that_is_listed_twice_is_refused(root: Path) -> None:
+    (image,) = json.loads((root / 'a.json').read_text())['images']
+    write(root, images=[image, {**image, 'file_name': 'b.jpg'}])
+    with pytest.raises(UserError, match='image 1 is listed twice'):
+        read_panoptic_file(root / 'a.json')
+    write(root, images=[{**image, 'height': 6.0, 'width': '8'}])
+    (read,) = read_panoptic_file(root / 'a.json').images
+    assert (read.height, read.width) == (6, 8)
 
 
 def test_a_png_that_disagrees_stops_the_loading(root: Path) -> None:
