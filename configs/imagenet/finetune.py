@@ -38,6 +38,9 @@ train_dataloader = dict(
         ),
     ),
 )
+# mae/util/datasets.py:53-57
+val_dataloader = dict(dataset=dict(whole_above=224))
+test_dataloader = dict(dataset=dict(whole_above=224))
 # of 256 images: x 1024 / 256 = 4e-3
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 default_hooks = dict(schedule=dict(warmup_epochs=5, min_lr=1e-6))

@@ -32,6 +32,9 @@ train_dataloader = dict(
     batch_size=512,
     dataset=dict(augmentation=dict(interpolation='bicubic', auto_augment='rand-m9-mstd0.5-inc1')),
 )
+# mae/util/datasets.py:53-57
+val_dataloader = dict(dataset=dict(whole_above=224))
+test_dataloader = dict(dataset=dict(whole_above=224))
 # of 256 images: x 512 / 256 = 1e-3
 optim_wrapper = dict(optimizer=dict(lr=5e-4), paramwise_cfg=dict(layer_decay=0.75))
 default_hooks = dict(schedule=dict(warmup_epochs=5, min_lr=1e-6))

@@ -52,6 +52,13 @@ def test_rate_of_the_recipes_batch(name: str) -> None:
 
 
 @pytest.mark.parametrize('name', CONFIGS)
+def test_fine_tuning_alone_is_tested_on_whole_images_above_224(name: str) -> None:
+    """facebookresearch/mae, util/datasets.py:53-57; its main_linprobe.py knows 224 alone."""
+    for loader in (CONFIGS[name].val_dataloader, CONFIGS[name].test_dataloader):
+        assert loader.dataset.get('whole_above') == (224 if 'finetune' in name else None)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
 def test_step_and_prediction(name: str, data: Path, tmp_path: Path) -> None:
     config = tiny_config(name, tmp_path, classes=3)
     cfg, _ = prepare(config, data, tmp_path / 'run', train_dataloader__batch_size=4)

@@ -45,6 +45,8 @@ class LabeledImages(Dataset[dict[str, Any]]):
         augmentation: Config of a `CropAndFlip` without its size, of training alone.
         share: Of a resized image's shorter side that testing keeps; None for the rule of
             :func:`moca.evaluation.labeled.center`.
+        whole_above: Of larger images than this, in pixels, testing keeps all, unless a share is
+            given: 224 in MAE's fine-tuning. None for no such size.
         interpolation: Of testing's resize, ``bicubic`` or ``bilinear``.
         held_out: Images of each class that training leaves out, the last ones by name: a whole
             number of them, or a share (.1). Given to another split than ``train_split``, those of
@@ -67,8 +69,11 @@ class LabeledImages(Dataset[dict[str, Any]]):
         held_out: float = 0,
         train_split: str = 'train',
         variant: str | None = None,
+        whole_above: int | None = None,
     ) -> None:
         self.size = (size, size) if isinstance(size, int) else (size[0], size[1])
+        if share is None and whole_above is not None and min(self.size) > whole_above:
+            share = 1.0
         if interpolation not in INTERPOLATIONS:
             raise UserError(
                 f'LabeledImages.interpolation={interpolation!r} is neither bicubic nor bilinear.'

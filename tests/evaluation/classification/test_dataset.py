@@ -72,6 +72,23 @@ def test_held_out_images(images: Path) -> None:
     assert len(LabeledImages(images, size=16, held_out=2)) == len(train)
 
 
+@pytest.mark.parametrize(
+    ('size', 'above', 'share', 'kept'),
+    [(224, 224, None, 224), (384, 224, None, 256), (384, None, None, 224), (384, 224, 0.5, 128)],
+)
+def test_how_much_of_an_image_is_kept_at_a_size(
+    size: int, above: int | None, share: float | None, kept: int, tmp_path: Path
+) -> None:
+    """An image whose red is its column: the columns at the edges tell how many are kept of 256."""
+    (tmp_path / 'ant').mkdir()
+    pixels = np.zeros((256, 256, 3), np.uint8)
+    pixels[..., 0] = np.arange(256)
+    Image.fromarray(pixels).save(tmp_path / 'ant/0.png')
+    dataset = LabeledImages(tmp_path, '', size=size, share=share, whole_above=above)
+    red = dataset[0]['inputs'][0, 0].tolist()
+    assert red[-1] - red[0] + 1 == pytest.approx(kept, abs=3)
+
+
 def test_a_share_is_rounded_and_never_all() -> None:
     labels = np.array([0] * 12 + [1] * 3)
     assert held_out_places(labels, 0.1).tolist() == [11, 14]
