@@ -27,11 +27,11 @@ from mmengine.dist import get_world_size
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from moca.engine.ranges import check_number, check_positive, check_weight
 from moca.pretrain.base import init_linears
 from moca.pretrain.parts.contrastive import build_projector, check_contrastive, nt_xent
 from moca.pretrain.parts.decoder import EarlyMaskDecoder
 from moca.pretrain.parts.masking import MaskRound, take_tokens, visible_tokens
-from moca.pretrain.parts.ranges import check_number, check_positive, check_weight
 from moca.pretrain.parts.reconstruction import PixelMethod, patch_error, patchify
 
 # Angles of the sinusoid at the strongest noise, as wide as those of a long text's positions.

@@ -30,11 +30,11 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from moca.backbone import Tokens
+from moca.engine.ranges import check_pair, check_positive, check_weight
 from moca.pretrain.base import init_linears
 from moca.pretrain.parts.contrastive import KeyBank, build_projector, check_contrastive, info_nce
 from moca.pretrain.parts.ema import copy_to_teacher, ema_update
 from moca.pretrain.parts.masking import MaskRound
-from moca.pretrain.parts.ranges import check_pair, check_positive, check_weight
 from moca.pretrain.parts.reconstruction import PixelMethod, num_visible, patch_error
 
 

@@ -33,10 +33,10 @@ from torch import Tensor, nn
 
 from moca.backbone import PlainViT, Tokens
 from moca.engine.config_check import check_arguments
+from moca.engine.ranges import check_positive, check_weight
 from moca.errors import CheckpointMismatch, UserError
 from moca.pretrain.base import PretrainMethod, init_linears
 from moca.pretrain.parts.masking import MaskRound, take_tokens, visible_tokens
-from moca.pretrain.parts.ranges import check_positive, check_weight
 
 
 class FrozenTeacher(PlainViT):

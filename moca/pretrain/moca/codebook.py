@@ -11,10 +11,10 @@ from mmengine.dist import get_rank, get_world_size
 from torch import Tensor, nn
 
 from moca.engine.amp import tf32_under_autocast
+from moca.engine.ranges import check_positive
 from moca.engine.renamed import rename_keys
 from moca.errors import UserError
 from moca.pretrain.moca.draws import Draws
-from moca.pretrain.parts.ranges import check_positive
 
 # All of MOCA's L2 normalizations use this (released code).
 NORM_EPS = 1e-5

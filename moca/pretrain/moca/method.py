@@ -15,6 +15,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from moca.engine.config_check import check_arguments
+from moca.engine.ranges import check_positive, check_weight
 from moca.errors import UserError
 from moca.pretrain.base import PretrainMethod, init_linears
 from moca.pretrain.moca.codebook import Codebook, perplexity
@@ -25,7 +26,6 @@ from moca.pretrain.moca.targets import AssignmentTargets
 from moca.pretrain.parts.decoder import FILLED, CondenserDecoder
 from moca.pretrain.parts.ema import ema_update
 from moca.pretrain.parts.masking import MaskRound, central_tokens, round_sizes
-from moca.pretrain.parts.ranges import check_positive, check_weight
 
 
 @MODELS.register_module()

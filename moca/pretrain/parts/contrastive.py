@@ -13,8 +13,8 @@ from torch.distributed.nn import functional as differentiable
 
 from moca.engine.amp import tf32_under_autocast
 from moca.engine.config_check import check_arguments
+from moca.engine.ranges import check_count
 from moca.errors import UserError
-from moca.pretrain.parts.ranges import check_count
 
 
 def check_contrastive(images: int, part: tuple[int, int]) -> None:

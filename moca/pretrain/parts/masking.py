@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from moca.engine.ranges import check_pair, check_share
 from moca.errors import UserError
-from moca.pretrain.parts.ranges import check_pair, check_share
 
 
 def num_kept(tokens: int, mask_ratio: float) -> int:

@@ -13,10 +13,10 @@ from mmengine.registry import HOOKS, MODELS, TRANSFORMS, DefaultScope
 from moca.checkpoints.loading import check_checkpoint
 from moca.engine.accumulate import world_size_of
 from moca.engine.hooks import named_hooks
+from moca.engine.ranges import check_count, check_weight
 from moca.engine.shared_memory import check_shared_memory
 from moca.errors import UserError
 from moca.pretrain.data.dataset import check_data_root
-from moca.pretrain.parts.ranges import check_count, check_weight
 from moca.pretrain.training.schedule import check_views
 
 _READERS = ('KNNMonitor', 'InContextMonitor', 'PatchKNNMonitor')

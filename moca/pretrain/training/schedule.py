@@ -14,8 +14,8 @@ from mmengine.registry import HOOKS
 
 from moca.engine.accumulate import images_per_step
 from moca.engine.hooks import find_hook
+from moca.engine.ranges import check_positive, check_weight
 from moca.errors import UserError
-from moca.pretrain.parts.ranges import check_positive, check_weight
 
 
 def warmup_cosine(step: float, peak: float, warmup: float, end: float) -> float:

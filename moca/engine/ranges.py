@@ -1,12 +1,14 @@
-"""Checks of a method's numbers, which name the field of the config that they come from."""
+"""Checks of numbers in a config, which name the field that they come from."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from moca.errors import UserError
+
+T = TypeVar('T')
 
 
 def check_number(value: Any, field: str) -> float:
@@ -42,15 +44,45 @@ def check_positive(value: Any, field: str) -> float:
     return float(value)
 
 
-def check_count(value: Any, field: str) -> int:
+def check_count(value: Any, field: str, lowest: int = 1) -> int:
     """A batch, a width or another number of things, if it is one.
 
     Raises:
-        UserError: It is no whole number from 1 up.
+        UserError: It is no whole number from `lowest` up.
     """
-    if not isinstance(value, int) or value < 1:
-        raise UserError(f'{field}={value!r}: give a whole number from 1 up.')
+    if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+        raise UserError(f'{field}={value!r}: give a whole number from {lowest} up.')
     return value
+
+
+def check_switch(value: Any, field: str) -> bool:
+    """What is on or off, if it is: any other word, ``no`` among them, would be taken for on.
+
+    Raises:
+        UserError: It is neither True nor False.
+    """
+    if not isinstance(value, bool):
+        raise UserError(f'{field}={value!r}: give True or False.')
+    return value
+
+
+def check_each(
+    values: Any, field: str, check: Callable[[Any, str], T], least: int = 1
+) -> tuple[T, ...]:
+    """Several values, if they are.
+
+    Args:
+        values: A list or tuple; one value alone is none, nor is a word, which has letters.
+        field: Where it comes from.
+        check: Of one value and the field.
+        least: How many there have to be.
+
+    Raises:
+        UserError: They are no list, too few, or one of them is refused.
+    """
+    if not isinstance(values, list | tuple) or len(values) < least:
+        raise UserError(f'{field}={values!r}: give a list of {least} or more, such as "[1,2]".')
+    return tuple(check(value, field) for value in values)
 
 
 def check_share(value: Any, field: str) -> float:
