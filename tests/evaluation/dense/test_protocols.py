@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ from moca.evaluation.dense.encoding import whole_patches
 from moca.evaluation.dense.in_context import InContext
 from moca.evaluation.dense.labeled_maps import read_labeled_maps
 from moca.evaluation.protocol import EvaluationRun
+from moca.evaluation.run import build_backbone, prepare_evaluation
+from tests.backbone.helpers import TINY, save, timm_vit
+from tests.checkpoints import families
+from tools import train as train_tool
 
 PATCH, SIZE = 8, 32
 CLASSES = ('ground', 'tree', 'car', 'sky')
@@ -121,6 +126,59 @@ def test_features_that_are_no_numbers_are_refused(
 ) -> None:
     with pytest.raises(UserError, match='not all finite'):
         in_context(bank, queries).run(Overflow().eval(), RUN)
+
+
+def test_permuted_classes_of_a_bank_show_in_the_identity_alone(
+    bank: dict[str, Any], queries: dict[str, Any], tmp_path: Path
+) -> None:
+    """The published column matches predicted classes to true ones, and does not notice."""
+    shutil.copytree(bank['data_root'], tmp_path / 'bank')
+    table = np.arange(256, dtype=np.uint8)
+    table[:3] = 1, 2, 0
+    for path in (tmp_path / 'bank/labels').iterdir():
+        cv2.imwrite(str(path), table[cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)])
+    model = MeanColors().eval()
+    plain = in_context(bank, queries, void='drop').run(model, RUN).metrics
+    permuted = in_context(data(tmp_path / 'bank'), queries, void='drop').run(model, RUN).metrics
+    assert plain['mIoU_source'] == plain['mIoU_all'] > 65  # of four classes, one is absent
+    assert permuted['mIoU_source'] == pytest.approx(plain['mIoU_source'], abs=2)
+    assert max(permuted[name] for name in ('mIoU', 'mIoU_present', 'mIoU_all', 'aAcc')) < 5
+
+
+def test_the_deviation_of_blue_reaches_the_images_of_bank_and_queries(
+    bank: dict[str, Any], queries: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hummingbird's code has .255 for ImageNet's .225: an option of the command line."""
+    fields = dict(type='InContext', train=bank, val=queries, size=SIZE, memory=20, keep=0)
+    (tmp_path / 'config.py').write_text(
+        "protocol = dict(name='p', title='P', task='dense', metrics=['mIoU'])\n"
+        f"model = dict(backbone=dict(type='PlainViT', arch={TINY!r}, img_size={SIZE}))\n"
+        f'evaluation = {fields!r}\nrandomness = dict(seed=0)\n'
+    )
+    save(families.moca(timm_vit(TINY), timm_vit(TINY, 1)), tmp_path / 'moca.pth')
+    seen: list[Tensor] = []
+    tokens = PlainViT.tokens
+
+    def watched(model: PlainViT, images: Tensor, *args: Any, **settings: Any) -> Any:
+        seen.append(images.cpu())
+        return tokens(model, images, *args, **settings)
+
+    monkeypatch.setattr(PlainViT, 'tokens', watched)
+
+    def images_of(*options: str) -> Tensor:
+        words = [str(tmp_path / 'config.py'), '--checkpoint', str(tmp_path / 'moca.pth'), *options]
+        words += ['--work-dir', str(tmp_path / 'run')]
+        cfg, _, evaluation = prepare_evaluation(train_tool.parse_args(words))
+        seen.clear()
+        evaluation.run(build_backbone(cfg), RUN)
+        return torch.cat(seen)
+
+    mean = '0.485', '0.456', '0.406'
+    usual = images_of()
+    other = images_of('--mean', *mean, '--std', '0.229', '0.224', '0.255')
+    assert len(usual) == 2 * 20 + 5  # two epochs of the bank, and the queries
+    torch.testing.assert_close(other[:, :2], usual[:, :2])
+    torch.testing.assert_close(other[:, 2], usual[:, 2] * (0.225 / 0.255))
 
 
 def test_a_run_is_repeated_to_the_digit_whatever_the_batches(
