@@ -67,8 +67,7 @@ def warn_of_size(cfg: Config) -> None:
     sizes = cfg.protocol.get('sizes')
     if sizes is None:
         return
-    width = vit_dimensions(cfg.model.backbone.arch).embed_dim
-    size = _SIZES.get(width, f'of width {width}')
+    size = _size_of(cfg)
     if size not in sizes:
         print_log(
             f'The recipe is published for {", ".join(sizes)}, not for a ViT {size}: learning rate, '
@@ -87,6 +86,17 @@ def warn_of_size(cfg: Config) -> None:
             'current',
             level=30,
         )
+
+
+def recipe_of_size(cfg: Config) -> dict[str, Any]:
+    """The fields in which the published recipe of a model of this size differs from the config."""
+    sizes = cfg.protocol.get('sizes') or {}
+    return dict(sizes.get(_size_of(cfg)) or {}) if sizes else {}
+
+
+def _size_of(cfg: Config) -> str:
+    width = vit_dimensions(cfg.model.backbone.arch).embed_dim
+    return _SIZES.get(width, f'of width {width}')
 
 
 def _value_at(cfg: Config, field: str) -> Any:
@@ -116,8 +126,11 @@ def shorten(cfg: Config, share: float) -> None:
             scheduler['end'] = max(scheduler['end'], scheduler.get('begin', 0) + 1)
         if 'milestones' in scheduler:
             scheduler['milestones'] = [round(step * share) for step in scheduler['milestones']]
-        if 'warmup' in scheduler and share < 1:  # longer runs are published with the same one
-            scheduler['warmup'] = [max(round(step * share), 1) for step in scheduler['warmup']]
+        warmup = scheduler.get('warmup')  # a float is a share of the run, of whatever length
+        if share < 1 and not isinstance(warmup, float | None):  # longer runs have the same one
+            several = isinstance(warmup, list | tuple)
+            steps = [max(round(step * share), 1) for step in (warmup if several else [warmup])]
+            scheduler['warmup'] = steps if several else steps[0]
     annealing = find_hook(cfg, 'MaskAnnealing')
     if annealing and annealing[1].get('first_end') and share < 1:
         annealing[1]['first_end'] = max(round(annealing[1]['first_end'] * share), 1)
@@ -135,10 +148,11 @@ def set_epochs(cfg: Config, epochs: int) -> None:
     """Apply ``--epochs``: a recipe's length, warm-up, milestones and all, times a ratio.
 
     As detectron2 makes ViTDet's 75 epochs from 100. The run is then of another protocol, named
-    after its length, without published results.
+    after its length.
 
     Args:
-        cfg: the run's; ``protocol.epochs`` is the recipe's length.
+        cfg: the run's; ``protocol.epochs`` is the recipe's length, ``protocol.published_epochs``
+            names the published results of other lengths.
         epochs: at most as many, or ``protocol.max_epochs``, the longest that is published.
 
     Raises:
@@ -162,7 +176,7 @@ def set_epochs(cfg: Config, epochs: int) -> None:
     protocol.update(
         name=f'{protocol.name}_{epochs}ep',
         title=f'{protocol.get("title", protocol.name)}, {epochs} epochs',
-        published=None,
+        published=(protocol.get('published_epochs') or {}).get(str(epochs)),
         epochs=epochs,
     )
 

@@ -18,6 +18,7 @@ from moca.data.config_datasets import nested_dicts
 from moca.detection import HalfPrecisionGradients
 from moca.engine.distributed import replace_sync_bn
 from moca.errors import UserError
+from moca.results.published import published_results
 from moca.transfer.overrides import set_arch
 from moca.transfer.recipe import set_epochs, warn_of_schedule
 from moca.transfer.run import prepare_training
@@ -75,6 +76,21 @@ def test_epochs_of_vitdet(name: str, epochs: int, monkeypatch: pytest.MonkeyPatc
         assert (cfg.protocol.name, cfg.protocol.published) == (title, published)
     else:  # no row of a leaderboard mixes lengths
         assert (cfg.protocol.name, cfg.protocol.published) == (f'{title}_{epochs}ep', None)
+
+
+@pytest.mark.parametrize(
+    ('name', 'scores'), [('eomt_panoptic', {46.7, 51.6}), ('eomt_panoptic_dinov3', {47.2, 53.1})]
+)
+def test_a_published_length_stands_beside_its_own_results(name: str, scores: set[float]) -> None:
+    # model_zoo/dinov2.md and dinov3.md of tue-mps/eomt: ViT-S and B of 24 epochs
+    cfg = read(name)
+    set_epochs(cfg, 24)
+    results = published_results()['results']
+    assert {r['value'] for r in results if r['task'] == cfg.protocol.published} == scores
+    assert cfg.protocol.published in published_results()['images']
+    cfg = read(name)
+    set_epochs(cfg, 6)
+    assert cfg.protocol.published is None
 
 
 def test_epochs_of_the_command_line(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from moca.errors import UserError
 from moca.results.leaderboard import build_leaderboard
 from moca.results.published import published_results
 from moca.transfer.overrides import set_data_root
-from moca.transfer.recipe import set_subset, warn_of_schedule
+from moca.transfer.recipe import set_subset, shorten, warn_of_schedule
 from moca.transfer.run import prepare_training
 from moca.transfer.run_reading import Run
 from tests.configs.helpers import REPOSITORY, train_args, write_cityscapes
@@ -178,3 +178,19 @@ def test_refusals(images: Path, change: dict[str, Any], count: int, message: str
     cfg.merge_from_dict(change)
     with pytest.raises(UserError, match=message):
         set_subset(cfg, count, 0)
+
+
+@pytest.mark.parametrize(
+    ('config', 'half'),
+    [
+        ('depth/nyu_linear', 1 / 3),  # a share of the run
+        ('segmentation/ade20k/linear-bn_dinov3', 750),
+        ('segmentation/ade20k/eomt_dinov3', [1000, 1500]),
+    ],
+)
+def test_warm_ups_are_shortened_where_they_count_steps(config: str, half: Any) -> None:
+    cfg = Config.fromfile(REPOSITORY / f'configs/{config}.py')
+    length = cfg.train_cfg.max_iters
+    shorten(cfg, 0.5)
+    assert cfg.param_scheduler[0].warmup == half
+    assert cfg.param_scheduler[0].end == length // 2

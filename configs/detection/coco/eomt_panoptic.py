@@ -24,6 +24,7 @@ protocol = dict(
     task='detection',
     metrics=['PQ', 'PQ_th', 'PQ_st'],
     published='coco_panoptic_eomt',
+    published_epochs={'24': 'coco_panoptic_eomt_24ep'},
     source='tue-mps/eomt, configs/dinov2/coco/panoptic',
     epochs=12,
     max_epochs=24,

@@ -15,6 +15,7 @@ protocol = dict(
     name='coco_panoptic_eomt_dinov3',
     title='COCO panoptic EoMT, DINOv3 settings',
     published='coco_panoptic_eomt_dinov3',
+    published_epochs={'24': 'coco_panoptic_eomt_dinov3_24ep'},
     source='tue-mps/eomt, configs/dinov3/coco/panoptic',
 )
 optim_wrapper = dict(
