@@ -1,7 +1,8 @@
 """The leaderboard: one row per checkpoint, one column per protocol and metric.
 
 A column is a protocol *on so many images for so many steps*: runs of other sizes are other
-columns, so that no mean is taken over things that were not measured alike. A cell is the mean over
+columns, so that no mean is taken over things that were not measured alike, and so are runs whose
+options change what is measured, which stand beside nothing published. A cell is the mean over
 probe seeds, or over the published splits of one run. Published results stand in rows of their own,
 marked with their source and with how it was read.
 """
@@ -32,7 +33,8 @@ class Column:
     """What was measured: a metric of a protocol, on data of a size, after so many iterations.
 
     `iterations` is None for a column of published results only, which do not all name them, and 0
-    where nothing is trained; `val_images` is None where they do not name that either.
+    where nothing is trained; `val_images` is None where they do not name that either. `changes`
+    are the options by which it is not quite the protocol's.
     """
 
     protocol: str
@@ -41,6 +43,7 @@ class Column:
     iterations: int | None
     metric: str
     title: str = field(compare=False)
+    changes: str = ''
 
 
 @dataclass(frozen=True)
@@ -169,14 +172,18 @@ def sorted_by(board: Leaderboard, metric: str) -> Leaderboard:
 
 
 def _column(run: Run, metric: str) -> Column:
-    return Column(run.protocol, run.train_images, run.val_images, run.iterations, metric, run.title)
+    return Column(
+        *(run.protocol, run.train_images, run.val_images, run.iterations, metric),
+        title=run.title,
+        changes=run.changes,
+    )
 
 
 def _column_order(column: Column) -> tuple[Any, ...]:
     # What was measured before what was only published; training-free protocols have 0 steps.
     steps = math.inf if column.iterations is None else column.iterations
     queries = math.inf if column.val_images is None else column.val_images
-    return (column.protocol, column.train_images, queries, steps)
+    return (column.protocol, column.train_images, queries, steps, column.changes)
 
 
 def _order(row: Row) -> tuple[Any, ...]:
@@ -191,7 +198,7 @@ def _newest(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
     for run in sorted(runs, key=lambda run: run.finished_at):
         key = (
             *(run.checkpoint, run.branch, run.arch, run.path, run.protocol, run.seed),
-            *(run.train_images, run.val_images, run.iterations),
+            *(run.train_images, run.val_images, run.iterations, run.changes),
         )
         if key in newest:
             notes.append(
@@ -220,13 +227,14 @@ def _published_cells(
     """Cells of published results that the runs can be laid beside, their sources, and notes.
 
     A published value stands in the columns of its protocol that were measured on as many images;
-    where there is none, in a column of its own.
+    where there is none, in a column of its own. Runs with changes measure something else.
     """
     library = published_results()
     cells: dict[tuple[Row, Column], Cell] = {}
     sources: dict[str, str] = {}
     notes: list[str] = []
-    tasks = {(run.protocol, run.title, run.published) for run in runs if run.published}
+    like = [run for run in runs if run.published and not run.changes]
+    tasks = {(run.protocol, run.title, str(run.published)) for run in like}
     for protocol, title, task in sorted(tasks):
         size = library['images'].get(task)
         if size is None:
@@ -237,7 +245,7 @@ def _published_cells(
             alike = [
                 column
                 for column in ours
-                if (column.protocol, column.metric) == (protocol, metric)
+                if (column.protocol, column.metric, column.changes) == (protocol, metric, '')
                 and _close(column.train_images, size['train_images'])
                 and _close(column.val_images, size['val_images'])
             ]

@@ -25,13 +25,14 @@ NAMES_WIDTH, COLUMN_WIDTH = 58, 20
 
 
 def heading(column: Column) -> str:
-    """Four lines: protocol, metric, numbers of images (training / validation), and of steps."""
+    """Lines: protocol, metric, numbers of images (training / validation) and of steps, changes."""
     steps = 'published' if column.iterations is None else f'{column.iterations:,} steps'
     if column.iterations == 0:
         steps = 'no training'
     queries = 'unstated' if column.val_images is None else f'{column.val_images:,}'
     sizes = f'{column.train_images:,} / {queries} images'
-    return f'{column.title}\n{metric_heading(column.metric)}\n{sizes}\n{steps}'
+    changes = [f'with {column.changes}'] if column.changes else []
+    return '\n'.join([column.title, metric_heading(column.metric), sizes, steps, *changes])
 
 
 def cell_text(cell: Cell | None, metric: str = '') -> str:
@@ -210,6 +211,7 @@ def frame(board: Leaderboard) -> pd.DataFrame:
                     branch=row.branch,
                     arch=row.arch,
                     protocol=column.protocol,
+                    changes=column.changes or None,
                     metric=column.metric,
                     mean=cell.mean,
                     std=cell.deviation,

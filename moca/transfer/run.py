@@ -30,6 +30,7 @@ from moca.transfer.overrides import set_arch, set_data_root, set_statistics
 from moca.transfer.protocol import check_protocol
 from moca.transfer.recipe import (
     ema_of,
+    recipe_of_size,
     scale_learning_rate,
     set_ema,
     set_epochs,
@@ -45,7 +46,13 @@ from moca.transfer.run_names import (
     random_label,
     run_folder,
 )
-from moca.transfer.run_record import RunRecordHook, check_earlier_run, file_digest, options_of
+from moca.transfer.run_record import (
+    RunRecordHook,
+    changes_of_protocol,
+    check_earlier_run,
+    file_digest,
+    options_of,
+)
 
 
 def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
@@ -164,6 +171,7 @@ def known_fields(
         'note': getattr(args, 'note', None),
         'config': Path(cfg.filename).name,
         'options': options_of(args.data_root, args.cfg_options),
+        'changes': changes_of_protocol(args.cfg_options, recipe_of_size(cfg)),
     }
 
 

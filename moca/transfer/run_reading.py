@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from moca.errors import UserError
-from moca.transfer.run_record import RECORD, TEST_FOLDER
+from moca.transfer.run_record import RECORD, TEST_FOLDER, changes_of_protocol
 
 # mmengine logs every run into a subfolder named by the time of its start.
 _LOG_FOLDER = re.compile(r'\d{8}_\d{6}')
@@ -35,6 +35,7 @@ class Run:
         finished_at: ISO time, which sorts as text.
         splits: of a metric that is a mean over splits, the value of each.
         note: how its settings were chosen, if that is to be shown.
+        changes: the options by which it measured something else than its protocol.
     """
 
     folder: Path
@@ -54,6 +55,7 @@ class Run:
     shown: tuple[str, ...]
     finished_at: str
     note: str | None = None
+    changes: str = ''
     splits: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
@@ -162,8 +164,17 @@ def _run(folder: Path, content: dict[str, Any]) -> Run:
         shown=tuple(map(str, shown)),
         finished_at=str(content['finished_at']),
         note=content.get('note'),
+        changes=_changes(content),
         splits=_splits(content.get('settings') or {}),
     )
+
+
+def _changes(content: dict[str, Any]) -> str:
+    """Of a record that does not name them, what its options tell."""
+    if 'changes' in content:
+        return str(content['changes'])
+    options = (content.get('options') or {}).get('cfg_options') or {}
+    return changes_of_protocol(options, {})
 
 
 def _splits(settings: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:

@@ -162,6 +162,46 @@ def test_newest_of_two_equal_runs_counts_and_is_named(tmp_path):
     assert any('old' in note and 'newer one counts' in note for note in board.notes)
 
 
+KNN_CLS = dict(
+    protocol='imagenet_knn_cls',
+    title='k-NN',
+    published='imagenet_knn_cls',
+    main_metrics=['top1'],
+    task='image',
+    train_images=1_281_167,
+    val_images=50_000,
+    iterations=0,
+)
+OTHER_K = {'evaluation.k': [10, 200], 'loading.batch_size': 8}
+
+
+@pytest.mark.parametrize(
+    'known',
+    [
+        dict(changes='evaluation.k=[10,200]', options=dict(cfg_options=OTHER_K)),
+        dict(options=dict(cfg_options=OTHER_K)),  # of a record that does not name them
+    ],
+)
+def test_a_run_whose_options_change_the_measurement_has_a_column_of_its_own(tmp_path, known):
+    workers = dict(cfg_options={'loading.num_workers': 2, 'evaluation.bank.data_root': 'there'})
+    _write(tmp_path / 'plain', **KNN_CLS, metrics=dict(top1=70.0), options=workers)
+    _write(tmp_path / 'other', **KNN_CLS, metrics=dict(top1=75.0), **known)
+    board = build_leaderboard(*read_runs([tmp_path]))
+    assert not board.notes  # neither replaces the other
+    plain, other = board.columns
+    assert (plain.changes, other.changes) == ('', 'evaluation.k=[10,200]')
+    assert {c: cell.values for (row, c), cell in board.cells.items() if row.source is None} == {
+        plain: (70.0,),
+        other: (75.0,),
+    }
+    assert {column for row, column in board.cells if row.source} == {plain}
+    assert 'with evaluation.k=[10,200]' in tables.heading(other)
+    assert set(tables.frame(board).changes.dropna()) == {'evaluation.k=[10,200]'}
+    # beside a changed run alone there is nothing published
+    board = build_leaderboard(*read_runs([tmp_path / 'other']))
+    assert [row.source for row in board.rows] == [None]
+
+
 def _ours(board):
     return [(row, cell) for (row, _), cell in board.cells.items() if row.source is None]
 

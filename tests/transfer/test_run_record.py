@@ -14,14 +14,17 @@ import pytest
 from mmengine.config import Config
 
 from moca.errors import UserError
+from moca.transfer.run import known_fields, protocol_config
 from moca.transfer.run_reading import read_runs
 from moca.transfer.run_record import (
     RunRecordHook,
+    changes_of_protocol,
     check_earlier_run,
     file_digest,
     kinds_of,
     percent_metrics,
 )
+from tests.configs.helpers import REPOSITORY, train_args
 
 RECORD: dict[str, Any] = dict(
     protocol='driving_linear_bn',
@@ -197,3 +200,41 @@ def test_the_best_of_several_validations_is_kept_across_a_resume(tmp_path: Path)
     anew.before_train(runner(0, False))
     anew.after_val_epoch(runner(30, False), dict(mIoU=47.0))
     assert anew.metrics == dict(mIoU=47.0, mIoU_best=47.0)
+
+
+@pytest.mark.parametrize(
+    ('options', 'changes'),
+    [
+        ({'evaluation.preset': 'dinov3-m'}, 'evaluation.preset=dinov3-m'),
+        (
+            {'evaluation.feature': 'cls_prenorm', 'evaluation.C': 400},
+            'evaluation.C=400 evaluation.feature=cls_prenorm',
+        ),
+        ({'evaluation.k': [10, 20]}, 'evaluation.k=[10,20]'),
+        ({'model.feature': 'avg'}, 'model.feature=avg'),
+        ({'model.decode_head.num_blocks': 4}, 'model.decode_head.num_blocks=4'),
+        ({'model.backbone.frozen': False}, 'model.backbone.frozen=False'),
+        # places, loading, memory, rates, length, the weights' own
+        ({'evaluation.subsets': 'lists', 'evaluation.bank.data_root': 'there'}, ''),
+        ({'loading.batch_size': 8, 'train_dataloader.num_workers': 2}, ''),
+        ({'model.backbone.grad_checkpoint': True, 'val_evaluator.classwise': True}, ''),
+        ({'optim_wrapper.optimizer.lr': 1e-3, 'model.backbone.drop_path_rate': 0.1}, ''),
+        ({'train_cfg.max_iters': 5, 'model.head.num_classes': 7}, ''),
+        ({'model.backbone.arch.init_values': 0.5, 'model.data_preprocessor.mean': [0, 0, 0]}, ''),
+    ],
+)
+def test_options_that_change_what_is_measured(options: dict[str, Any], changes: str) -> None:
+    assert changes_of_protocol(options, {}) == changes
+
+
+@pytest.mark.parametrize(
+    ('arch', 'changes'),
+    [('vit_small_patch16', ''), ('vit_base_patch16', 'model.feature=cls*4')],
+)
+def test_what_a_protocol_asks_of_a_size_is_no_change(arch: str, changes: str) -> None:
+    # iBOT's linear probe of a ViT-S takes class tokens of four blocks
+    args = train_args(
+        REPOSITORY / 'configs/imagenet/linear.py',
+        *('--arch', arch, '--cfg-options', 'model.feature=cls*4'),
+    )
+    assert known_fields(protocol_config(args), args, {})['changes'] == changes
