@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from moca.backbone import PlainViT
 from moca.engine.checkpoints import write_atomically
+from moca.engine.ranges import check_number
 from moca.engine.same_run import digests
 from moca.errors import UserError
 from moca.evaluation.features import check_finite, feature_width, image_feature, image_size
@@ -72,7 +73,7 @@ class Cut:
                 f'evaluation.interpolation={self.interpolation!r}: give one of '
                 f'{", ".join(INTERPOLATIONS)}.'
             )
-        if self.share is not None and not 0 < self.share <= 1:
+        if self.share is not None and not 0 < check_number(self.share, 'evaluation.share') <= 1:
             raise UserError(f'evaluation.share={self.share}: give a share above 0, up to 1.')
 
 

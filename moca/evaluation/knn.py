@@ -9,7 +9,7 @@ class).
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from mmengine.registry import TASK_UTILS
 from torch import Tensor
 
 from moca.backbone import PlainViT
+from moca.engine.ranges import check_count, check_each, check_number
 from moca.errors import UserError
 from moca.evaluation.classification.class_lists import check_same_classes
 from moca.evaluation.extraction import Cut, ImageFeatures
@@ -63,6 +64,8 @@ def read_sets(
     fields = f'evaluation.{names[0]}', f'evaluation.{names[1]}'
     sets = []
     for field, given in zip(fields, (bank, queries), strict=True):
+        if not isinstance(given, Mapping):
+            raise UserError(f'{field}={given!r}: give {field}.data_root=DIR instead.')
         if unknown := given.keys() - {'data_root', 'split'} or {'data_root'} - given.keys():
             raise UserError(f'{field}: {min(unknown)}: it has data_root and split, and no other.')
         sets.append(read_image_set(given['data_root'], given.get('split', ''), field))
@@ -112,21 +115,25 @@ class KNN(Evaluation):
         share: float | None = None,
     ) -> None:
         check_kind(feature, 'evaluation.feature')
-        _require(len(k) > 0 and min(k) >= 1, 'k', k, 'one or more numbers above 0')
-        lowest = f'one or more numbers from {LOWEST_TEMPERATURE:g} up'
-        right = len(temperatures) > 0 and min(temperatures) >= LOWEST_TEMPERATURE
-        _require(right, 'temperatures', temperatures, lowest)
-        _require(per_class is None or per_class >= 1, 'per_class', per_class, 'a number above 0')
-        _require(tries >= 1, 'tries', tries, 'a number above 0')
+        k = check_each(k, 'evaluation.k', check_count)
+        temperatures = check_each(temperatures, 'evaluation.temperatures', check_number)
+        if min(temperatures) < LOWEST_TEMPERATURE:
+            raise UserError(
+                f'evaluation.temperatures={list(temperatures)}: give numbers from '
+                f'{LOWEST_TEMPERATURE:g} up.'
+            )
+        if per_class is not None:
+            check_count(per_class, 'evaluation.per_class')
+        check_count(tries, 'evaluation.tries')
         if per_class is not None and max(k) > per_class:
             print_log(
                 f'evaluation.k: numbers above per_class={per_class} are cut to it, as in DINOv2.',
                 'current',
             )
-            k = [min(count, per_class) for count in k]
+            k = tuple(min(count, per_class) for count in k)
         self.bank_data, self.query_data = bank, queries
         self.feature, self.cut = feature, Cut(interpolation, share)
-        self.k = tuple(sorted(set(map(int, k))))
+        self.k = tuple(sorted(set(k)))
         self.temperatures = tuple(sorted(set(map(float, temperatures))))
         self.per_class, self.tries = per_class, tries
 
@@ -242,8 +249,3 @@ def nearest(bank: ImageFeatures, queries: Tensor, k: int) -> Neighbors:
 def _mean(several: Sequence[Accuracy]) -> Accuracy:
     tops = [statistics.fmean(getattr(each, name) for each in several) for name in ('top1', 'top5')]
     return Accuracy(several[0].k, several[0].temperature, tops[0], tops[1])
-
-
-def _require(fine: bool, field: str, value: Any, expected: str) -> None:
-    if not fine:
-        raise UserError(f'evaluation.{field} is {value!r}; give {expected}.')

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moca.backbone import PlainViT
+from moca.engine.ranges import check_count, check_each, check_positive, check_switch
 from moca.errors import UserError
 from moca.evaluation.extraction import Cut, ImageFeatures
 from moca.evaluation.features import check_kind
@@ -97,13 +98,14 @@ class LowShot(Evaluation):
         share: float | None = None,
     ) -> None:
         check_kind(feature, 'evaluation.feature')
-        if not C > 0:
-            raise UserError(f'evaluation.C={C}: give a number above 0.')
-        if splits < 1:
-            raise UserError(f'evaluation.splits={splits}: give a number above 0.')
-        self.names = [_name(shot, subsets is not None) for shot in shots]
-        if not shots or len(set(self.names)) < len(self.names):
-            raise UserError(f'evaluation.shots={list(shots)}: give different ones, at least one.')
+        check_positive(C, 'evaluation.C')
+        check_count(splits, 'evaluation.splits')
+        for name, value in (('center', center), ('length', length), ('intercept', intercept)):
+            check_switch(value, f'evaluation.{name}')
+        listed = subsets is not None
+        self.names = check_each(shots, 'evaluation.shots', lambda shot, _: _name(shot, listed))
+        if len(set(self.names)) < len(self.names):
+            raise UserError(f'evaluation.shots={list(shots)}: give different ones.')
         self.bank_data, self.query_data, self.subset_folder = bank, queries, subsets
         self.shots, self.splits, self.feature, self.C = tuple(shots), splits, feature, float(C)
         self.center, self.length, self.intercept = center, length, intercept

@@ -21,6 +21,7 @@ from moca.backbone import PlainViT
 from moca.engine.amp import preferred_dtype
 from moca.engine.cli import apply_common
 from moca.engine.distributed import launched_processes
+from moca.engine.ranges import check_count
 from moca.engine.same_run import check_same_start
 from moca.engine.work_dir import alone_in_work_dir
 from moca.errors import UserError
@@ -127,9 +128,7 @@ def _built(cfg: Config) -> Evaluation:
         )
     cfg.loading = {**_LOADING, **loading}
     for field, lowest in (('batch_size', 1), ('num_workers', 0)):
-        value = cfg.loading[field]
-        if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-            raise UserError(f'loading.{field}={value!r}: give a whole number from {lowest} up.')
+        check_count(cfg.loading[field], f'loading.{field}', lowest)
     evaluation = TASK_UTILS.build(cfg.evaluation)
     if not isinstance(evaluation, Evaluation):
         raise UserError(

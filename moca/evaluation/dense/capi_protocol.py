@@ -16,6 +16,7 @@ from mmengine.registry import TASK_UTILS
 from numpy.typing import NDArray
 
 from moca.backbone import PlainViT
+from moca.engine.ranges import check_count, check_each, check_positive
 from moca.errors import UserError
 from moca.evaluation.dense.capi import (
     KnnSetting,
@@ -32,6 +33,7 @@ from moca.evaluation.dense.confusion import miou_occurring, miou_present, pixel_
 from moca.evaluation.dense.encoding import encoded, whole_patches
 from moca.evaluation.dense.labeled_maps import (
     LabeledMaps,
+    check_labels,
     check_settings,
     read_bank_and_queries,
 )
@@ -76,6 +78,7 @@ class CapiEvaluation(Evaluation):
         ignored: Sequence[int] = (),
     ) -> None:
         check_settings(size=size)
+        check_labels(ignored, 'evaluation.ignored')
         self.train_data, self.val_data, self.size = train, val, size
         self.ignored = tuple(sorted({*ignored, IGNORE}))
 
@@ -161,14 +164,13 @@ class CapiKNN(CapiEvaluation):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        if not k or not distances:
-            raise UserError('evaluation.k, evaluation.distances: give at least one of each.')
-        for count in k:
-            check_settings(k=count)
-        if unknown := [d for d in distances if d not in get_args(Distance)]:
-            known = ', '.join(get_args(Distance))
-            raise UserError(f'evaluation.distances={unknown}: give some of {known}.')
-        self.k, self.distances = tuple(k), tuple(distances)
+        self.k = check_each(k, 'evaluation.k', check_count)
+        known = get_args(Distance)
+        if not isinstance(distances, list | tuple) or not distances:
+            raise UserError(f'evaluation.distances={distances!r}: give a list of {known}.')
+        if unknown := [d for d in distances if d not in known]:
+            raise UserError(f'evaluation.distances={unknown}: give some of {", ".join(known)}.')
+        self.distances = tuple(distances)
 
     def candidates(self) -> Sequence[Setting]:
         """Every number of neighbors with every distance."""
@@ -193,9 +195,7 @@ class CapiLogreg(CapiEvaluation):
 
     def __init__(self, *args: Any, strengths: Sequence[float] = STRENGTHS, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if not strengths or min(strengths) <= 0:
-            raise UserError(f'evaluation.strengths={list(strengths)}: give numbers above 0.')
-        self.strengths = tuple(float(value) for value in strengths)
+        self.strengths = check_each(strengths, 'evaluation.strengths', check_positive)
 
     def candidates(self) -> Sequence[Setting]:
         """Every C."""

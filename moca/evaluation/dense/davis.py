@@ -12,6 +12,7 @@ from mmengine.registry import TASK_UTILS
 from torch import Tensor
 
 from moca.backbone import PlainViT
+from moca.engine.ranges import check_count
 from moca.errors import UserError
 from moca.evaluation.dense.propagation import labels_on_grid, propagate_video
 from moca.evaluation.dense.video_data import (
@@ -49,9 +50,7 @@ def chosen_preset(name: str, short_side: int | None) -> VideoPreset:
         raise UserError(f'preset {name!r}: give one of {", ".join(PRESETS)}.')
     if short_side is None:
         return PRESETS[name]
-    if isinstance(short_side, bool) or not isinstance(short_side, int) or short_side < 1:
-        raise UserError(f'short_side={short_side!r}: give a number of pixels above 0.')
-    return replace(PRESETS[name], short_side=short_side)
+    return replace(PRESETS[name], short_side=check_count(short_side, 'short_side'))
 
 
 def video_size(frame: Pixels, model: PlainViT, preset: VideoPreset, name: str) -> tuple[int, int]:

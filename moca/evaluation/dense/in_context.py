@@ -16,6 +16,7 @@ from mmengine.registry import TASK_UTILS
 from torch import Tensor
 
 from moca.backbone import PlainViT
+from moca.engine.ranges import check_count, check_positive
 from moca.errors import UserError
 from moca.evaluation.dense.bank import Bank, stored_bank
 from moca.evaluation.dense.confusion import (
@@ -29,6 +30,7 @@ from moca.evaluation.dense.confusion import (
 from moca.evaluation.dense.encoding import encoded, whole_patches
 from moca.evaluation.dense.kept import KeptPredictions
 from moca.evaluation.dense.labeled_maps import (
+    check_labels,
     check_settings,
     read_bank_and_queries,
 )
@@ -112,8 +114,9 @@ class InContext(Evaluation):
         check_settings(size=size, epochs=epochs, neighbors=neighbors)
         if memory is not None:
             check_settings(memory=memory)
-        if not temperature > 0:
-            raise UserError(f'evaluation.temperature={temperature}: give a number above 0.')
+        check_positive(temperature, 'evaluation.temperature')
+        check_labels(ignored, 'evaluation.ignored')
+        check_count(keep, 'evaluation.keep', lowest=0)
         if void not in VOIDS:
             raise UserError(f'evaluation.void={void!r}: give one of {", ".join(VOIDS)}.')
         if search not in get_args(Backend):

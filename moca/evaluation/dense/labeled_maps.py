@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from moca.data.config_datasets import leaf_datasets, nested_dicts
 from moca.data.pair_check import check_pairs, check_together
 from moca.data.pairs import has_labels
+from moca.engine.ranges import check_count, check_each
 from moca.errors import UserError
 from moca.evaluation.image_sets import check_files_apart
 from moca.images.image_io import read_pixels
@@ -172,5 +174,13 @@ def check_settings(**settings: int) -> None:
         UserError: Naming the first.
     """
     for name, value in settings.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UserError(f'evaluation.{name}={value!r}: give a whole number above 0.')
+        check_count(value, f'evaluation.{name}')
+
+
+def check_labels(labels: Any, field: str) -> None:
+    """Refuse what is no list of labels of pixels, which may be empty.
+
+    Raises:
+        UserError: It is none, or one of them is no whole number from 0 up.
+    """
+    check_each(labels, field, partial(check_count, lowest=0), least=0)

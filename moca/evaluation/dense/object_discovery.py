@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from moca.backbone import PlainViT
-from moca.errors import UserError
+from moca.engine.ranges import check_count
 from moca.evaluation.dense.box_data import BoxedImage, read_coco, read_voc
 from moca.evaluation.dense.keys import keys_and_features, which_keys
 from moca.evaluation.dense.lost import (
@@ -94,8 +94,8 @@ class LOST(Evaluation):
         longest: int | None = None,
     ) -> None:
         for name, value in (('candidates', candidates), ('longest', longest)):
-            if value is not None and (isinstance(value, bool) or value < 1):
-                raise UserError(f'evaluation.{name}={value!r}: give a whole number above 0.')
+            if value is not None:
+                check_count(value, f'evaluation.{name}')
         self.data_root, self.split, self.annotations = data_root, split, annotations
         self.images, self.names = images, names
         self.candidates, self.longest = candidates, longest

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moca.backbone import PlainViT
+from moca.engine.ranges import check_count
 from moca.errors import UserError
 from moca.evaluation.dense.correspondence import (
     ALIGNS,
@@ -140,9 +141,10 @@ class SPair(Evaluation):
         pairs: int = 200,
         align: Align = 'probe3d',
     ) -> None:
-        for name, value in (('size', size), ('size_14', size_14 or size), ('pairs', pairs)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UserError(f'evaluation.{name}={value!r}: give a whole number above 0.')
+        check_count(size, 'evaluation.size')
+        check_count(pairs, 'evaluation.pairs')
+        if size_14 is not None:
+            check_count(size_14, 'evaluation.size_14')
         if norm not in get_args(Norm):
             raise UserError(f'evaluation.norm={norm!r}: give one of {", ".join(get_args(Norm))}.')
         if align not in ALIGNS:

@@ -151,6 +151,10 @@ def _read_pair(path: Path) -> KeypointPair:
             f'{path}: not a pair of SPair-71k ({type(error).__name__}: {error}). It needs filename '
             '("number-source-target:class"), category, viewpoint_variation, trg_bndbox, trg_imsize.'
         ) from error
+    if viewpoint not in VIEWPOINTS:
+        raise UserError(
+            f'{path}: viewpoint_variation {viewpoint} is none of {VIEWPOINTS}. Repair it.'
+        )
     right = len(box) == 4 and len(size) >= 2 and all(map(math.isfinite, box))
     if not right or min(box[2] - box[0], box[3] - box[1], *size[:2]) <= 0:
         raise UserError(f'{path}: trg_bndbox {box} of an image of {size} is no box. Repair it.')

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from moca.backbone import PlainViT
 from moca.engine.hooks import set_hook
+from moca.engine.ranges import check_count, check_each, check_number, check_positive
 from moca.errors import UserError
 from moca.evaluation.features import image_size
 from moca.evaluation.labeled import Centered, Labeled, batches, hold_out, read_folder
@@ -79,17 +80,18 @@ class KNNMonitor(EncoderMonitor):
         num_workers: int = 0,
     ) -> None:
         super().__init__(interval)
-        _require(0 < held_out < 1, 'held_out', held_out, 'a share between 0 and 1')
-        _require(len(k) > 0 and min(k) >= 1, 'k', k, 'one or more numbers above 0')
-        _require(temperature > 0, 'temperature', temperature, 'a number above 0')
-        _require(batch_size >= 1, 'batch_size', batch_size, 'a number above 0')
+        if not 0 < check_number(held_out, 'KNNMonitor.held_out') < 1:
+            raise UserError(f'KNNMonitor.held_out={held_out}: give a share between 0 and 1.')
+        k = check_each(k, 'KNNMonitor.k', check_count)
+        check_positive(temperature, 'KNNMonitor.temperature')
+        check_count(batch_size, 'KNNMonitor.batch_size')
         self.bank, self.queries = read_pair(bank, queries, held_out)
         if max(k) > len(self.bank):
             raise UserError(
-                f'KNNMonitor.k={tuple(k)}: the bank {bank} has {len(self.bank)} images. '
+                f'KNNMonitor.k={k}: the bank {bank} has {len(self.bank)} images. '
                 'Give a smaller k or more images.'
             )
-        self.k, self.temperature = tuple(k), temperature
+        self.k, self.temperature = k, temperature
         self.batch_size, self.num_workers = batch_size, num_workers
 
     def before_train(self, runner: Any) -> None:
@@ -146,11 +148,6 @@ class KNNMonitor(EncoderMonitor):
             if time.perf_counter() - said > SAY_EVERY:
                 said = time.perf_counter()
                 runner.logger.info(f'k-NN: {done:,} of {len(labeled):,} images of this process')
-
-
-def _require(fine: bool, field: str, value: Any, expected: str) -> None:
-    if not fine:
-        raise UserError(f'KNNMonitor.{field} is {value!r}; give {expected}.')
 
 
 def read_pair(

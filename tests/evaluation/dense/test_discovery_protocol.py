@@ -192,5 +192,5 @@ def test_rows_of_coco_of_another_kind_are_refused(
 
 def test_settings_out_of_range() -> None:
     for settings in ({'candidates': 0}, {'longest': -1}):
-        with pytest.raises(UserError, match='give a whole number above 0'):
+        with pytest.raises(UserError, match='give a whole number from 1 up'):
             LOST('x', **settings)

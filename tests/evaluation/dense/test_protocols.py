@@ -339,7 +339,7 @@ def test_sizes_are_rounded_to_whole_patches(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        (dict(size=0), r'evaluation\.size=0: give a whole number above 0'),
+        (dict(size=0), r'evaluation\.size=0: give a whole number from 1 up'),
         (dict(memory=2.5), r'evaluation\.memory=2\.5'),
         (dict(epochs=True), r'evaluation\.epochs=True'),
         (dict(temperature=0), r'evaluation\.temperature=0'),

@@ -211,10 +211,11 @@ def test_a_method_without_a_teacher_is_judged_by_its_student(labeled: Path) -> N
         (dict(queries='{}/train/../train'), r'queries .* is the bank.*Give another'),
         (dict(bank='{}/val', queries='{}/more', k=[3]), r'more: the bank .* has no class class3'),
         (dict(k=[5, 22]), r'k=\(5, 22\): the bank .* has 21 images'),
-        (dict(k=[]), r'KNNMonitor.k is \[\]'),
+        (dict(k=5), 'KNNMonitor.k=5: give a list'),
+        (dict(k=[]), r'KNNMonitor.k=\[\]'),
         (dict(interval=0), r'KNNMonitor.interval is 0'),
-        (dict(held_out=1.0), r'KNNMonitor.held_out is 1.0; give a share between 0 and 1'),
-        (dict(temperature=0), r'KNNMonitor.temperature is 0'),
+        (dict(held_out=1.0), r'KNNMonitor.held_out=1.0: give a share between 0 and 1'),
+        (dict(temperature=0), r'KNNMonitor.temperature=0'),
     ],
 )
 def test_bad_input_is_refused_before_anything_runs(
