@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torchvision import datasets, transforms
 from moca.errors import UserError
 from moca.evaluation.image_sets import (
     check_apart,
+    check_files_apart,
     draw_per_class,
     file_states,
     read_image_set,
@@ -109,6 +111,27 @@ def test_images_of_the_bank_among_the_queries_are_found(tmp_path: Path) -> None:
     sets = [read_image_set(root, '', 'set') for root in (bank, queries)]
     with pytest.raises(UserError, match=r'queries: .*b/1.png is the image .*a/2.png of bank'):
         check_apart(*sets, ('bank', 'queries'))
+
+
+def test_few_twins_are_said_and_kept(tmp_path: Path) -> None:
+    """Published sets have some: one of 100 queries is said, two are refused."""
+    (tmp_path / 'bank').mkdir()
+    (tmp_path / 'queries').mkdir()
+    for folder, offset in (('bank', 0), ('queries', 100)):
+        for number in range(100):
+            (tmp_path / folder / f'{number}').write_bytes(bytes([number, offset]) * 8)
+    bank, queries = (
+        np.array([os.fsencode(tmp_path / folder / f'{n}') for n in range(100)])
+        for folder in ('bank', 'queries')
+    )
+    (tmp_path / 'queries/7').write_bytes((tmp_path / 'bank/9').read_bytes())
+    with mock.patch('moca.evaluation.image_sets.print_log') as said:
+        check_files_apart(bank, queries, ('bank', 'queries'))
+    assert 'queries: 1 images are in bank as well' in said.call_args.args[0]
+    (tmp_path / 'queries/8').unlink()
+    (tmp_path / 'queries/8').hardlink_to(tmp_path / 'bank/8')
+    with pytest.raises(UserError, match=r'queries/[78] is the image'):
+        check_files_apart(bank, queries, ('bank', 'queries'))
 
 
 def test_some_images_of_each_class_are_nested_and_follow_their_seed(tmp_path: Path) -> None:
