@@ -85,13 +85,15 @@ class Evaluation(ABC):
 
     Attributes:
         train_images: How many images are learned from or compared with, of `prepare`.
-        val_images: How many images are scored.
+        val_images: How many images are scored, or what `counted` says.
+        counted: What they are.
         parallel: Whether several processes share the work. Others refuse to be started so.
         half: Whether ``--amp`` is followed. Others measure in fp32 alone.
     """
 
     train_images: int
     val_images: int
+    counted: str = 'images'
     parallel: bool = False
     half: bool = False
 

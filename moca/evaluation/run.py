@@ -217,7 +217,7 @@ def _measured(cfg: Config, record: dict[str, Any], evaluation: Evaluation) -> Pa
     )
     print_log(
         f'{record["title"]}: {evaluation.train_images:,} training and {evaluation.val_images:,} '
-        f'validation images, {get_world_size()} process(es)',
+        f'validation {evaluation.counted}, {get_world_size()} process(es)',
         'current',
     )
     result = evaluation.run(model, run)
@@ -228,6 +228,7 @@ def _measured(cfg: Config, record: dict[str, Any], evaluation: Evaluation) -> Pa
             **record,
             'train_images': evaluation.train_images,
             'val_images': evaluation.val_images,
+            'counted': evaluation.counted,
             'iterations': 0,
             'seconds': round(time.monotonic() - begun, 1),
             'metrics': percent_metrics(result.metrics, cfg.protocol.task),

@@ -34,7 +34,8 @@ class Column:
 
     `iterations` is None for a column of published results only, which do not all name them, and 0
     where nothing is trained; `val_images` is None where they do not name that either. `changes`
-    are the options by which it is not quite the protocol's.
+    are the options by which it is not quite the protocol's, `counted` is what they number: images,
+    pairs of images, videos.
     """
 
     protocol: str
@@ -44,6 +45,7 @@ class Column:
     metric: str
     title: str = field(compare=False)
     changes: str = ''
+    counted: str = field(default='images', compare=False)
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,7 @@ def _column(run: Run, metric: str) -> Column:
         *(run.protocol, run.train_images, run.val_images, run.iterations, metric),
         title=run.title,
         changes=run.changes,
+        counted=run.counted,
     )
 
 
@@ -249,7 +252,11 @@ def _published_cells(
                 and _close(column.train_images, size['train_images'])
                 and _close(column.val_images, size['val_images'])
             ]
-            own = Column(protocol, size['train_images'], size['val_images'], None, metric, title)
+            own = Column(
+                *(protocol, size['train_images'], size['val_images'], None, metric),
+                title=title,
+                counted=size.get('counted', 'images'),
+            )
             row = Row(method_name(result), None, result['arch'], result['source'])
             for column in alike or [own]:
                 cells[row, column] = _published_cell(result)

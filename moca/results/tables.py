@@ -30,7 +30,7 @@ def heading(column: Column) -> str:
     if column.iterations == 0:
         steps = 'no training'
     queries = 'unstated' if column.val_images is None else f'{column.val_images:,}'
-    sizes = f'{column.train_images:,} / {queries} images'
+    sizes = f'{column.train_images:,} / {queries} {column.counted}'
     changes = [f'with {column.changes}'] if column.changes else []
     return '\n'.join([column.title, metric_heading(column.metric), sizes, steps, *changes])
 

@@ -35,6 +35,7 @@ class Run:
         finished_at: ISO time, which sorts as text.
         splits: of a metric that is a mean over splits, the value of each.
         note: how its settings were chosen, if that is to be shown.
+        counted: what `val_images` are.
         changes: the options by which it measured something else than its protocol.
     """
 
@@ -55,6 +56,7 @@ class Run:
     shown: tuple[str, ...]
     finished_at: str
     note: str | None = None
+    counted: str = 'images'
     changes: str = ''
     splits: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
@@ -164,6 +166,7 @@ def _run(folder: Path, content: dict[str, Any]) -> Run:
         shown=tuple(map(str, shown)),
         finished_at=str(content['finished_at']),
         note=content.get('note'),
+        counted=str(content.get('counted', 'images')),
         changes=_changes(content),
         splits=_splits(content.get('settings') or {}),
     )

@@ -199,12 +199,19 @@ def test_approximate_search_is_marked():
             assert 'approximate' in result['remark']
 
 
-def test_a_size_that_nobody_names_is_a_column_of_its_own(tmp_path):
+def test_pairs_of_the_whole_test_set_stand_beside_the_published_ones(tmp_path):
     run = dict(KNN, protocol='spair_dinov3', published='spair_dinov3', main_metrics=['PCK'],
-               metrics=dict(PCK=40.0), train_images=0, val_images=7)  # fmt: skip
-    ours, theirs = board_of(tmp_path, run).columns
-    assert (ours.val_images, theirs.val_images) == (7, None)
-    assert 'unstated' in tables.heading(theirs)
+               metrics=dict(PCK=40.0), train_images=0, counted='pairs')  # fmt: skip
+    few, whole = tmp_path / 'few', tmp_path / 'whole'
+    few.mkdir()
+    whole.mkdir()
+    board = board_of(few, dict(run, val_images=7))
+    assert [column.val_images for column in board.columns] == [7, 12_234]
+    board = board_of(whole, dict(run, val_images=12_234))
+    (column,) = board.columns
+    assert '0 / 12,234 pairs' in tables.heading(column)
+    values = {c.mean for (row, _), c in board.cells.items() if row.name == 'DINOv3'}
+    assert values == {50.4, 55.2, 57.2, 61.3, 56.3, 58.7}
 
 
 def test_the_documents_show_the_published_results():

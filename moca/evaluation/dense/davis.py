@@ -138,6 +138,8 @@ class VideoPropagation(Evaluation):
         UserError: A setting is out of its range.
     """
 
+    counted = 'videos'
+
     def __init__(
         self,
         data_root: str,

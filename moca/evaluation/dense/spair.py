@@ -130,6 +130,8 @@ class SPair(Evaluation):
         UserError: A setting is out of its range.
     """
 
+    counted = 'pairs'
+
     def __init__(
         self,
         data_root: str,
@@ -162,9 +164,8 @@ class SPair(Evaluation):
         """
         self.data = read_spair(self.data_root, self.split, 'evaluation.data_root')
         self.groups = groups_of(self.data, self.pairs)
-        used = {pair for group in self.groups.values() for pair in group}
-        names = {(pair.category, name) for pair in used for name in (pair.source, pair.target)}
-        self.train_images, self.val_images = 0, len(names)
+        # of the split, as others tell them: how many are drawn of these is the protocol's
+        self.train_images, self.val_images = 0, len(self.data.pairs)
 
     def run(self, model: PlainViT, run: EvaluationRun) -> Result:
         """Match every pair, class by class, and measure."""
