@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from mmengine.config import Config
@@ -10,13 +11,15 @@ from mmengine.logging import print_log
 
 from moca.data.config_datasets import nested_dicts
 from moca.detection.panoptic_dataset import KINDS, PanopticDataset, labels_of
-from moca.detection.panoptic_file import PanopticFile, read_panoptic_file
+from moca.detection.panoptic_file import PanopticFile, check_mode, read_panoptic_file
 from moca.errors import UserError
 from moca.images.files import dataset_path, require_files, require_folder, require_whole
 
+_THREADS = 8
+
 
 def check_panoptic(cfg: Config, dataset: dict[str, Any], field: str) -> None:
-    """Check a `PanopticDataset` and log what is in it; PNGs are opened, but not read.
+    """Check a `PanopticDataset` and log what is in it; of PNGs the headers are read.
 
     Args:
         cfg: The run's, whose heads have to have as many things and as much stuff.
@@ -49,6 +52,9 @@ def check_panoptic(cfg: Config, dataset: dict[str, Any], field: str) -> None:
     require_files(pngs, f'listed in {path}')
     require_whole(files)
     require_whole(pngs)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for _ in pool.map(check_mode, pngs):
+            pass
     print_log(describe(file), 'current')
 
 

@@ -170,6 +170,27 @@ def _segments(path: Path, row: Row, categories: dict[Any, Row]) -> tuple[Segment
     return tuple(found.values())
 
 
+def check_mode(path: str | Path) -> None:
+    """Verify by its header that a PNG can hold ids.
+
+    Raises:
+        UserError: It is damaged, or no RGB image.
+    """
+    try:
+        with Image.open(path) as image:
+            _require_rgb(image, path)
+    except (OSError, SyntaxError) as error:
+        raise UserError(f'{path}: cannot be read ({error}).') from error
+
+
+def _require_rgb(image: Image.Image, path: str | Path) -> None:
+    if image.mode != 'RGB':
+        raise UserError(
+            f'{path}: a PNG of mode {image.mode}, where ids of segments take RGB (red + 256 green '
+            '+ 65,536 blue).'
+        )
+
+
 def read_ids(path: str | Path) -> NDArray[np.int32]:
     """Ids of an RGB PNG's pixels, ``[H, W]``: red + 256 green + 65,536 blue.
 
@@ -178,11 +199,7 @@ def read_ids(path: str | Path) -> NDArray[np.int32]:
     """
     try:
         with Image.open(path) as image:
-            if image.mode != 'RGB':
-                raise UserError(
-                    f'{path}: a PNG of mode {image.mode}, where ids of segments take RGB (red + '
-                    '256 green + 65,536 blue).'
-                )
+            _require_rgb(image, path)
             pixels = np.asarray(image, np.int32)
     except (OSError, SyntaxError) as error:
         raise UserError(f'{path}: cannot be read ({error}).') from error

@@ -116,8 +116,8 @@ def check_fit(model: nn.Module, state: Mapping[str, Any], name: str) -> None:
         raise CheckpointMismatch(
             f'{name} is of another model than the config: {len(differing)} tensors differ: '
             f'{", ".join(rows)}{", ..." if len(differing) > 3 else ""}. '
-            'Use the config and the options (--arch) of the run that wrote it, or start a new '
-            'run with --work-dir.'
+            'Use the config beside it, or that and the options (--arch) of the run that wrote it; '
+            'or start a new run with --work-dir.'
         )
 
 

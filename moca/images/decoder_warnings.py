@@ -7,6 +7,7 @@ and of other colors. It writes a warning to the process's standard error, which 
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,8 +18,10 @@ T = TypeVar('T')
 # libjpeg-turbo, jerror.h: of its warnings those that tell of damaged data. Others, such as
 # 'Invalid SOS parameters for sequential JPEG', are written of whole files of some cameras.
 _DAMAGE = ('Corrupt JPEG data', 'Premature end of JPEG file')
-# Bytes behind the last of the image: every pixel is right.
-_HARMLESS = 'extraneous bytes before marker 0xd9'
+# A few bytes behind the last of the image, as some cameras pad: every pixel is right. More are left
+# over where the data before them were misread [the limit is our choice].
+_LEFT_OVER = re.compile(r'(\d+) extraneous bytes before marker 0xd9')
+_PADDING = 32
 _STDERR = 2
 
 
@@ -94,7 +97,8 @@ os.register_at_fork(after_in_child=_new_ear)
 
 
 def _is_damage(line: str) -> bool:
-    return line.startswith(_DAMAGE) and _HARMLESS not in line
+    left_over = _LEFT_OVER.search(line)
+    return line.startswith(_DAMAGE) and not (left_over and int(left_over[1]) <= _PADDING)
 
 
 def decode_listening(decode: Callable[[], T]) -> tuple[T, str | None]:

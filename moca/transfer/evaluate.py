@@ -68,6 +68,8 @@ def prepare_test(args: argparse.Namespace) -> Config:
     cfg.work_dir = str(Path(args.checkpoint).parent / TEST_FOLDER)
     apply_common(cfg, args)
     set_checkpoint(cfg, None)  # all weights come from the run
+    # of the config beside a run that was resumed: it would be loaded over them
+    cfg.load_from, cfg.resume = None, False
     take_from_run(cfg, run)
     if cfg.protocol.task == 'segmentation':
         predict_without_labels(cfg)

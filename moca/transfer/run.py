@@ -122,12 +122,13 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
     if momentum is not None:
         set_ema(cfg, momentum)
     checkpoint = prepare_checkpoint(cfg, args)
-    fields = known_fields(cfg, args, checkpoint)
     seed = (cfg.get('randomness') or {}).get('seed')
     count = getattr(args, 'subset', None)
     if not args.work_dir and not cfg.get('work_dir'):
         name = cfg.protocol.name + ('' if getattr(args, 'held_out', None) is None else HELD_OUT)
-        cfg.work_dir = str(run_folder(name, checkpoint, fields['arch'], seed, count))
+        cfg.work_dir = str(
+            run_folder(name, checkpoint, arch_label(cfg.model.backbone.arch), seed, count)
+        )
     apply_common(cfg, args)
     warn_of_size(cfg)
     scale_learning_rate(cfg)
@@ -147,6 +148,7 @@ def prepare_training(args: argparse.Namespace) -> tuple[Config, dict[str, Any]]:
     held = None if held_out is None else set_held_out(cfg, held_out)
     check_data(cfg)
     check_of_model(cfg, ('train', 'val'))
+    fields = known_fields(cfg, args, checkpoint)  # now that the protocol has its name
     return cfg, {**fields, 'subset': subset, 'held_out': held, 'ema': ema_of(cfg)}
 
 

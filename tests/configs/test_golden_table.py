@@ -67,6 +67,17 @@ def steps(total: int, warmup: int, *falls: int) -> Callable[[int], float]:
     return lambda step: warm(step, warmup, 1e-3) * 0.1 ** sum(step >= fall for fall in falls)
 
 
+def eomt(total: int, first: int, second: int) -> Callable[[int], float]:
+    """tue-mps/eomt, two_stage_warmup_poly_schedule.py, of the backbone: 0, linear, power .9."""
+
+    def rate(step: int) -> float:
+        if step < first + second:
+            return max(step - first, 0) / second
+        return (1 - (step - first - second) / (total - first - second)) ** 0.9
+
+    return rate
+
+
 class Row(NamedTuple):
     """One recipe: optimizer, what of the backbone is read, batch, length, rates over time."""
 
@@ -111,6 +122,28 @@ GOLDEN = {
     # facebookresearch/dinov3, eval/depth
     'depth/nyu_linear': Row(
         3e-4, 1e-4, None, 0.0, LAST, True, True, 16, 38_400, 12_800, dinov3_depth
+    ),
+    # tue-mps/eomt, configs/dinov2 and dinov3: rates of the backbone
+    'segmentation/ade20k/eomt': Row(
+        *(1e-4, 0.05, 0.8, 0.0, LAST, True, False, 16, 39_153, 1500), eomt(39_153, 500, 1000)
+    ),
+    'segmentation/ade20k/eomt_dinov3': Row(
+        *(2e-4, 0.05, 1.0, 0.0, LAST, True, False, 16, 20_208, 5000), eomt(20_208, 2000, 3000)
+    ),
+    'segmentation/cityscapes/eomt': Row(
+        *(1e-4, 0.05, 0.8, 0.0, LAST, True, False, 16, 19_795, 1500), eomt(19_795, 500, 1000)
+    ),
+    'detection/coco/eomt_instance': Row(
+        *(1e-4, 0.05, 0.8, 0.0, LAST, True, False, 16, 88_692, 1500), eomt(88_692, 500, 1000)
+    ),
+    'detection/coco/eomt_instance_dinov3': Row(
+        *(2e-4, 0.05, 0.8, 0.0, LAST, True, False, 16, 88_692, 5000), eomt(88_692, 2000, 3000)
+    ),
+    'detection/coco/eomt_panoptic': Row(
+        *(1e-4, 0.05, 0.8, 0.0, LAST, True, False, 16, 88_692, 1500), eomt(88_692, 500, 1000)
+    ),
+    'detection/coco/eomt_panoptic_dinov3': Row(
+        *(2e-4, 0.05, 0.8, 0.0, LAST, True, False, 16, 88_692, 5000), eomt(88_692, 2000, 3000)
     ),
     # rstrudel/segmenter, config.yml
     'segmentation/ade20k/linear-finetune': Row(
@@ -174,7 +207,8 @@ def read(name: str) -> Config:
 def rates(schedule: str, length: int, lr: float) -> list[float]:
     """The rate of every step, by the schedulers of a config (as text)."""
     init_default_scope('mmengine')
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
+    groups = [dict(params=[torch.nn.Parameter(torch.zeros(1))], part='backbone')]
+    optimizer = torch.optim.SGD(groups, lr=lr)
     built = [
         PARAM_SCHEDULERS.build({**each, 'optimizer': optimizer})
         for each in Config.fromstring(schedule, '.py').param_scheduler
@@ -195,7 +229,7 @@ def test_optimizer_backbone_and_batch(name: str) -> None:
     assert wrapper.optimizer.weight_decay == row.weight_decay
     assert (wrapper.get('paramwise_cfg') or {}).get('layer_decay') == row.layer_decay
     assert backbone.get('drop_path_rate', 0.0) == row.drop_path
-    assert tuple(backbone.out_indices) == row.blocks
+    assert tuple(backbone.get('out_indices', LAST)) == row.blocks
     assert backbone.get('final_norm', True) == row.final_norm
     assert backbone.get('frozen', False) == row.frozen
     assert cfg.auto_scale_lr.base_batch_size == row.batch
@@ -214,7 +248,26 @@ def test_rates_at_the_start_the_end_of_warm_up_in_the_middle_and_last(name: str)
         assert found[step] == pytest.approx(expected, rel=2e-4, abs=1e-12), step
 
 
-@pytest.mark.parametrize('name', [name for name in GOLDEN if name.startswith('segmentation')])
+@pytest.mark.parametrize('name', [name for name in GOLDEN if 'eomt' in name])
+def test_images_and_clipping_of_eomt(name: str) -> None:
+    """tue-mps/eomt, datasets/transforms.py: ranges of sizes, and no color on COCO."""
+    cfg = read(name)
+    size = 640 if 'coco' in name else 1024 if 'cityscapes' in name else 512
+    pipeline = {step['type']: step for step in cfg.train_dataloader.dataset.pipeline}
+    low = 0.1 if 'coco' in name else 0.5
+    assert pipeline['RandomResize']['scale'] == (size, size)
+    assert pipeline['RandomResize']['ratio_range'] == (low, 2.0)
+    assert pipeline['RandomCrop']['crop_size'] == pipeline['Pad']['size'] == (size, size)
+    assert ('PhotoMetricDistortion' in pipeline) == ('coco' not in name)
+    assert cfg.optim_wrapper.clip_grad.max_norm == 0.01
+    query_blocks = cfg.optim_wrapper.paramwise_cfg.get('decay_query_blocks', True)
+    assert query_blocks == (name.split('/')[1:] == ['ade20k', 'eomt_dinov3'] or 'v3' not in name)
+
+
+PROBED = [n for n in GOLDEN if n.startswith('segmentation') and 'eomt' not in n]
+
+
+@pytest.mark.parametrize('name', PROBED)
 def test_images_of_segmentation(name: str) -> None:
     cfg, data = read(name), name.split('/')[1]
     steps = [

@@ -244,6 +244,9 @@ def test_data_are_checked_before_a_run(root: Path) -> None:
     with pytest.raises(UserError, match='no image with annotations'):
         checked(root)
     write(root)
+    Image.new('P', (8, 6)).save(root / 'masks/a.png')
+    with pytest.raises(UserError, match='mode P, where ids of segments take RGB'):
+        checked(root)
     (root / 'masks/a.png').unlink()
     write_ids(root / 'masks/b.png', np.zeros((1, 1), np.int32))
     with pytest.raises(UserError, match=r'a.png'):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from mmengine.config import Config
 
 from moca.engine.amp import fast_bfloat16
 from tests.configs.helpers import REPOSITORY, write_cityscapes, write_coco
@@ -100,6 +101,7 @@ def test_probe_is_trained_resumed_and_tested(
         sha256=hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
         mean=[0.485, 0.456, 0.406],
         std=[0.229, 0.224, 0.225],
+        normalized_by=None,
     )
     assert (record['arch'], record['seed']) == ('vit_tiny_patch16', 7)
     assert (record['train_images'], record['val_images'], record['iterations']) == (4, 2, 2)
@@ -122,6 +124,10 @@ def test_probe_is_trained_resumed_and_tested(
     assert resumed['seconds'] > record['seconds']
     assert [path.name for path in tmp_path.glob('*.pth')] == ['iter_3.pth']
 
+    # the config beside the run, which was resumed, names a checkpoint that is gone
+    own = str(tmp_path / PROBE.name)
+    assert Config.fromfile(own).load_from
+    assert test.main([own, str(tmp_path / 'iter_3.pth'), '--work-dir', str(tmp_path / 'own')]) == 0
     capsys.readouterr()
     run = str(tmp_path / 'iter_3.pth')
     assert test.main([str(PROBE), run, *common, *probe_options(3)]) == 0

@@ -69,7 +69,7 @@ def measure_detector(
         )
     if cfg.protocol.task != 'detection':
         raise UserError(f'{cfg.filename}: no detector. Choose a config of configs/detection.')
-    if 'roi_head' not in cfg.model:
+    if 'roi_head' not in (cfg.get('model') or {}):
         raise UserError(f'{cfg.filename}: no plain version is known. Choose the benchmark eomt.')
     if device.type == 'cpu':
         keep_freed_memory()  # as in every run of the tools; all versions gain

@@ -54,7 +54,7 @@ def measure_training(
     Raises:
         UserError: if a number is not positive, or the batch is too small for a batch norm.
     """
-    if cfg.model.type == 'MaskTransformerSegmentor':
+    if (cfg.get('model') or {}).get('type') == 'MaskTransformerSegmentor':
         raise UserError(f'{cfg.filename}: mmseg has no such network. Choose the benchmark eomt.')
     if batch < 1 or steps < 1:
         raise UserError(f'--batch-size {batch} and --steps {steps} must be 1 or more.')

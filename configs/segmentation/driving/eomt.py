@@ -53,6 +53,7 @@ model = dict(
     test_cfg=dict(size=size),
 )
 optim_wrapper = dict(optimizer=dict(lr=2e-4))
+auto_scale_lr = dict(base_batch_size=8)
 max_iters = 300
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
 param_scheduler = [

@@ -79,7 +79,8 @@ def take_from_checkpoint(cfg: Config, arch: str | None) -> None:
         return
     left_out = ('type', 'checkpoint', 'grid')
     how = {key: value for key, value in start.items() if key not in left_out}
-    if not start.get('checkpoint'):
+    path = str(start.get('checkpoint') or '')
+    if not path.startswith('hf-hub:') and not Path(path).exists():
         return  # which the checks of the run refuse
     info = inspect_checkpoint(start['checkpoint'], **how)
     if arch == AUTO and backbone.arch not in (info.arch, *info.fitting):

@@ -13,8 +13,8 @@ from mmengine.runner import Runner
 
 from moca.errors import UserError
 from moca.pretrain.data.corrupt import REPORT, CorruptImages
+from tests.engine.test_epoch_loop import build
 from tests.images.photographs import save_photographs
-from tests.pretrain.training.test_loop import build
 
 
 @pytest.fixture
