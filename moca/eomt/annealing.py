@@ -87,7 +87,8 @@ class MaskAnnealing(Hook):
             )
         if starts is not None and (first_end, total) != (None, None):
             raise UserError(
-                'MaskAnnealing: first_end and total belong to the rule; leave out starts and ends.'
+                'MaskAnnealing: first_end and total belong to the rule, which starts and ends '
+                'replace: set them to None, or leave out starts and ends.'
             )
         self.starts, self.ends, self.first_end, self.total = starts, ends, first_end, total
 

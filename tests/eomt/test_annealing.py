@@ -119,7 +119,7 @@ def test_lists_of_steps_have_to_fit() -> None:
     for options, text in (
         (dict(starts=[0]), 'give starts and ends'),
         (dict(starts=[0, 5], ends=[4, 5]), 'each end behind its start'),
-        (dict(starts=[0], ends=[4], first_end=2), 'leave out starts'),
+        (dict(starts=[0], ends=[4], first_end=2), 'set them to None, or leave out starts'),
     ):
         with pytest.raises(UserError, match=text):
             MaskAnnealing(**options)

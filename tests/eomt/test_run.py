@@ -40,7 +40,7 @@ def run(data: Path, folder: Path, *options: str) -> dict[str, Any]:
     cfg.optim_wrapper.optimizer.lr = 1e-3
     cfg.default_hooks.checkpoint.update(interval=1, max_keep_ckpts=-1)
     # fading from the first step to the last but one
-    cfg.default_hooks.annealing.update(starts=[0, 1, 2], ends=[3, 4, 5])
+    cfg.default_hooks.annealing.update(starts=[0, 1, 2], ends=[3, 4, 5], total=None)
     train(cfg, record)
     return torch.load(folder / f'iter_{STEPS}.pth', weights_only=False)
 
