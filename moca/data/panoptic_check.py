@@ -18,13 +18,18 @@ from moca.images.files import dataset_path, require_files, require_folder, requi
 _THREADS = 8
 
 
-def check_panoptic(cfg: Config, dataset: dict[str, Any], field: str) -> None:
+def check_panoptic(
+    cfg: Config, dataset: dict[str, Any], field: str
+) -> tuple[PanopticFile, dict[Any, int]]:
     """Check a `PanopticDataset` and log what is in it; of PNGs the headers are read.
 
     Args:
         cfg: The run's, whose heads have to have as many things and as much stuff.
         dataset: Config of the data set.
         field: Where it stands in the config.
+
+    Returns:
+        What the annotation file says, and the label of each of its category ids.
 
     Raises:
         UserError: Naming the file and what is wrong in it.
@@ -37,7 +42,7 @@ def check_panoptic(cfg: Config, dataset: dict[str, Any], field: str) -> None:
     if not file.images:
         raise UserError(f'{path}: no image with annotations.')
     things, stuff = classes_of(dataset)
-    labels_of(file, things, stuff)
+    labels = labels_of(file, things, stuff)
     for head in nested_dicts(cfg.get('model')):
         for kind, names in zip(('things', 'stuff'), (things, stuff), strict=True):
             name = f'num_{kind}_classes'
@@ -56,6 +61,7 @@ def check_panoptic(cfg: Config, dataset: dict[str, Any], field: str) -> None:
         for _ in pool.map(check_mode, pngs):
             pass
     print_log(describe(file), 'current')
+    return file, labels
 
 
 def classes_of(dataset: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -17,17 +17,16 @@ from rich.table import Table
 
 from moca import figures
 from moca.data.config_datasets import dataset_key, datasets_of
-from moca.data.panoptic_check import check_panoptic, classes_of
+from moca.data.panoptic_check import check_panoptic
 from moca.data.report import print_notes
 from moca.data.survey import Watch
-from moca.detection.panoptic_dataset import PanopticDataset, labels_of
+from moca.detection.panoptic_dataset import PanopticDataset
 from moca.detection.panoptic_drawing import color_segments
 from moca.detection.panoptic_file import (
     PanopticFile,
     PanopticImage,
     fault_of,
     read_ids,
-    read_panoptic_file,
 )
 from moca.errors import UserError
 from moca.images.files import dataset_path, evenly_spread
@@ -84,9 +83,7 @@ def panoptic_survey(cfg: Config, watch: Watch) -> list[PanopticSurvey]:
         result = PanopticSurvey(name.split('_')[0], images, masks)
         found.append(result)
         try:
-            check_panoptic(cfg, dataset, name)
-            result.file = read_panoptic_file(dataset_path(dataset, dataset['ann_file']))
-            result.labels = labels_of(result.file, *classes_of(dataset))
+            result.file, result.labels = check_panoptic(cfg, dataset, name)
         except UserError as error:
             result.faults.append(str(error))
             continue

@@ -8,14 +8,12 @@ import torch.nn.functional as F
 from mmdet.models.detectors.base import BaseDetector
 from mmdet.models.seg_heads import MaskFormerFusionHead
 from mmdet.structures import DetDataSample
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from moca.eomt.building import build_parts
-from moca.eomt.network import Predictions
-from moca.eomt.published import load_heads, set_published
+from moca.eomt.building import QueriedModel, build_parts
 from moca.errors import UserError
 
 _TEST = (
@@ -25,7 +23,7 @@ _TEST = (
 
 
 @MODELS.register_module()
-class MaskTransformerDetector(BaseDetector):
+class MaskTransformerDetector(QueriedModel, BaseDetector):
     """Instance or panoptic segmentation by the queries of a `MaskTransformer`.
 
     A target is one mask for each object, and for each segment of stuff in panoptic segmentation;
@@ -46,6 +44,8 @@ class MaskTransformerDetector(BaseDetector):
     Raises:
         UserError: A field is unknown or missing.
     """
+
+    head_field = 'panoptic_head'
 
     def __init__(
         self,
@@ -72,30 +72,6 @@ class MaskTransformerDetector(BaseDetector):
         self.test_cfg = ConfigDict(test)
         self.head_from = head_from
         self.fusion = MaskFormerFusionHead(things, stuff, test_cfg=self.test_cfg)
-
-    @classmethod
-    def set_published(cls, cfg: Config, path: str, width: int, backbone: str | None) -> None:
-        """Have a config test a published file; see :func:`.eomt.published.set_published`."""
-        set_published(cfg, path, backbone, 'panoptic_head')
-
-    def init_weights(self) -> None:
-        """Load the backbone's checkpoint, and the published heads if they are asked for."""
-        self.network.init_weights()
-        if self.head_from is not None:
-            load_heads(self.network, self.head_from)
-        self._is_init = True
-
-    @property
-    def backbone(self) -> Any:
-        """The ViT, as other detectors have it."""
-        return self.network.backbone
-
-    def extract_feat(self, batch_inputs: Tensor) -> Predictions:
-        """All predictions of the queries for images ``[B, 3, H, W]``."""
-        return self.network(batch_inputs)
-
-    def _forward(self, batch_inputs: Tensor, batch_data_samples: Any = None) -> Predictions:
-        return self.network(batch_inputs)
 
     def loss(
         self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample]

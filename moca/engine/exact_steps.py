@@ -7,26 +7,23 @@ mmseg or mmdet, seeds the transforms with that number, and `SeedSteps` seeds wha
 from __future__ import annotations
 
 import itertools
-import random
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-import torch
 from mmcv.transforms import BaseTransform
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import DATA_SAMPLERS, HOOKS, TRANSFORMS
 
-from moca.engine.seeding import mixed_seed
+from moca.engine.seeding import mixed_seed, seed_all
 
 # Last words of the seeds, so that images and models share no random numbers.
 _IMAGES, _STEPS = 1, 2
 
 
 class Place(int):
-    """An image's place in its data set that knows how many images of the run were drawn before."""
+    """An image's place in its data set, with the seed of what is drawn for it."""
 
     seed: int
 
@@ -60,7 +57,7 @@ class SeedDraws(BaseTransform):
         """Seed, and hand on what came."""
         place = results.get('sample_idx')
         if isinstance(place, Place):
-            _seed(place.seed)
+            seed_all(place.seed)
         return results
 
 
@@ -72,10 +69,4 @@ class SeedSteps(Hook):
 
     def before_train_iter(self, runner: Any, *_: Any, **__: Any) -> None:
         """Seed by the run's seed, the step and the process."""
-        _seed(mixed_seed(runner.seed or 0, runner.iter, get_rank() + 1, _STEPS))
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+        seed_all(mixed_seed(runner.seed or 0, runner.iter, get_rank() + 1, _STEPS))

@@ -33,6 +33,13 @@ def mixed_seed(*numbers: int) -> int:
     return int(sequence.generate_state(1, np.uint64)[0] >> 1)
 
 
+def seed_all(seed: int) -> None:
+    """Seed the global generators of Python, numpy and torch, from 0 up."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed the global generators of Python, numpy and torch, and restore them afterwards.
@@ -45,9 +52,7 @@ def seeded(seed: int) -> Iterator[None]:
     python, array, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
     gpu = torch.cuda.get_rng_state() if on_gpu else None
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    seed_all(seed)
     try:
         yield
     finally:

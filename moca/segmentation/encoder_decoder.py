@@ -89,16 +89,13 @@ class LeanEncoderDecoder(EncoderDecoder):
 
     def test_step(self, data: Any) -> list[SegDataSample]:
         """Predict; unlike mmseg's, images of a batch can be of different sizes."""
-        images = list(data['inputs']) if isinstance(data, Mapping) else []
-        if len({image.shape for image in images}) > 1:
-            pairs = zip(images, data['data_samples'], strict=True)
-            singles = [dict(inputs=[image], data_samples=[sample]) for image, sample in pairs]
-            if self._merges():
-                parts = [self.data_preprocessor(single, False) for single in singles]
-                samples = [part['data_samples'][0] for part in parts]
-                return self._slide([part['inputs'][0] for part in parts], samples)
-            return [super(LeanEncoderDecoder, self).test_step(one)[0] for one in singles]
-        return super().test_step(data)
+        if (singles := one_by_one(data)) is None:
+            return super().test_step(data)
+        if self._merges():
+            parts = [self.data_preprocessor(single, False) for single in singles]
+            samples = [part['data_samples'][0] for part in parts]
+            return self._slide([part['inputs'][0] for part in parts], samples)
+        return [super(LeanEncoderDecoder, self).test_step(one)[0] for one in singles]
 
     def val_step(self, data: Any) -> list[SegDataSample]:
         """The same as `test_step`."""
@@ -245,3 +242,15 @@ def _outputs(about: Mapping[str, Any]) -> tuple[Output, Output]:
         Output(top, bottom, flipped == 'vertical', height),
         Output(left, right, flipped == 'horizontal', width),
     )
+
+
+def one_by_one(data: Any) -> list[dict[str, Any]] | None:
+    """The images of a test batch as batches of one; None where all are of one size.
+
+    mmseg's preprocessor stacks a batch, which images of different sizes do not let it.
+    """
+    images = list(data['inputs']) if isinstance(data, Mapping) else []
+    if len({image.shape for image in images}) <= 1:
+        return None
+    pairs = zip(images, data['data_samples'], strict=True)
+    return [dict(inputs=[image], data_samples=[sample]) for image, sample in pairs]

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from moca.eomt.building import build_parts
-from moca.eomt.network import Predictions
-from moca.eomt.published import load_heads, set_published
+from moca.eomt.building import QueriedModel, build_parts
 from moca.eomt.windows import class_scores, merge, windows_of
 from moca.errors import UserError
+from moca.segmentation.encoder_decoder import one_by_one
 from moca.segmentation.label_maps import IGNORE
 
 
 @MODELS.register_module()
-class MaskTransformerSegmentor(BaseSegmentor):
+class MaskTransformerSegmentor(QueriedModel, BaseSegmentor):
     """Semantic segmentation by the queries of a `MaskTransformer`.
 
     A target is one mask for each class that is present; ignored pixels belong to none of them, and
@@ -45,6 +42,8 @@ class MaskTransformerSegmentor(BaseSegmentor):
         UserError: A field is unknown or missing.
     """
 
+    head_field = 'decode_head'
+
     def __init__(
         self,
         backbone: dict[str, Any],
@@ -65,34 +64,10 @@ class MaskTransformerSegmentor(BaseSegmentor):
             raise UserError(f'model.test_cfg={test}: takes size, in pixels, and windows.')
         self.size, self.windows = int(test['size']), int(test.get('windows', 8))
 
-    @classmethod
-    def set_published(cls, cfg: Config, path: str, width: int, backbone: str | None) -> None:
-        """Have a config test a published file; see :func:`.eomt.published.set_published`."""
-        set_published(cfg, path, backbone, 'decode_head')
-
-    def init_weights(self) -> None:
-        """Load the backbone's checkpoint, and the published heads if they are asked for."""
-        self.network.init_weights()
-        if self.head_from is not None:
-            load_heads(self.network, self.head_from)
-        self._is_init = True
-
-    @property
-    def backbone(self) -> Any:
-        """The ViT, as other segmentors have it."""
-        return self.network.backbone
-
-    def extract_feat(self, inputs: Tensor) -> Predictions:
-        """All predictions of the queries for images ``[B, 3, H, W]``."""
-        return self.network(inputs)
-
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict[str, Any]]) -> Tensor:
         """Scores ``[B, C, H, W]`` of images as large as a window."""
         found = self.network(inputs)
         return class_scores(found.masks[-1], found.classes[-1], (inputs.shape[2], inputs.shape[3]))
-
-    def _forward(self, inputs: Tensor, data_samples: Any = None) -> Predictions:
-        return self.network(inputs)
 
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
         """Losses of all predictions; see `MaskLoss`."""
@@ -101,12 +76,9 @@ class MaskTransformerSegmentor(BaseSegmentor):
 
     def test_step(self, data: Any) -> list[SegDataSample]:
         """Predict; images of a batch can be of different sizes, and take one pass each then."""
-        images = list(data['inputs']) if isinstance(data, Mapping) else []
-        if len({image.shape for image in images}) > 1:
-            pairs = zip(images, data['data_samples'], strict=True)
-            singles = [dict(inputs=[image], data_samples=[sample]) for image, sample in pairs]
-            return [super(MaskTransformerSegmentor, self).test_step(one)[0] for one in singles]
-        return super().test_step(data)
+        if (singles := one_by_one(data)) is None:
+            return super().test_step(data)
+        return [super(MaskTransformerSegmentor, self).test_step(one)[0] for one in singles]
 
     def val_step(self, data: Any) -> list[SegDataSample]:
         """The same as `test_step`."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from moca import figures
 from moca.depth.drawing import depth_sheet
-from moca.transfer.finished import FinishedRun, load_finished, predict
+from moca.transfer.finished import FinishedRun, load_finished
 from moca.transfer.metrics import value_text
-from moca.visualize.predictions import heading_of, sources_of
+from moca.visualize.predictions import heading_of, prediction_rows, sources_of
 
 
 def depth_predictions_sheet(
@@ -29,14 +28,12 @@ def depth_predictions_sheet(
     """
     runs = [load_finished(path, 'depth') for path in folders]
     sources = sources_of(runs, count, folder)
-    rows: list[list[Any]] = []
-    for number, finished in enumerate(runs):
-        for place, (image, result) in enumerate(predict(finished, sources)):
-            if number == 0:
-                rows.append([image])
-                if folder is None:
-                    rows[place].append(result.gt_depth_map.data[0].cpu().numpy())
-            rows[place].append(result.pred_depth_map.data[0].float().cpu().numpy())
+    rows = prediction_rows(
+        runs,
+        sources,
+        lambda _, result: result.pred_depth_map.data[0].float().cpu().numpy(),
+        None if folder else lambda _, result: result.gt_depth_map.data[0].cpu().numpy(),
+    )
     titles = ['image', *['truth'] * (folder is None)]
     titles += [_title(finished, folder) for finished in runs]
     figures.save_figure(depth_sheet(rows, titles, heading_of(runs)), out)

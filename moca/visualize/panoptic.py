@@ -13,8 +13,8 @@ from moca import figures
 from moca.detection.panoptic_drawing import color_segments
 from moca.detection.panoptic_file import read_ids
 from moca.errors import UserError
-from moca.transfer.finished import FinishedRun, load_finished, predict
-from moca.visualize.predictions import heading_of, sources_of
+from moca.transfer.finished import FinishedRun, load_finished
+from moca.visualize.predictions import heading_of, prediction_rows, sources_of
 
 
 def panoptic_sheet(
@@ -37,23 +37,19 @@ def panoptic_sheet(
             raise UserError(f'{path}: not of panoptic segmentation; see visualize.py detection.')
     sources = sources_of(runs, count, folder)
     number, palette = len(runs[0].classes), runs[0].palette
-    rows: list[list[Any]] = []
-    for run, finished in enumerate(runs):
-        for place, (image, result) in enumerate(predict(finished, sources)):
-            if run == 0:
-                rows.append([image])
-                if folder is None:
-                    ids = read_ids(result.metainfo['seg_map_path'])
-                    segments = result.metainfo['segments']
-                    labels = {key: label for key, label, _ in segments}
-                    rows[place].append(color_segments(image, ids, labels, number, palette))
-            ids = np.asarray(result.pred_panoptic_seg.sem_seg[0].cpu())
-            labels = {
-                key: key % INSTANCE_OFFSET
-                for key in np.unique(ids).tolist()
-                if key % INSTANCE_OFFSET < number
-            }
-            rows[place].append(color_segments(image, ids, labels, number, palette))
+
+    def true(image: figures.Image, result: Any) -> figures.Image:
+        ids = read_ids(result.metainfo['seg_map_path'])
+        labels = {key: label for key, label, _ in result.metainfo['segments']}
+        return color_segments(image, ids, labels, number, palette)
+
+    def found(image: figures.Image, result: Any) -> figures.Image:
+        ids = np.asarray(result.pred_panoptic_seg.sem_seg[0].cpu())
+        classes = {key: key % INSTANCE_OFFSET for key in np.unique(ids).tolist()}
+        labels = {key: label for key, label in classes.items() if label < number}
+        return color_segments(image, ids, labels, number, palette)
+
+    rows = prediction_rows(runs, sources, found, None if folder else true)
     titles = ['image', *['truth'] * (folder is None)]
     titles += [_title(finished, folder) for finished in runs]
     figures.save_figure(figures.sheet(rows, titles, heading_of(runs)), out)

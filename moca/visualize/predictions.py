@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,19 +99,19 @@ def segmentation_sheet(
     runs = [load_finished(path, 'segmentation') for path in folders]
     sources = sources_of(runs, count, folder)
     palette, names = runs[0].palette, runs[0].classes
-    rows: list[list[Any]] = []
     seen: set[int] = set()
-    for number, finished in enumerate(runs):
-        for place, (image, result) in enumerate(predict(finished, sources)):
-            if number == 0:
-                rows.append([image])
-                if folder is None:
-                    truth = result.gt_sem_seg.data[0].cpu().numpy()
-                    seen |= set(np.unique(truth).tolist()) - {255}
-                    rows[place].append(overlaid(image, truth, palette))
-            found = result.pred_sem_seg.data[0].cpu().numpy()
-            seen |= set(np.unique(found).tolist())
-            rows[place].append(overlaid(image, found, palette))
+
+    def drawn(image: figures.Image, labels: torch.Tensor) -> figures.Image:
+        values = labels[0].cpu().numpy()
+        seen.update(set(np.unique(values).tolist()) - {255})
+        return overlaid(image, values, palette)
+
+    rows = prediction_rows(
+        runs,
+        sources,
+        lambda image, result: drawn(image, result.pred_sem_seg.data),
+        None if folder else lambda image, result: drawn(image, result.gt_sem_seg.data),
+    )
     ious = []
     if folder is None and per_class:
         ious = [class_ious(validated(finished, IoUMetric).results) for finished in runs]
@@ -125,6 +125,30 @@ def segmentation_sheet(
     if ious:
         class_bars(figure, names, ious, [finished.label for finished in runs], 'IoU, %')
     figures.save_figure(figure, out)
+
+
+Drawn = Callable[[figures.Image, Any], Any]
+"""What a sheet shows of an image (RGB, ``[H, W, 3]``) and its data sample."""
+
+
+def prediction_rows(
+    runs: Sequence[FinishedRun], sources: Sequence[Any], found: Drawn, truth: Drawn | None
+) -> list[list[Any]]:
+    """A row for each image: itself, the truth, and what every run predicts.
+
+    Args:
+        runs: Of the same images.
+        sources: Images, as `sources_of` returns them.
+        found: Draws a prediction.
+        truth: Draws the truth; None where there is none.
+    """
+    rows: list[list[Any]] = []
+    for number, finished in enumerate(runs):
+        for place, (image, result) in enumerate(predict(finished, sources)):
+            if number == 0:
+                rows.append([image, *([truth(image, result)] if truth else [])])
+            rows[place].append(found(image, result))
+    return rows
 
 
 def overlaid(image: figures.Image, labels: Any, palette: Any) -> figures.Image:

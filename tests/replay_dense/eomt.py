@@ -74,12 +74,7 @@ def replay(facts: dict[str, Any], tensors: Tensors, report: Report) -> None:
 
 def network_of(name: str, facts: dict[str, Any], tensors: Tensors) -> MaskTransformer:
     """The recorded model with its weights."""
-    model = facts['settings']['models'][name]
-    fields = ('patch_size', 'embed_dim', 'depth', 'num_heads', 'reg_tokens', 'no_embed_class')
-    arch = {field: model[field] for field in (*fields, 'init_values')}
-    network = MaskTransformer(
-        PlainViT(arch, img_size=tuple(model['img_size'])), model['C'], model['Q'], model['L2']
-    )
+    network = network_of_arch(name, facts)
     prefix = f'{name}.state.network.'
     state = {
         key.removeprefix(prefix).replace('encoder.backbone.', 'backbone.'): value

@@ -62,7 +62,7 @@ def test_runs_are_drawn_beside_the_truth(monkeypatch: pytest.MonkeyPatch, tmp_pa
             yield np.zeros((4, 6, 3), np.uint8), SimpleNamespace(**maps)
 
     monkeypatch.setattr(sheets, 'load_finished', finished)
-    monkeypatch.setattr(sheets, 'predict', predictions)
+    monkeypatch.setattr('moca.visualize.predictions.predict', predictions)
     kept: list[Any] = []
     original = sheets.depth_sheet
     monkeypatch.setattr(

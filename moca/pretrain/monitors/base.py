@@ -57,6 +57,23 @@ class EncoderMonitor(Hook, ABC):
         """What there is to do after so many epochs."""
 
 
+def report(runner: Any, scores: dict[str, float], epoch: int, title: str, about: str) -> None:
+    """Log scores in percent, and keep them for curves.
+
+    Args:
+        runner: Of the run.
+        scores: By name.
+        epoch: After how many.
+        title: What they are.
+        about: What they were measured on.
+    """
+    runner.visualizer.add_scalars(
+        {**scores, 'epoch': epoch}, step=runner.iter, file_path=f'{runner.timestamp}.json'
+    )
+    values = ', '.join(f'{name} {score:.2f} %' for name, score in scores.items())
+    runner.logger.info(f'{title} after {epoch} epochs: {values} ({about})')
+
+
 def encoder_of(model: nn.Module) -> tuple[str, PlainViT]:
     """The branch that a method is judged by, and its name: the teacher, else the student.
 

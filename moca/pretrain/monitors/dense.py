@@ -23,6 +23,7 @@ from moca.pretrain.monitors.base import (
     encoder_of,
     evaluating,
     normalization_of,
+    report,
 )
 
 KINDS = {
@@ -95,15 +96,9 @@ class DenseMonitor(EncoderMonitor):
         with evaluating(encoder), _normalized_as(encoder, runner):
             metrics = self.evaluation.run(encoder, run).metrics
         scores = {f'{self.name}/{name}': value for name, value in metrics.items()}
-        runner.visualizer.add_scalars(
-            {**scores, 'epoch': epoch}, step=runner.iter, file_path=f'{runner.timestamp}.json'
-        )
-        runner.logger.info(
-            f'Segmentation without training by the {branch} after {epoch} epochs: '
-            + ', '.join(f'{name} {score:.2f} %' for name, score in scores.items())
-            + f' ({self.evaluation.train_images} + {self.evaluation.val_images} images in '
-            f'{time.perf_counter() - start:.1f} s)'
-        )
+        about = f'{self.evaluation.train_images} + {self.evaluation.val_images} images in '
+        about += f'{time.perf_counter() - start:.1f} s'
+        report(runner, scores, epoch, f'Segmentation without training by the {branch}', about)
 
 
 @HOOKS.register_module()

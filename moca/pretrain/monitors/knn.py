@@ -31,6 +31,7 @@ from moca.pretrain.monitors.base import (
     image_features,
     normalization_of,
     precision_of,
+    report,
 )
 
 HELD_OUT = 0.1
@@ -111,15 +112,9 @@ class KNNMonitor(EncoderMonitor):
         for k in self.k:
             right = vote(found.cosine[:, :k], found.labels[:, :k], self.temperature) == truth
             scores[f'knn/top1_k{k}'] = 100 * right.sum().item() / len(right)
-        runner.visualizer.add_scalars(
-            {**scores, 'epoch': epoch}, step=runner.iter, file_path=f'{runner.timestamp}.json'
-        )
-        runner.logger.info(
-            f'k-NN of the {branch} after {epoch} epochs: '
-            + ', '.join(f'{name} {score:.2f} %' for name, score in scores.items())
-            + f' ({len(self.bank)} + {len(self.queries)} images of {len(self.bank.classes)} '
-            f'classes in {time.perf_counter() - start:.1f} s)'
-        )
+        about = f'{len(self.bank)} + {len(self.queries)} images of {len(self.bank.classes)} '
+        about += f'classes in {time.perf_counter() - start:.1f} s'
+        report(runner, scores, epoch, f'k-NN of the {branch}', about)
 
     def _neighbors(self, runner: Any, encoder: PlainViT) -> Neighbors:
         rank, world_size = get_dist_info()
