@@ -200,9 +200,9 @@ def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
     @functools.wraps(fn)
     def launched(*args: P.args, **kwargs: P.kwargs) -> int:
         code = guarded(*args, **kwargs)
-        if 'TORCHELASTIC_RUN_ID' in os.environ:
+        if 'TORCHELASTIC_RUN_ID' in os.environ or joined().size > 1:
             # All is written. A thread of torch's that is still alive now and then aborts the
-            # process as the interpreter takes it down, and torchrun would report a failure.
+            # process as the interpreter takes it down, and the launcher would report a failure.
             logging.shutdown()
             sys.stdout.flush()
             sys.stderr.flush()

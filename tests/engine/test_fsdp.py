@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
@@ -23,6 +22,7 @@ from moca.errors import UserError
 from tests.configs.helpers import REPOSITORY
 from tests.engine.sharded_runs import CONFIG, process
 from tests.images.photographs import save_photographs
+from tests.processes import run_processes
 from tools.pretrain import configure, parse_args
 
 WHOLE = 'strategy=None'
@@ -57,7 +57,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         'sharded, bfloat16': ['--amp', '--cfg-options', 'model.backbone.grad_checkpoint=True'],
         'sharded from released': ['--cfg-options', f'load_from={folder}/released.pth'],
     }
-    mp.spawn(process, args=(2, str(folder), command_lines), nprocs=2)
+    run_processes(process, (2, str(folder), command_lines))
     return folder
 
 

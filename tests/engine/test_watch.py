@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
@@ -20,6 +19,7 @@ from moca.engine.run_logs import read_curves
 from moca.engine.watch import WatchTraining
 from moca.errors import UserError
 from tests.engine.test_accumulate import config, train
+from tests.processes import run_processes
 
 
 def logged(cfg: Config, hook: str) -> list[dict[str, Any]]:
@@ -155,7 +155,7 @@ def report(rank: int, folder: str) -> None:
 
 
 def test_losses_are_means_over_the_processes(tmp_path: Path) -> None:
-    mp.spawn(report, args=(str(tmp_path),), nprocs=2)
+    run_processes(report, (str(tmp_path),))
     first, second = (torch.load(tmp_path / f'{rank}.pth') for rank in range(2))
     assert first[0] == {'loss': 1.5, 'loss_mask': 5.0}
     assert second[0] == {'loss': 1.5}

@@ -1,13 +1,13 @@
 """Two processes on half the batch each do what one does on the whole, given the same draws."""
 
 import torch
-import torch.multiprocessing as mp
 
 from tests.pretrain.one_step import process, take_steps
+from tests.processes import run_processes
 
 
 def test_two_processes_equal_one(tmp_path):
-    mp.spawn(process, args=(2, str(tmp_path)), nprocs=2)
+    run_processes(process, (2, str(tmp_path)))
     first, second = (
         torch.load(tmp_path / f'rank{rank}.pth', weights_only=False) for rank in range(2)
     )

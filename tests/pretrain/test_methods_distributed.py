@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from tests.pretrain.shared_steps import IMAGES, NAMES, STEPS, process, take_steps
+from tests.processes import run_processes
 
 # what has to have moved by far more than the tolerances
 MOVING = {
@@ -28,7 +28,7 @@ MOVING = {
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp('ranks')
-    mp.spawn(process, args=(2, str(folder)), nprocs=2)
+    run_processes(process, (2, str(folder)))
     return [torch.load(folder / f'rank{rank}.pth', weights_only=False) for rank in range(2)]
 
 

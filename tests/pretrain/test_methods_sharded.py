@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from moca.backbone import PlainViT
 from moca.engine.fsdp import runner_of
 from tests.configs.helpers import REPOSITORY
 from tests.images.photographs import save_photographs
+from tests.processes import run_processes
 from tools.pretrain import configure, parse_args
 
 CONFIG = f"""
@@ -86,7 +86,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, (more, _) in METHODS.items():
         text = CONFIG.replace('NAME', name) + more.replace('TEACHER', str(folder / 'teacher.pth'))
         (folder / f'{name}.py').write_text(text)
-    mp.spawn(process, args=(str(folder),), nprocs=2)
+    run_processes(process, (str(folder),))
     return folder
 
 

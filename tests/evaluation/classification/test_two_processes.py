@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 
 from moca.evaluation.classification.accuracy import ClassAccuracy
 from moca.evaluation.classification.first_process import BuffersOfFirst
 from moca.evaluation.classification.heads import ClassHead
+from tests.processes import run_processes
 
 IMAGES, CLASSES = 7, 3
 
@@ -63,7 +63,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     with socket.socket() as free:
         free.bind(('localhost', 0))
         port = free.getsockname()[1]
-    mp.start_processes(work, (port, str(folder)), nprocs=2, start_method='fork')
+    run_processes(work, (port, str(folder)), start_method='fork')
     return [torch.load(folder / f'{rank}.pth') for rank in range(2)]
 
 

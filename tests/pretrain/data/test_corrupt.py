@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from moca.errors import UserError
 from moca.pretrain.data.corrupt import REPORT, CorruptImages
 from tests.engine.test_epoch_loop import build
 from tests.images.photographs import save_photographs
+from tests.processes import run_processes
 
 
 @pytest.fixture
@@ -127,20 +127,7 @@ def distributed_run(rank: int, rendezvous: Path, folder: Path, work_dir: Path) -
 def test_processes_count_together(folder: Path, tmp_path: Path, count: int) -> None:
     damaged = damage(folder, count)
     work_dir = tmp_path / 'run'
-    # Not forked: autograd's threads, which another test may have started, do not survive that.
-    context = multiprocessing.get_context('spawn')
-    processes = [
-        context.Process(
-            target=distributed_run, args=(rank, tmp_path / 'rendezvous', folder, work_dir)
-        )
-        for rank in range(2)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=100)
-        process.kill()
-    assert [process.exitcode for process in processes] == [0, 0]
+    run_processes(distributed_run, (tmp_path / 'rendezvous', folder, work_dir))
     stops = [path.read_text() for path in sorted(work_dir.glob('stop*'))]
     named = {line.split('\t')[0] for line in (work_dir / REPORT).read_text().splitlines()}
     if count == 1:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.runner import Runner
 from PIL import Image
 
@@ -19,6 +18,7 @@ from moca.pretrain.monitors.knn import KNNMonitor, add_knn_hook
 from tests.configs.pretraining import tiny
 from tests.pretrain.monitors.monitored import Log, measure, process, write_classes
 from tests.pretrain.tiny import tiny_moca
+from tests.processes import run_processes
 from tests.results.short_run import CONFIG, train
 
 
@@ -180,7 +180,7 @@ def test_nothing_is_compiled_for_it(labeled: Path) -> None:
 
 def test_processes_share_the_work_and_agree(labeled: Path, tmp_path: Path) -> None:
     # 21 images in the bank and 9 queries: neither divides by two
-    mp.spawn(process, args=(2, str(labeled), str(tmp_path)), nprocs=2)
+    run_processes(process, (2, str(labeled), str(tmp_path)))
     for rank in range(2):
         assert torch.load(tmp_path / f'rank{rank}.pth') == pytest.approx(expected_scores(labeled))
 

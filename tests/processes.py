@@ -1,0 +1,29 @@
+"""Processes that share a step, for tests of more than one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch.multiprocessing as mp
+
+
+def run_processes(
+    fn: Callable[..., None], args: tuple[Any, ...], count: int = 2, start_method: str = 'spawn'
+) -> None:
+    """Run ``fn(rank, *args)`` in ``count`` processes, and raise what the first that fails raised.
+
+    A process group is kept alive by the models that it served, and with it gloo's threads, even
+    after `destroy_process_group`. One that is still there when the interpreter takes itself down
+    aborts the process now and then, so a process that has done its work leaves by `os._exit`.
+    """
+    mp.start_processes(_work, (fn, args), nprocs=count, start_method=start_method)
+
+
+def _work(rank: int, fn: Callable[..., None], args: tuple[Any, ...]) -> None:
+    fn(rank, *args)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
