@@ -96,7 +96,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Rows, columns, cells; what was left out and what a reader must know."""
+    """Rows, columns, cells; what was left out and what a reader must know.
+
+    `runs` are those behind each of our cells, in the order of its values.
+    """
 
     rows: list[Row]
     columns: list[Column]
@@ -104,6 +107,7 @@ class Leaderboard:
     omissions: list[Omission]
     notes: list[str]
     sources: dict[str, str]
+    runs: dict[tuple[Row, Column], list[Run]] = field(default_factory=dict)
 
 
 def build_leaderboard(runs: Iterable[Run], omissions: Iterable[Omission] = ()) -> Leaderboard:
@@ -111,6 +115,7 @@ def build_leaderboard(runs: Iterable[Run], omissions: Iterable[Omission] = ()) -
     runs, notes = _newest(runs)
     named = _row_names(runs)
     gathered: dict[tuple[Row, Column], list[tuple[int, float]]] = defaultdict(list)
+    behind: dict[tuple[Row, Column], list[Run]] = defaultdict(list)
     splits: dict[tuple[Row, Column], tuple[float, ...]] = {}
     columns: dict[Column, None] = {}  # an ordered set: metrics in the protocol's order
     for run in runs:
@@ -121,6 +126,7 @@ def build_leaderboard(runs: Iterable[Run], omissions: Iterable[Omission] = ()) -
             value = run.metrics[metric]
             if value is not None:
                 gathered[row, column].append((run.seed, value))
+                behind[row, column].append(run)
                 splits[row, column] = run.splits.get(metric, ())
             gathered.setdefault((row, column), [])
     ours = sorted({row for row, _ in gathered}, key=_order)
@@ -132,7 +138,9 @@ def build_leaderboard(runs: Iterable[Run], omissions: Iterable[Omission] = ()) -
     notes += [f'{run.folder}: {run.note}.' for run in runs if run.note]
     theirs = sorted({row for row, _ in published}, key=_order)
     return Leaderboard(
-        [*ours, *theirs], sorted(columns, key=_column_order), cells, list(omissions), notes, sources
+        *([*ours, *theirs], sorted(columns, key=_column_order), cells),
+        *(list(omissions), notes, sources),
+        {key: sorted(found, key=lambda run: run.seed) for key, found in behind.items()},
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,18 +114,31 @@ def omission_text(omission: Omission) -> str:
 def show(board: Leaderboard, console: Console) -> None:
     """Print the table, the remarks, and the runs that are not in it.
 
-    What is too wide for the terminal comes as several tables below each other.
+    What is too wide for the terminal comes as several tables below each other, a protocol in one
+    of them where it fits.
     """
     if board.rows:
         at_once = max(1, (console.width - NAMES_WIDTH) // COLUMN_WIDTH)
-        for start in range(0, len(board.columns), at_once):
-            console.print(_table(board, board.columns[start : start + at_once]))
+        for columns in beside(board.columns, at_once):
+            console.print(_table(board, columns))
         for line in remarks(board):
             console.print(Text(line, style='dim'))
     if board.omissions:
         console.print(Text('Not in the table:', style='bold yellow'))
         for omission in board.omissions:
             console.print(Text('  ' + omission_text(omission), style='yellow'))
+
+
+def beside(columns: Sequence[Column], at_once: int) -> list[list[Column]]:
+    """Columns of each table, `at_once` at most; only a protocol of more is split over several."""
+    found: list[list[Column]] = []
+    for _, group in itertools.groupby(columns, key=lambda column: column.protocol):
+        own = list(group)
+        if found and len(found[-1]) + len(own) <= at_once:
+            found[-1] += own
+        else:
+            found += [own[start : start + at_once] for start in range(0, len(own), at_once)]
+    return found
 
 
 def is_best(board: Leaderboard, row: Row, column: Column) -> bool:

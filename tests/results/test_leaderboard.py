@@ -137,6 +137,25 @@ def test_terminal_markdown_and_csv_tell_the_same(work_dirs, tmp_path_factory, ca
     assert (out / 'a.png').read_bytes().startswith(b'\x89PNG')
 
 
+def test_a_wide_table_splits_between_protocols(work_dirs):
+    board = build_leaderboard(*read_runs([work_dirs]))
+    names = [column.protocol for column in board.columns]
+    assert names == ['cityscapes_linear', 'cityscapes_linear', 'coco', 'coco']
+
+    def split(at_once):
+        tables_of = tables.beside(board.columns, at_once)
+        assert [column for columns in tables_of for column in columns] == board.columns
+        return [len(columns) for columns in tables_of]
+
+    assert [split(n) for n in (4, 3, 2, 1)] == [[4], [2, 2], [2, 2], [1, 1, 1, 1]]
+    assert [len(c) for c in tables.beside(board.columns * 2, 3)] == [2, 2, 2, 2]
+    console = Console(file=io.StringIO(), width=tables.NAMES_WIDTH + 3 * tables.COLUMN_WIDTH)
+    tables.show(board, console)
+    first, second = console.file.getvalue().split('COCO', 1)
+    assert first.count('Cityscapes linear') == 2
+    assert 'Cityscapes linear' not in second.split('In percent')[0]
+
+
 @pytest.mark.parametrize(
     ('command', 'option', 'file', 'message'),
     [
