@@ -1,4 +1,4 @@
-"""The loss of masks: its terms, what void and missing objects do, processes that share a batch."""
+"""The loss of masks: its terms, and what void and missing objects do."""
 
 from __future__ import annotations
 
@@ -98,29 +98,6 @@ def test_images_without_an_object_teach_classes_alone(empty: list[int]) -> None:
         assert not found.masks[0].grad[place].any()
         assert found.classes[0].grad[place].any()
     assert found.masks[0].grad.any() == (len(empty) == 1)
-
-
-def test_two_processes_share_the_number_of_masks() -> None:
-    """Each divides by the mean of both numbers, so that the mean of both losses is the whole's."""
-    found, truth = some_predictions(), two_targets()
-
-    def rand(*shape: Any, **_: Any) -> Tensor:
-        size = tuple(shape[0]) if not isinstance(shape[0], int) else shape
-        grid = torch.arange(size[1] * 2, dtype=torch.float).reshape(size[1], 2) * 0.7548 % 1
-        return grid.expand(*size).clone()
-
-    where = 'mmdet.models.dense_heads.mask2former_head'
-    with mock.patch.object(torch, 'rand', rand):
-        whole = loss_of(found, truth)
-        mean = torch.tensor([sum(len(each) for each in truth) / 2])
-        with mock.patch(f'{where}.reduce_mean', return_value=mean):
-            halves = [
-                loss_of(Predictions(*([p[0][i : i + 1]] for p in found)), truth[i : i + 1])
-                for i in range(2)
-            ]
-    for name in ('loss_mask', 'loss_dice'):
-        both = (halves[0][name] + halves[1][name]) / 2
-        torch.testing.assert_close(both.squeeze(), whole[name].squeeze(), rtol=1e-5, atol=1e-6)
 
 
 def test_more_objects_than_queries_are_counted() -> None:
