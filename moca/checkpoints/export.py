@@ -14,6 +14,7 @@ from torch import Tensor
 
 from moca.backbone.rope import ROUNDED, rounded_periods
 from moca.checkpoints.families import Encoder, find_encoder, interpolation_of, timm_names
+from moca.checkpoints.integrity import CHECKSUM, checksum
 from moca.checkpoints.noted import notes_of
 from moca.checkpoints.reading import NOTES_VERSION, run_notes
 from moca.engine.checkpoints import write_atomically
@@ -56,7 +57,7 @@ def write_encoder(encoder: Encoder, notes: dict[str, str], target: str | Path) -
         state, said = as_eva(state)
     state = {key: value.contiguous().clone() for key, value in state.items()}
     if Path(target).suffix == '.safetensors':
-        write_file(target, safetensors_bytes(state, metadata=notes))
+        write_file(target, safetensors_bytes(state, metadata={**notes, CHECKSUM: checksum(state)}))
     else:
         write_file(target, torch_bytes({'model': state, 'meta': notes}))
     return said

@@ -19,6 +19,7 @@ from moca.backbone.vit import PlainViT
 from moca.checkpoints.changes import changed
 from moca.checkpoints.export import choose_encoder, export_notes, write_file
 from moca.checkpoints.info import CheckpointInfo
+from moca.checkpoints.integrity import CHECKSUM, checksum
 from moca.checkpoints.loading import inspect_checkpoint, load_checkpoint
 from moca.checkpoints.reading import read_file, run_config
 from moca.checkpoints.to_transformers import CLASSES, RESAMPLED_BY, as_transformers
@@ -72,7 +73,9 @@ def export_folder(
     files = {
         'config.json': _json(config),
         'preprocessor_config.json': _json(preprocessing(info, config['image_size'])),
-        'model.safetensors': safetensors_bytes(state, metadata={'format': 'pt'}),
+        'model.safetensors': safetensors_bytes(
+            state, metadata={'format': 'pt', CHECKSUM: checksum(state)}
+        ),
         'README.md': model_card(info, config, notes, remarks).encode(),
     }
     write_folder(target, files)

@@ -27,6 +27,7 @@ from moca.checkpoints.containers import (
     refuse_folder,
     refuse_others,
 )
+from moca.checkpoints.integrity import CHECKSUM, verify_archive, verify_checksum, verify_sizes
 from moca.engine.checkpoints import run_checkpoints
 from moca.engine.config_check import read_literals
 from moca.engine.renamed import modernize
@@ -87,15 +88,16 @@ def read_file(path: str | Path, trust: bool = False, mapped: bool = False) -> di
         path: A file of torch or safetensors, the index of a sharded one, a folder as transformers'
             ``save_pretrained`` writes it, or ``hf-hub:org/name``.
         trust: Read it with plain pickle, which runs whatever code the file contains.
-        mapped: Leave the tensors in the file until they are used; of a run's ``.pth`` alone.
+        mapped: Leave the tensors in the file until they are used; of a run's ``.pth`` alone, whose
+            checksums are then not compared.
 
     Returns:
         What the file holds; the metadata of a ``.safetensors`` file as ``meta``, and what configs
         lie beside it under :data:`moca.checkpoints.containers.CONFIG`.
 
     Raises:
-        UserError: No such file, a broken one, or one that holds more than tensors and the
-            few harmless classes of the published checkpoints.
+        UserError: No such file, a damaged one (see :mod:`moca.checkpoints.integrity`), or one that
+            holds more than tensors and the few harmless classes of the published checkpoints.
     """
     path = locate(path)
     if not path.is_file():
@@ -113,6 +115,8 @@ def read_file(path: str | Path, trust: bool = False, mapped: bool = False) -> di
         if is_safetensors(path):
             content: Any = _read_safetensors(path)
         else:
+            if not mapped:
+                verify_archive(path)
             with torch.serialization.safe_globals(ALLOWED):
                 content = torch.load(
                     path, map_location='cpu', weights_only=not trust, mmap=mapped or None
@@ -139,6 +143,7 @@ def read_file(path: str | Path, trust: bool = False, mapped: bool = False) -> di
     if not isinstance(content, dict):
         refuse_others(path)
         raise UserError(f'{path}: holds a {type(content).__name__}, not a dict of tensors.')
+    verify_sizes(content, path)
     return _with_config(content, path)
 
 
@@ -150,8 +155,10 @@ def _with_config(content: dict[str, Any], path: Path) -> dict[str, Any]:
 def _read_safetensors(path: Path) -> dict[str, Any]:
     with safe_open(path, framework='pt') as file:
         content: dict[str, Any] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        if file.metadata():
-            content['meta'] = file.metadata()
+        metadata = file.metadata() or {}
+    verify_checksum(content, metadata, path)
+    if metadata:  # whose checksum is of this file alone, and no note to carry on
+        content['meta'] = {key: value for key, value in metadata.items() if key != CHECKSUM}
     return content
 
 

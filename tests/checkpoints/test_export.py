@@ -1,5 +1,6 @@
 """Exported encoders: timm itself and every reader of ours must find the same weights in them."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,14 @@ def test_registers_are_timm_s(tmp_path: Path) -> None:
         torch.testing.assert_close(other.state_dict()[key], value)
 
 
+def sha256_of(tensors: dict[str, torch.Tensor]) -> str:
+    lines = b''
+    for name in sorted(tensors):
+        array = tensors[name].numpy()
+        lines += f'{name} torch.float32 {list(array.shape)}\n'.encode() + array.tobytes()
+    return hashlib.sha256(lines).hexdigest()
+
+
 class TestNotes:
     def test_origin_in_either_format(self, tmp_path: Path) -> None:
         source, _ = run_file(tmp_path / 'run' / 'epoch_3.pth')
@@ -129,7 +138,10 @@ class TestNotes:
         export_encoder(source, safe, 'student')
         assert torch.load(pth, weights_only=True)['meta'] == expected
         with safe_open(safe, framework='pt') as file:
-            assert file.metadata() == expected
+            said = file.metadata()
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        assert said.pop('tensors_sha256') == sha256_of(tensors)
+        assert said == expected
         for path in (pth, safe):
             assert dict(inspect_checkpoint(path).notes) == expected
 

@@ -344,7 +344,9 @@ def test_the_tool_writes_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert {path.name for path in target.iterdir()} == files
     assert [path.name for path in target.parent.iterdir()] == ['model']  # nothing half written
     with safe_open(target / 'model.safetensors', framework='pt') as file:
-        assert file.metadata() == {'format': 'pt'}  # transformers refuses files without it
+        said = file.metadata()
+        assert said['format'] == 'pt'  # transformers refuses files without it
+        assert said.keys() == {'format', 'tensors_sha256'}
     config = json.loads((target / 'config.json').read_text())
     images = random_images(1, 3, 32, 32)
     with torch.no_grad():
