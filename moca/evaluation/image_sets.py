@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -245,7 +246,9 @@ def _check_pixels(
 def draw_per_class(images: Labeled, count: int | None, seed: int, field: str) -> NDArray[np.int64]:
     """Places of some images of each class; those of a smaller number are among those of a larger.
 
-    Per class, in their order, the first of ``torch.randperm`` of one generator with the seed.
+    Per class, in their order, the first of ``torch.randperm`` of one generator with the seed. It
+    permutes a class's images in the order of their names, of which numbers count as such: ``_9``
+    comes before ``_10``, so that a draw is the same whether numbers were written with zeros or not.
 
     Args:
         images: All of them.
@@ -261,13 +264,20 @@ def draw_per_class(images: Labeled, count: int | None, seed: int, field: str) ->
     generator = torch.Generator().manual_seed(seed)
     found = []
     for label, name in enumerate(images.classes):
-        mine = np.flatnonzero(images.labels == label)
-        if count > len(mine):
+        places = np.flatnonzero(images.labels == label)
+        if count > len(places):
             raise UserError(
-                f'{field}={count}: class {name} has {len(mine)} images. Give a smaller number.'
+                f'{field}={count}: class {name} has {len(places)} images. Give a smaller number.'
             )
+        mine = np.array(sorted(places, key=lambda place: _by_numbers(images.paths[place])))
         found.append(mine[torch.randperm(len(mine), generator=generator).numpy()[:count]])
     return np.concatenate(found)
+
+
+def _by_numbers(path: bytes) -> tuple[list[bytes | int], bytes]:
+    """What paths are sorted by so that 9 comes before 10; texts and numbers take turns."""
+    parts = re.split(rb'([0-9]+)', path)
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], path
 
 
 def file_states(images: Labeled) -> str:

@@ -80,6 +80,8 @@ def fit(
     )
     with warnings.catch_warnings():
         warnings.simplefilter('error', ConvergenceWarning)
+        # of one image a class scikit-learn suspects that the labels are quantities
+        warnings.filterwarnings('ignore', 'The number of unique classes', UserWarning)
         try:
             solver.fit(rows, labels)
         except ConvergenceWarning as warning:

@@ -9,6 +9,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torchvision import datasets, transforms
 
@@ -144,6 +145,18 @@ def test_some_images_of_each_class_are_nested_and_follow_their_seed(tmp_path: Pa
     assert len(draw_per_class(images, None, 3, 'shots')) == 9
     with pytest.raises(UserError, match='shots=5: class b has 4 images'):
         draw_per_class(images, 5, 0, 'shots')
+
+
+def test_draws_are_of_images_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    """The first k of a permutation of files 0, 1, 2, ..., 11; a listing has 0, 1, 10, 11, 2."""
+    images = read_image_set(write(tmp_path, {'a': 12, 'b': 12}), '', 'set')
+    generator = torch.Generator().manual_seed(5)
+    drawn = [torch.randperm(12, generator=generator)[:4].tolist() for _ in range(2)]
+    expected = [
+        f'{name}/{number}.png' for name, few in zip('ab', drawn, strict=True) for number in few
+    ]
+    found = images.paths[draw_per_class(images, 4, 5, 'shots')]
+    assert [os.path.relpath(os.fsdecode(path), tmp_path) for path in found] == expected
 
 
 def test_a_file_that_changes_changes_the_digest(tmp_path: Path) -> None:
