@@ -21,8 +21,9 @@ _ENVIRONMENT = {
     ),
     'slurm': (
         ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
-        'srun --kill-on-bad-exit=1 --ntasks=GPUS --gres=gpu:GPUS_PER_NODE python tools/{tool} '
-        'CONFIG --launcher slurm',
+        'srun --kill-on-bad-exit=1 --ntasks=GPUS --ntasks-per-node=GPUS_PER_NODE '
+        '--gres=gpu:GPUS_PER_NODE --cpus-per-task=WORKERS_AND_ONE python tools/{tool} CONFIG '
+        '--launcher slurm',
     ),
     'mpi': (
         (
