@@ -6,7 +6,8 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,23 @@ def write_record(work_dir: str | Path, record: dict[str, Any]) -> Path:
     if is_main_process():
         write_atomically(path, (json.dumps(record, indent=2) + '\n').encode())
     return path
+
+
+@contextmanager
+def told_if_failed(work_dir: str | Path) -> Iterator[None]:
+    """Have ``run.json`` say so where a run ends in an error, or is interrupted.
+
+    Its ``status``, which was ``running``, becomes ``failed``, and ``error`` says of what; one that
+    was killed still says that it is running.
+    """
+    try:
+        yield
+    except BaseException as error:
+        record = read_record(Path(work_dir) / RECORD)
+        if record.get('status') == 'running':
+            text = ' '.join(f'{type(error).__name__}: {error}'.split())
+            write_record(work_dir, {**record, 'status': 'failed', 'error': text})
+        raise
 
 
 def check_earlier_run(cfg: Config, record: dict[str, Any]) -> None:
