@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,12 @@ from moca.checkpoints.names.trunk import StateDict, Trunk
 # Heads of published ViTs by width: timm's models of these names, DeiT to SigLIP's So400m, and
 # DINOv2's giant; others have heads of 64 channels.
 _HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
+
+
+def block_numbers(state: StateDict) -> set[int]:
+    """The numbers of the blocks that a state dict has; other keys may begin like theirs."""
+    found = (re.match(r'blocks\.(\d+)\.', key) for key in state)
+    return {int(match[1]) for match in found if match}
 
 
 def complete(trunk: Trunk, said: Mapping[str, Any] | str | None, heads: int | None) -> None:
@@ -38,7 +45,7 @@ def complete(trunk: Trunk, said: Mapping[str, Any] | str | None, heads: int | No
         settings['num_heads'] = heads or _HEADS.get(width, max(width // 64, 1))
         settings['heads_guessed'] = heads is None
     _move_class_position(state)
-    depth = 1 + max(int(key.split('.')[1]) for key in state if key.startswith('blocks.'))
+    depth = 1 + max(block_numbers(state))
     arch: dict[str, Any] = dict(patch_size=patch, embed_dim=width, depth=depth)
     arch |= {key: value for key, value in settings.items() if key != 'heads_guessed'}
     registers = state.get('reg_token')

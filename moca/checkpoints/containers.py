@@ -152,14 +152,17 @@ def read_shards(index: Path) -> dict[str, Any]:
     """The tensors of a sharded checkpoint, by its index.
 
     Raises:
-        UserError: the index is no index, or a shard is missing or cut short.
+        UserError: the index is no index, names files elsewhere, or a shard is missing or cut short.
     """
     try:
         content = json.loads(index.read_text(encoding='utf-8'))
         places: Mapping[str, str] = content['weight_map']
-        shards = sorted(set(places.values()))
+        shards = sorted({str(name) for name in places.values()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f'{index}: no index of shards ({error}). Fetch it again.') from error
+    elsewhere = next((name for name in shards if Path(name).name != name), None)
+    if elsewhere is not None:
+        raise UserError(f'{index}: names {elsewhere}, which is no file beside it. Fetch it again.')
     missing = [name for name in shards if not (index.parent / name).is_file()]
     if missing:
         raise UserError(

@@ -172,7 +172,7 @@ def find_encoder(
             tokens is not understood.
     """
     entries = {'': content, **{k: v for k, v in content.items() if isinstance(v, Mapping)}}
-    states = {name: tensors(entry) for name, entry in entries.items()}
+    states = {name: tensors(entry, path) for name, entry in entries.items()}
     candidates = _candidates(states)
     if not candidates:
         raise _no_vit(states, path)
@@ -349,13 +349,29 @@ def _no_vit(states: Mapping[str, StateDict], path: str | Path) -> UserError:
     )
 
 
-def tensors(entry: Mapping[str, Any]) -> StateDict:
-    """The tensors of a file or of an entry of it, without the names of wrappers."""
-    return {
-        _WRAPPERS.sub('', str(key)): value
-        for key, value in entry.items()
-        if isinstance(value, Tensor)
-    }
+def tensors(entry: Mapping[str, Any], path: str | Path = 'the file') -> StateDict:
+    """The tensors of a file or of an entry of it, without the names of wrappers.
+
+    Raises:
+        UserError: two of them are then called the same and differ.
+    """
+    found: StateDict = {}
+    keys: dict[str, str] = {}
+    for key, value in entry.items():
+        if not isinstance(value, Tensor):
+            continue
+        name = _WRAPPERS.sub('', str(key))
+        if name in found and not _equal(found[name], value):
+            raise UserError(
+                f'{path}: {keys[name]} and {key} are one tensor under two names, with different '
+                'values. Remove the wrong one from the file.'
+            )
+        found[name], keys[name] = value, str(key)
+    return found
+
+
+def _equal(one: Tensor, two: Tensor) -> bool:
+    return one.shape == two.shape and one.dtype == two.dtype and torch.equal(one, two)
 
 
 # What timm calls the plain ViTs of published checkpoints, by width.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from moca.backbone.arch import ArchSpec
 from moca.backbone.windows import REL_POS
+from moca.checkpoints.architecture import block_numbers
 from moca.checkpoints.containers import odd_container
 from moca.checkpoints.families import Encoder, built_arch, interpolation_of
 from moca.images.transforms import IMAGENET_MEAN, IMAGENET_STD
@@ -111,7 +112,7 @@ def normalization_text(info: CheckpointInfo) -> str:
 def describe(path: str | Path, encoder: Encoder) -> CheckpointInfo:
     """Describe an encoder found in the file ``path``."""
     state = encoder.state
-    blocks = {int(key.split('.')[1]) for key in state if key.startswith('blocks.')}
+    blocks = block_numbers(state)
     kernel = state['patch_embed.proj.weight']
     registers = state.get('reg_token')
     mean, std = encoder.statistics or (IMAGENET_MEAN, IMAGENET_STD)

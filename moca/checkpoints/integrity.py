@@ -74,16 +74,21 @@ def verify_archive(path: Path) -> None:
         )
 
 
-def verify_sizes(content: Any, path: Path) -> None:
-    """Compare what tensors claim to hold with the size of their file.
+def verify_tensors(content: Any, path: Path) -> None:
+    """Verify that tensors are dense and claim no more than their file holds.
 
     A tensor may repeat one number over any shape, and become that large as soon as it is used.
 
     Raises:
-        UserError: One claims more bytes than the whole file has.
+        UserError: One claims more bytes than the whole file has, or is sparse.
     """
     limit = path.stat().st_size
     for name, value in _tensors(content, ''):
+        if value.layout is not torch.strided:
+            kind = str(value.layout).removeprefix('torch.')
+            raise UserError(
+                f'{path}: {name} is no dense tensor ({kind}). Save it with to_dense() of it.'
+            )
         size = value.numel() * value.element_size()
         if size > limit:
             raise UserError(

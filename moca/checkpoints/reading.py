@@ -27,7 +27,7 @@ from moca.checkpoints.containers import (
     refuse_folder,
     refuse_others,
 )
-from moca.checkpoints.integrity import CHECKSUM, verify_archive, verify_checksum, verify_sizes
+from moca.checkpoints.integrity import CHECKSUM, verify_archive, verify_checksum, verify_tensors
 from moca.engine.checkpoints import run_checkpoints
 from moca.engine.config_check import read_literals
 from moca.engine.renamed import modernize
@@ -143,7 +143,7 @@ def read_file(path: str | Path, trust: bool = False, mapped: bool = False) -> di
     if not isinstance(content, dict):
         refuse_others(path)
         raise UserError(f'{path}: holds a {type(content).__name__}, not a dict of tensors.')
-    verify_sizes(content, path)
+    verify_tensors(content, path)
     return _with_config(content, path)
 
 

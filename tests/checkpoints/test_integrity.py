@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -112,3 +113,36 @@ def test_files_of_before_zip_archives_are_read(tmp_path: Path) -> None:
     state = timm_vit(TINY).state_dict()
     torch.save(state, tmp_path / 'old.pth', _use_new_zipfile_serialization=False)
     assert read_file(tmp_path / 'old.pth').keys() == state.keys()
+
+
+def test_one_tensor_under_two_names(tmp_path: Path) -> None:
+    state = timm_vit(TINY).state_dict()
+    state['module.cls_token'] = state['cls_token'].clone()
+    inspect_checkpoint(save(state, tmp_path / 'a.pth'))
+    state['module.cls_token'] += 1
+    with pytest.raises(UserError, match=r'b\.pth: cls_token and module\.cls_token are one tensor'):
+        inspect_checkpoint(save(state, tmp_path / 'b.pth'))
+
+
+def test_sparse_tensor(tmp_path: Path) -> None:
+    state = timm_vit(TINY).state_dict()
+    state['norm.bias'] = state['norm.bias'].to_sparse()
+    with pytest.raises(UserError, match=r'a\.pth: model\.norm\.bias is no dense tensor'):
+        inspect_checkpoint(save({'model': state}, tmp_path / 'a.pth'))
+
+
+def test_key_whose_block_has_no_number(tmp_path: Path) -> None:
+    state = timm_vit(TINY).state_dict()
+    state['blocks.1&attn.qkv.bias'] = state.pop('blocks.1.attn.qkv.bias')
+    path = save(state, tmp_path / 'a.pth')
+    with pytest.raises(UserError, match=r'a\.pth.*blocks\.1\.attn\.qkv\.bias'):
+        load_checkpoint(PlainViT(TINY), path)
+
+
+def test_shard_outside_its_folder(tmp_path: Path) -> None:
+    index = tmp_path / 'model.safetensors.index.json'
+    index.write_text(json.dumps({'weight_map': {'patch_embed.proj.weight': '../a.safetensors'}}))
+    with pytest.raises(
+        UserError, match=r'index\.json: names \.\./a\.safetensors, which'
+    ):
+        read_file(index)

@@ -87,7 +87,7 @@ def read_head(path: str | Path, width: int, interleaved: bool = True) -> Publish
 def _states(content: Mapping[str, Any], path: str | Path) -> list[dict[str, Tensor]]:
     """Where a head may be: beside the ViT that is read, or anywhere if there is none."""
     inner = {name: value for name, value in content.items() if isinstance(value, Mapping)}
-    states = {name: tensors(entry) for name, entry in {'': content, **inner}.items()}
+    states = {name: tensors(entry, path) for name, entry in {'': content, **inner}.items()}
     try:
         entry, prefix = find_encoder(content, path, None).place
     except UserError:  # a head alone

@@ -156,7 +156,7 @@ def released_content(content: Mapping[str, Any], source: str | Path) -> dict[str
     """
     meta = export_notes(content, source, None)
     if is_released(content):
-        state = tensors(content['model'])
+        state = tensors(content['model'], source)
         scales = {name: state[name] for name in SCALES}
         model = to_released(from_released(state), kappa=0.0) | scales
         return {**content, 'model': model, 'meta': meta}

@@ -114,7 +114,7 @@ def accept_released(cfg: Config) -> None:
         return
     kappa = float(with_defaults(MOCAPretrain, cfg.model)['kappa'])
     for name in SCALES:
-        scale = float(tensors(content['model'])[name])
+        scale = float(tensors(content['model'], cfg.load_from)[name])
         if scale != kappa:
             raise UserError(
                 f'{cfg.load_from}: {name} is {scale:g}, but model.kappa is {kappa:g}. '
