@@ -4,6 +4,7 @@ Examples:
     python tools/leaderboard.py run --checkpoint moca.pth mae.pth random --seeds 0 1 2 \\
         --tasks cityscapes/linear ade20k/linear-bn --data-root cityscapes=DIR ade20k=DIR
     python tools/leaderboard.py show work_dirs --markdown leaderboard.md --csv leaderboard.csv
+    python tools/leaderboard.py report work_dirs --out report.html --pictures 4
     python tools/leaderboard.py published
     python tools/leaderboard.py calibrate PUBLIC_CHECKPOINTS --data-root imagenet=DIR
     python tools/leaderboard.py race configs/pretrain/{moca,mae,can}_tiny-imagenet.py --amp \\
@@ -70,6 +71,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--sort', metavar='METRIC', help='order rows by a metric, the best first [by name]'
     )
     command.set_defaults(act=show)
+    add_report(commands)
     commands.add_parser(
         'published', help='print the published results that runs are laid beside, as Markdown'
     ).set_defaults(act=lambda args: print(published_markdown(), end=''))
@@ -148,6 +150,40 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     add_queue_arguments(command, 'tools/train.py', '; CKPT:KEY=VALUE for that checkpoint alone')
     command.set_defaults(act=run)
+
+
+def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``report``."""
+    command = commands.add_parser(
+        'report',
+        help='one page with the table, bars, curves, classes, pictures, configs, environments',
+        description='The page is one file that needs neither a server nor the network. It holds '
+        'what the folders of the runs do; pictures are predicted anew.',
+    )
+    command.add_argument(
+        'work_dirs', nargs='+', type=Path, metavar='WORK_DIRS', help='as for the command show'
+    )
+    command.add_argument('--out', type=Path, required=True, metavar='FILE', help='the page, .html')
+    command.add_argument(
+        '--pictures',
+        type=whole_number(0),
+        default=0,
+        metavar='N',
+        help='draw N predicted images of each run, and features of each checkpoint [0]',
+    )
+    command.add_argument(
+        '--validate',
+        action='store_true',
+        help='predict whole validation sets again, for confusions and errors of detectors',
+    )
+    command.add_argument(
+        '--limit-mb',
+        type=whole_number(1),
+        default=25,
+        metavar='N',
+        help='pictures take so many megabytes at most; what is left out is said [25]',
+    )
+    command.set_defaults(act=report)
 
 
 def add_race(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -387,6 +423,20 @@ def show(args: argparse.Namespace) -> None:
         write_atomically(args.csv, tables.frame(board).to_csv(index=False).encode())
     if args.plot:
         tables.plot(board, args.plot)
+
+
+def report(args: argparse.Namespace) -> None:
+    """Write the page of some runs."""
+    from moca.results.report.page import Options, write_report  # only this command needs Jinja2
+
+    if args.out.suffix != '.html':
+        raise UserError(f'--out {args.out}: the name must end in .html.')
+    if not args.out.absolute().parent.is_dir():
+        raise UserError(f'--out {args.out}: the folder {args.out.parent} does not exist.')
+    options = Options(args.pictures, args.validate, args.limit_mb * 1_000_000)
+    for line in write_report(args.work_dirs, args.out, options):
+        print(f'Left out: {line}')
+    print(f'Written: {args.out} ({args.out.stat().st_size / 1e6:.1f} MB)')
 
 
 if __name__ == '__main__':

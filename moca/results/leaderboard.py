@@ -98,7 +98,7 @@ class Cell:
 class Leaderboard:
     """Rows, columns, cells; what was left out and what a reader must know.
 
-    `runs` are those behind each of our cells, in the order of its values.
+    `runs` are those behind each of our cells, by seed, with those that have given it no value.
     """
 
     rows: list[Row]
@@ -123,10 +123,10 @@ def build_leaderboard(runs: Iterable[Run], omissions: Iterable[Omission] = ()) -
         for metric in run.shown:
             column = _column(run, metric)
             columns[column] = None
+            behind[row, column].append(run)
             value = run.metrics[metric]
             if value is not None:
                 gathered[row, column].append((run.seed, value))
-                behind[row, column].append(run)
                 splits[row, column] = run.splits.get(metric, ())
             gathered.setdefault((row, column), [])
     ours = sorted({row for row, _ in gathered}, key=_order)

@@ -1,0 +1,1 @@
+"""One page that shows runs, and all that their numbers depend on."""

@@ -1,0 +1,46 @@
+"""The command line that measures again what a run has measured."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Fields of a record's checkpoint, and the options of tools/train.py that set them.
+_OPTIONS = {
+    'path': '--checkpoint',
+    'name': '--name',
+    'prefix': '--prefix',
+    'patch': '--patch',
+    'mean': '--mean',
+    'std': '--std',
+}
+
+
+def command_of(record: Mapping[str, Any], config: str) -> str:
+    """Return a command of ``tools/train.py`` by what ``run.json`` says of a run.
+
+    All other options (``--subset``, ``--amp``, ``--epochs``, ``--data-root``, ``--cfg-options``
+    ...) have changed the config that lies in the run's folder: that one is run again.
+
+    Args:
+        record: Content of ``run.json``.
+        config: Path of the config in the run's folder.
+
+    Example:
+        >>> command_of({'checkpoint': {'path': 'a b.pth', 'branch': 'teacher'}, 'seed': 1}, 'x.py')
+        "python tools/train.py x.py --checkpoint 'a b.pth' --branch teacher --seed 1 --work-dir NEW"
+    """
+    checkpoint = record.get('checkpoint') or {}
+    words = ['python', 'tools/train.py', config]
+    if checkpoint.get('path'):
+        for name, option in _OPTIONS.items():
+            value = checkpoint.get(name)
+            if value is not None:
+                several = isinstance(value, Sequence) and not isinstance(value, str)
+                words += [option, *(map(str, value) if several else [str(value)])]
+    if checkpoint.get('branch') in ('teacher', 'student'):  # others have only one
+        words += ['--branch', checkpoint['branch']]
+    if record.get('seed') is not None:
+        words += ['--seed', str(record['seed'])]
+    return shlex.join([*words, '--work-dir', 'NEW'])
