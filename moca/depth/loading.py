@@ -81,6 +81,8 @@ class LoadCheckedDepthAnnotations(BaseTransform):
         Raises:
             UserError: naming the file, if it is no depth map or of another size than its image.
         """
+        if 'depth_map_path' not in results:  # an image by itself, as inferencers give it
+            return results
         path = results['depth_map_path']
         depth = read_depth(path, self.backend_args)
         size = results.get('ori_shape')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import cv2
@@ -42,12 +43,23 @@ class LoadReadableImage(LoadImageFromFile):
             or self.file_client_args is not None
         )
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
+    def transform(self, results: Any) -> dict[str, Any] | None:
         """Add ``img`` ``[H, W, 3]`` BGR, ``img_shape`` and ``ori_shape``; None if skipped.
 
+        Args:
+            results: mmengine's, with ``img_path``; from the inferencers of mmseg and mmdet, a file
+                or an image, by itself or as ``img_path`` or ``img`` of a dict.
+
         Raises:
-            UserError: naming the file, if it cannot be read or its size is wrong.
+            UserError: naming the file, if it cannot be read or its size is wrong; or an array is
+                no image.
         """
+        if isinstance(results, str | os.PathLike):
+            results = dict(img_path=os.fspath(results))
+        elif isinstance(results, np.ndarray):
+            results = dict(img=results)
+        if 'img_path' not in results:
+            return self._given(results)
         path = results['img_path']
         try:
             loaded = super().transform(results) if self._by_mmcv else self._load(results)
@@ -73,6 +85,20 @@ class LoadReadableImage(LoadImageFromFile):
         image = open_image(data).decode()
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR, dst=image)
         results['img'] = image.astype(np.float32) if self.to_float32 else image
+        results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        return results
+
+    def _given(self, results: dict[str, Any]) -> dict[str, Any]:
+        image = np.asarray(results['img'])
+        if image.ndim == 2:
+            image = np.repeat(image[..., None], 3, axis=2)
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise UserError(
+                f'an image of shape {image.shape} and {image.dtype}: give [H, W, 3] of uint8, in '
+                "OpenCV's order of blue, green, red, or [H, W]."
+            )
+        results['img'] = image.astype(np.float32) if self.to_float32 else image
+        results['img_path'] = None
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
 

@@ -24,6 +24,7 @@ class LoadCheckedAnnotations(LoadAnnotations):
 
     mmseg cuts values to 8 bits, and hands a class that the head does not have to the loss, which on
     a GPU ends in a device-side assert. `tools/train.py` puts this class in the place of mmseg's.
+    An image that comes without a label map, as from an inferencer, goes on without one.
 
     Args:
         num_classes: of the model's heads; None to take as many as there are `ids`.
@@ -74,6 +75,8 @@ class LoadCheckedAnnotations(LoadAnnotations):
         )
 
     def _load_seg_map(self, results: dict[str, Any]) -> None:
+        if 'seg_map_path' not in results:  # an image by itself, as inferencers give it
+            return
         if self._rule is None:
             self._rule = self.rule(results)
         path = results['seg_map_path']

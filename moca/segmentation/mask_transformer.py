@@ -37,6 +37,7 @@ class MaskTransformerSegmentor(QueriedModel, BaseSegmentor):
         head_from: A published file whose queries and heads are taken; its backbone is the
             ``init_cfg`` of `backbone`.
         init_cfg: mmengine's.
+        pretrained: Nothing; mmseg's `init_model` sets it.
 
     Raises:
         UserError: A field is unknown or missing.
@@ -53,6 +54,7 @@ class MaskTransformerSegmentor(QueriedModel, BaseSegmentor):
         test_cfg: dict[str, Any] | None = None,
         head_from: str | None = None,
         init_cfg: dict[str, Any] | None = None,
+        pretrained: None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.network, self.criterion = build_parts(backbone, decode_head, 'model.decode_head')

@@ -94,9 +94,13 @@ def check_depth_padding(cfg: Config) -> None:
             )
 
 
-def read_by_one_reader(cfg: Config) -> None:
-    """Have all images of a config's data sets read by `moca.images`, as in pre-training."""
-    for step in nested_dicts(list(cfg.values())):
+def read_by_one_reader(cfg: Config | list[dict[str, Any]]) -> None:
+    """Have all images of a config's data sets read by `moca.images`, as in pre-training.
+
+    Args:
+        cfg: the config, or a pipeline of it.
+    """
+    for step in nested_dicts(cfg if isinstance(cfg, list) else list(cfg.values())):
         name = getattr(step.get('type'), '__name__', step.get('type'))
         if name in ('LoadImageFromFile', 'mmcv.LoadImageFromFile', 'mmdet.LoadImageFromFile'):
             step['type'] = 'LoadReadableImage'
