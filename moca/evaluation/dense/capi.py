@@ -5,11 +5,13 @@ Source: facebookresearch/capi, eval_segmentation.py.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -122,7 +124,10 @@ def logreg_predict(
     labels = most_frequent(train.pixels).to(train.features.device)
     for setting in settings:
         assert isinstance(setting, float)
+        start = time.monotonic()
         model = fit_logreg(train.features, labels, setting)
+        took = time.monotonic() - start
+        print_log(f'C {setting:.3g}: {model.iterations} steps of L-BFGS, {took:.0f} s', 'current')
         yield setting, slice(0, len(queries)), model.predict(queries)[:, None]
 
 
