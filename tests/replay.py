@@ -20,7 +20,7 @@ from mmengine.optim import OptimWrapper
 from safetensors.torch import load_file
 from torch import Tensor
 
-import moca  # noqa: F401  (registers the components)
+import moca.pretrain  # noqa: F401  (registers the components)
 from moca.backbone.compile import compile_blocks
 from moca.errors import UserError
 from moca.pretrain.moca.draws import Draws

@@ -44,9 +44,10 @@ def test_importing_transfer_registers_everything() -> None:
             importlib.import_module(module.name)
         for name, registry in ROOTS.items():
             # what stands above transfer is named by the configs that use it (custom_imports)
+            above = ('moca.evaluation.', 'moca.pretrain.', 'moca.images.corrupt')
             forgotten = {
                 each for each in set(ours(registry)) - before[name]
-                if not registry.get(each).__module__.startswith('moca.evaluation.')
+                if not registry.get(each).__module__.startswith(above)
             }
             assert not forgotten, f'import moca.transfer does not register {forgotten} in {name}'
     """

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = (
     'results',
     'visualize',
+    'predict',
     'pretrain',
     'evaluation',
     'transfer',
@@ -30,6 +31,7 @@ ROOMS = (
     'engine',
     'ops',
     'errors',
+    'command_line',
 )
 
 # Within `pretrain`: methods know nothing of each other, and training knows no method. What every

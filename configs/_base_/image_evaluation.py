@@ -6,8 +6,7 @@ ViT-B, 4 GB of ImageNet. None keeps nothing.
 """
 
 custom_imports = dict(
-    imports=['moca', 'moca.evaluation.knn', 'moca.evaluation.lowshot'],
-    allow_failed_imports=False,
+    imports=['moca.evaluation.knn', 'moca.evaluation.lowshot'], allow_failed_imports=False
 )
 
 data_root = 'data/imagenet'

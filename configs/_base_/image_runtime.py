@@ -5,7 +5,7 @@ newest checkpoint is kept, and is written after every epoch.
 """
 
 custom_imports = dict(
-    imports=['moca', 'moca.evaluation.classification'], allow_failed_imports=False
+    imports=['moca.pretrain', 'moca.evaluation.classification'], allow_failed_imports=False
 )
 
 default_hooks = dict(

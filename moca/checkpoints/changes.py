@@ -12,41 +12,17 @@ from typing import Any
 
 from timm.layers import resample_patch_embed
 
-from moca.checkpoints.families import Encoder, Statistics, find_encoder
+from moca.checkpoints.encoder import Encoder
+from moca.checkpoints.finding import find_encoder
+from moca.checkpoints.names.trunk import Statistics
 from moca.checkpoints.reading import read_file
+from moca.command_line import add_change_arguments as add_change_arguments
+from moca.command_line import add_delta_argument as add_delta_argument
 from moca.errors import UserError
 from moca.images.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 _KERNEL = 'patch_embed.proj.weight'
 _FIELDS = ('patch', 'mean', 'std', 'delta_of')
-
-
-def add_change_arguments(parser: argparse.ArgumentParser, statistics: bool = True) -> None:
-    """Add ``--patch``, ``--delta-of`` and, if images are read, ``--mean`` and ``--std``."""
-    add_delta_argument(parser)
-    parser.add_argument(
-        '--patch',
-        type=int,
-        metavar='N',
-        help='resample the patch kernels of CKPT to N x N pixels [as in the file]',
-    )
-    for name, text in (('mean', 'mean'), ('std', 'deviation')) if statistics else ():
-        parser.add_argument(
-            f'--{name}',
-            nargs=3,
-            type=float,
-            metavar=('R', 'G', 'B'),
-            help=f'{text} that images are normalized with, of pixels from 0 to 1 [as CKPT wants]',
-        )
-
-
-def add_delta_argument(parser: argparse.ArgumentParser) -> None:
-    """Add ``--delta-of``."""
-    parser.add_argument(
-        '--delta-of',
-        metavar='BACKBONE',
-        help='of a CKPT that holds differences, as those of EoMT on DINOv3: what they add to',
-    )
 
 
 def changes_of(args: argparse.Namespace) -> dict[str, Any]:

@@ -208,8 +208,12 @@ def read_ids(path: str | Path) -> NDArray[np.int32]:
 
 def write_ids(path: str | Path, ids: NDArray[np.integer]) -> None:
     """Write ids ``[H, W]`` below 2 ** 24 as `read_ids` reads them."""
-    parts = [(ids >> shift & 255).astype(np.uint8) for shift in (0, 8, 16)]
-    Image.fromarray(np.stack(parts, axis=-1)).save(path)
+    Image.fromarray(id_colors(ids)).save(path)
+
+
+def id_colors(ids: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """RGB ``[H, W, 3]`` of ids ``[H, W]`` below 2 ** 24: red + 256 green + 65,536 blue."""
+    return np.stack([(ids >> shift & 255).astype(np.uint8) for shift in (0, 8, 16)], axis=-1)
 
 
 def fault_of(

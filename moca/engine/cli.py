@@ -1,4 +1,7 @@
-"""The command line that tools share: config, launcher, resume, mixed precision."""
+"""What tools share once their arguments are parsed: config, launcher, resume, mixed precision.
+
+The arguments themselves are in :mod:`moca.command_line`.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,24 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec
 
 import torch.distributed
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.runner import Runner
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
+from moca.command_line import add_cfg_options as add_cfg_options
+from moca.command_line import add_common_arguments as add_common_arguments
+from moca.command_line import parse_cfg_options as parse_cfg_options
+from moca.command_line import seed_number as seed_number
+from moca.command_line import whole_number as whole_number
 from moca.engine.accumulate import set_accumulation
 from moca.engine.amp import enable_amp
 from moca.engine.config_check import building_error, check_config, nearest
-from moca.engine.distributed import LAUNCHERS, check_environment, prepare_launcher
+from moca.engine.distributed import check_environment, prepare_launcher
 from moca.engine.meeting import joined, processes_of
 from moca.engine.memory import keep_freed_memory
 from moca.engine.resume import settle_resume
@@ -37,96 +45,6 @@ _FIELDS_READ = {
     *('custom_imports', 'evaluation', 'loading', 'model_wrapper_cfg', 'protocol', 'strategy'),
     *('tta', 'tta_model'),
 }
-
-
-class _KeyValueAction(DictAction):
-    """mmengine's ``KEY=VALUE`` parser, with argparse's error instead of a traceback."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        try:
-            super().__call__(parser, namespace, values, option_string)
-        except (ValueError, AssertionError) as error:
-            parser.error(f'{option_string} takes KEY=VALUE pairs, got {values}: {error}')
-
-
-def add_common_arguments(parser: argparse.ArgumentParser, resume: bool = True) -> None:
-    """Add ``--work-dir --resume --accumulate --amp --launcher --cfg-options`` to a parser.
-
-    Args:
-        parser: the tool's parser.
-        resume: whether the tool trains, and so has something to resume and to accumulate.
-    """
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints [work_dirs/<config>]')
-    parser.set_defaults(resume=None, accumulate=None)
-    if resume:
-        parser.add_argument(
-            '--resume',
-            nargs='?',
-            const='auto',
-            metavar='CKPT',
-            help='resume from CKPT, or without a value from the newest checkpoint of the work dir',
-        )
-        parser.add_argument(
-            '--accumulate',
-            metavar='N',
-            help='gradient accumulation: split a batch into N micro-batches, or (auto) as many as '
-            "the recipe's batch size needs",
-        )
-    parser.add_argument(
-        '--amp',
-        action=argparse.BooleanOptionalAction,
-        help='train in mixed precision: bfloat16, or float16 with loss scaling on older GPUs',
-    )
-    parser.add_argument('--launcher', choices=LAUNCHERS, default='none')
-    add_cfg_options(parser)
-    # Read by torchrun-era launchers that still pass it; the environment is what counts.
-    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
-
-
-def whole_number(lowest: int, highest: int | None = None) -> Callable[[str], int]:
-    """An argparse type: a whole number within bounds."""
-
-    def number(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = lowest - 1
-        if value < lowest or (highest is not None and value > highest):
-            bounds = f'from {lowest} up' if highest is None else f'from {lowest} to {highest}'
-            raise argparse.ArgumentTypeError(f'{text!r} is no whole number {bounds}')
-        return value
-
-    return number
-
-
-seed_number = whole_number(0, 2**31 - 1)
-"""What NumPy takes for a seed, with room for what each worker adds to it."""
-
-
-def add_cfg_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--cfg-options`` to a parser."""
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=_KeyValueAction,
-        default={},
-        metavar='KEY=VALUE',
-        help='override config fields, e.g. train_cfg.max_iters=100 model.backbone.frozen=True',
-    )
-
-
-def parse_cfg_options(options: Sequence[str]) -> dict[str, Any]:
-    """The values of ``KEY=VALUE`` strings, as ``--cfg-options`` reads them."""
-    parser = argparse.ArgumentParser()
-    add_cfg_options(parser)
-    arguments = ['--cfg-options', *options] if options else []
-    return dict(parser.parse_args(arguments).cfg_options)
 
 
 def read_config(path: str | Path, cfg_options: dict[str, Any] | None = None) -> Config:

@@ -11,8 +11,6 @@ from mmengine.logging import print_log
 
 from moca.errors import UserError
 
-LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
-
 # What mmengine.dist.init_dist reads, and the command that sets it.
 _ENVIRONMENT = {
     'pytorch': (

@@ -19,7 +19,7 @@ def join(launcher: str, tool: str) -> None:
     """Meet the other processes of a launcher, and from now on end with any that fails.
 
     Args:
-        launcher: Of ``moca.engine.distributed.LAUNCHERS``.
+        launcher: Of ``moca.command_line.LAUNCHERS``.
         tool: File name of the tool, for messages.
 
     Raises:

@@ -139,7 +139,13 @@ def read_input(
     Raises:
         UserError: The file cannot be decoded.
     """
-    image = read_image(path)
+    return fit_input(read_image(path), size, model)
+
+
+def fit_input(
+    image: Image.Image, size: Sequence[int], model: PlainViT
+) -> tuple[NDArray[np.uint8], Tensor]:
+    """An image in memory, as :func:`read_input` gives one of a file."""
     scale = size[0] / min(image.size)
     sides = size if len(size) == 2 else (image.height * scale, image.width * scale)
     patch = model.patch_size

@@ -109,18 +109,16 @@ def prepare_published(cfg: Config, args: argparse.Namespace) -> Config:
     """
     if args.tta:
         raise UserError(f'--tta: {cfg.filename} has no scales and flips to average. Leave it out.')
-    source = args.backbone or args.checkpoint
-    how: dict[str, Any] = dict(trust=bool(getattr(args, 'trust', False)), **changes_of(args))
-    if args.arch == AUTO:
-        set_arch(cfg, arch_of_file(source, **how))
-    backbone = cfg.model.backbone
-    width = vit_dimensions(backbone.arch).embed_dim
-    classes = model_class(cfg).set_published(cfg, args.checkpoint, width, args.backbone)
+    classes = set_published_model(
+        cfg,
+        args.checkpoint,
+        args.backbone,
+        args.arch,
+        bool(getattr(args, 'trust', False)),
+        **changes_of(args),
+    )
     if args.variant:  # of the published head, which has made no choice among several
         set_variant(cfg, args.variant, args.checkpoint)
-    set_checkpoint(cfg, source, trust=how['trust'], changes=changes_of(args))
-    info = check_checkpoint(source, backbone.arch, img_size=backbone.get('img_size'), **how)
-    set_statistics(cfg, info.mean, info.std, info.normalized_by)
     if not args.work_dir:
         cfg.work_dir = str(
             Path('work_dirs', cfg.protocol.name, checkpoint_label(args.checkpoint), TEST_FOLDER)
@@ -130,6 +128,43 @@ def prepare_published(cfg: Config, args: argparse.Namespace) -> Config:
         check_data(cfg, splits=('test',))
     check_of_model(cfg, ('test',), classes=classes)
     return cfg
+
+
+def set_published_model(
+    cfg: Config,
+    path: str,
+    backbone: str | None = None,
+    arch: str | None = None,
+    trust: bool = False,
+    **changes: Any,
+) -> Any:
+    """Have a config's model start from what others have trained, backbone and head.
+
+    Args:
+        cfg: of the protocol; changed.
+        path: the file.
+        backbone: ViT that a published linear head stands on; None for the file itself.
+        arch: ``auto`` for the architecture of the file.
+        trust: read with plain pickle.
+        changes: of :func:`moca.checkpoints.changes.changed`.
+
+    Returns:
+        What the model's ``set_published`` says: its classes, where the file has them.
+
+    Raises:
+        UserError: the file holds none, or not of the config's architecture.
+    """
+    source = backbone or path
+    how: dict[str, Any] = dict(trust=trust, **changes)
+    if arch == AUTO:
+        set_arch(cfg, arch_of_file(source, **how))
+    vit = cfg.model.backbone
+    width = vit_dimensions(vit.arch).embed_dim
+    classes = model_class(cfg).set_published(cfg, path, width, backbone)
+    set_checkpoint(cfg, source, trust=trust, changes=changes)
+    info = check_checkpoint(source, vit.arch, img_size=vit.get('img_size'), **how)
+    set_statistics(cfg, info.mean, info.std, info.normalized_by)
+    return classes
 
 
 def take_from_run(cfg: Config, run: Mapping[str, Any]) -> None:

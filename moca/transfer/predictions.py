@@ -45,7 +45,7 @@ def set_predictions(cfg: Config, splits: Sequence[str] = ('val', 'test')) -> Non
         for metric in metrics:
             metric['type'] = 'PresentIoUMetric'
             metric.setdefault('root', os.path.commonpath(folders))
-            metric.setdefault('values', _values(cfg, split))
+            metric.setdefault('values', label_values(cfg, split))
 
 
 def predict_without_labels(cfg: Config) -> None:
@@ -75,7 +75,7 @@ def predict_without_labels(cfg: Config) -> None:
             'test_dataloader has no label maps (data_prefix.seg_map_path), and test_evaluator is '
             "none that writes predictions. Set test_evaluator=dict(type='PresentIoUMetric')."
         )
-    values = _values(cfg, 'test')
+    values = label_values(cfg, 'test')
     for dataset in without:
         dataset['pipeline'] = [
             step for step in dataset['pipeline'] if not str(step['type']).endswith('Annotations')
@@ -100,13 +100,19 @@ def _metrics(cfg: Config, split: str) -> list[dict[str, Any]]:
     return [metric for metric in found if metric.get('type') in names]
 
 
-def _values(cfg: Config, split: str) -> list[int] | None:
-    """The value of each class in the label maps: of a split's, else of the first that has some."""
+def label_values(cfg: Config, split: str) -> list[int] | None:
+    """The value of each class in the label maps: of a split's, else of the first that has some.
+
+    None where no data set says it, as without names of classes.
+
+    Raises:
+        UserError: if data set and pipeline contradict each other.
+    """
     base = mmseg.datasets.BaseSegDataset
     for _, dataset, _ in datasets_of(cfg, base, [split, 'val', 'train']):
         options = {key: value for key, value in dataset.items() if key != 'indices'}
         built = mmseg.registry.DATASETS.build({**options, 'pipeline': [], 'lazy_init': True})
-        rule = label_rule(dataset, built)
+        rule = label_rule(dataset, built) if built.metainfo.get('classes') else None
         if rule is not None:
             return list(rule.values)
     return None

@@ -17,6 +17,7 @@ from moca.backbone.arch import ArchSpec
 from moca.checkpoints.changes import changes_of
 from moca.checkpoints.loading import AUTO, arch_of_file, check_checkpoint, set_checkpoint
 from moca.checkpoints.own_size import own_size
+from moca.command_line import add_protocol_arguments as add_protocol_arguments
 from moca.data.survey import check_data
 from moca.engine.cli import apply_common, merge_options, read_config
 from moca.engine.config_check import check_config
@@ -53,17 +54,6 @@ from moca.transfer.run_record import (
     file_digest,
     options_of,
 )
-
-
-def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `tools/train.py` and `tools/test.py` share beside the common arguments."""
-    parser.add_argument('config', metavar='CONFIG', help='a file of configs/ that names a protocol')
-    parser.add_argument(
-        '--arch',
-        help='timm name of the backbone, e.g. vit_small_patch14_dinov2, or auto for that of the '
-        'checkpoint [as in CONFIG]',
-    )
-    parser.add_argument('--data-root', help='folder of the data, laid out as CONFIG says')
 
 
 def protocol_config(args: argparse.Namespace, arch: ArchSpec | None = None) -> Config:

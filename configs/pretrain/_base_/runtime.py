@@ -3,7 +3,7 @@
 A checkpoint is written every epoch and the newest two are kept.
 """
 
-custom_imports = dict(imports=['moca'], allow_failed_imports=False)
+custom_imports = dict(imports=['moca.pretrain'], allow_failed_imports=False)
 
 default_hooks = dict(
     runtime_info=dict(type='WatchTraining'),

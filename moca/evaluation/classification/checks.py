@@ -85,6 +85,20 @@ def set_variant(cfg: Config, variant: str, checkpoint: str) -> None:
         dataset.split = ''
     if cfg.model.head.type != 'SweepHead':
         return
+    cfg.test_evaluator.rate = chosen_rate(checkpoint)
+
+
+def chosen_rate(checkpoint: str | Path) -> float:
+    """The rate of the head that a run has chosen among those side by side.
+
+    On held-out images if there were any, else on its validation images.
+
+    Args:
+        checkpoint: Of the run, beside its ``run.json``.
+
+    Raises:
+        UserError: There is no record of a choice.
+    """
     record = Path(checkpoint).with_name('run.json')
     try:
         chosen = json.loads(record.read_text())['chosen']
@@ -93,7 +107,35 @@ def set_variant(cfg: Config, variant: str, checkpoint: str) -> None:
             f'{record}: it does not tell which of the heads was chosen ({error!r}). Let the run '
             'finish first.'
         ) from None
-    cfg.test_evaluator.rate = (chosen.get('top1_held_out') or chosen['last'])['rate']
+    return float((chosen.get('top1_held_out') or chosen['last'])['rate'])
+
+
+def hold_out(cfg: Config, share: float) -> tuple[int, int]:
+    """Validate on the last images of each class of the training images, and train on the others.
+
+    Args:
+        cfg: Of a run of an `ImageClassifier`; changed.
+        share: Of each class, at least one image.
+
+    Returns:
+        How many images of how many are held out.
+
+    Raises:
+        UserError: The share is none, or the run holds images out by itself.
+    """
+    train, val = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
+    if train.get('held_out'):
+        raise UserError(
+            f'--held-out {share:g}: {cfg.filename} holds {train.held_out:g} of each class out by '
+            'itself, and chooses on them (top1_held_out in run.json). Leave it out.'
+        )
+    if not 0 < share < 1:
+        raise UserError(f'--held-out {share:g}: give a share between 0 and 1.')
+    split = train.get('split', 'train')
+    labels = read_split(train.data_root, split).labels
+    train.held_out, train.train_split = share, split
+    val.update(data_root=train.data_root, held_out=share, train_split=split, held_out_alone=True)
+    return len(held_out_places(labels, share)), len(labels)
 
 
 def _check_apart(read: dict[str, Labeled], places: dict[str, str]) -> None:

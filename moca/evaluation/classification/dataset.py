@@ -72,8 +72,7 @@ class LabeledImages(Dataset[dict[str, Any]]):
         whole_above: int | None = None,
     ) -> None:
         self.size = (size, size) if isinstance(size, int) else (size[0], size[1])
-        if share is None and whole_above is not None and min(self.size) > whole_above:
-            share = 1.0
+        share = kept_share(self.size, share, whole_above)
         if interpolation not in INTERPOLATIONS:
             raise UserError(
                 f'LabeledImages.interpolation={interpolation!r} is neither bicubic nor bilinear.'
@@ -201,3 +200,10 @@ def _joined(first: Labeled, second: Labeled) -> Labeled:
 
 def _names(images: Labeled) -> list[str]:
     return [os.path.basename(os.fsdecode(bytes(path))) for path in images.paths]
+def kept_share(size: Sequence[int], share: float | None, whole_above: int | None) -> float | None:
+    """The share of an image that tests keep; see `LabeledImages`."""
+    if share is None and whole_above is not None and min(size) > whole_above:
+        return 1.0
+    return share
+
+

@@ -1,0 +1,1 @@
+"""Predict with what a run has trained: images, folders and videos in, arrays and files out."""
