@@ -12,7 +12,7 @@ from mmengine.config import Config
 
 from moca.errors import UserError
 from moca.evaluation.classification.class_lists import VARIANTS, check_same_classes
-from moca.evaluation.classification.dataset import read_split
+from moca.evaluation.classification.dataset import held_out_places, read_split
 from moca.evaluation.classification.heads import check_classes
 from moca.evaluation.image_sets import check_apart
 from moca.evaluation.labeled import Labeled
