@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from mmengine.dist import broadcast_object_list
+from mmengine.dist import broadcast_object_list, get_world_size
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
@@ -33,18 +33,31 @@ class ExactEpochLoop(EpochBasedTrainLoop):
     recipe's and every checkpoint lies between two steps (mmengine counts the batches instead).
     The method learns from its attribute ``part`` which of how many it is given.
 
-    Making the loader's iterator takes a number from torch's global generator, once an epoch
-    and once more on resuming; here it has a generator of its own, so that everything else draws
-    the same numbers either way.
+    The loader's iterator goes through all epochs that are left, so that its workers do not run dry
+    between two. Making it takes a number from torch's global generator, once more on resuming;
+    here it has a generator of its own, so that everything else draws the same numbers either way.
+
+    Args:
+        runner: Of mmengine.
+        dataloader: With an `EpochShuffle`.
+        max_epochs: How long.
+        approximately: Whether a run over other images, or with other steps in an epoch, may be
+            resumed at the same share of its epoch.
+        kwargs: Of mmengine's loop.
 
     Raises:
         UserError: ``max_epochs`` is no whole number from 1 up, the sampler is not an
-            `EpochShuffle`, an epoch has no batch, or the checkpoint to resume counted other steps
-            in an epoch or has had more epochs.
+            `EpochShuffle`, an epoch has no batch, or the checkpoint to resume is of other images,
+            counted other steps in an epoch or has had more epochs.
     """
 
     def __init__(
-        self, runner: Runner, dataloader: DataLoader | dict, max_epochs: int, **kwargs: Any
+        self,
+        runner: Runner,
+        dataloader: DataLoader | dict,
+        max_epochs: int,
+        approximately: bool = False,
+        **kwargs: Any,
     ) -> None:
         if not isinstance(max_epochs, int) or max_epochs < 1:
             raise UserError(f'train_cfg.max_epochs={max_epochs!r}: give a whole number from 1 up.')
@@ -55,6 +68,7 @@ class ExactEpochLoop(EpochBasedTrainLoop):
                 f'train_dataloader.sampler is {type(sampler).__name__}; '
                 "ExactEpochLoop needs dict(type='EpochShuffle')."
             )
+        self.approximately = approximately
         self.accumulate = accumulation_of(runner)
         samples = len(sampler)
         sampler.group = self.dataloader.batch_size * self.accumulate
@@ -73,20 +87,11 @@ class ExactEpochLoop(EpochBasedTrainLoop):
                 'more images.'
             )
         self._max_iters = self._max_epochs * self.steps
+        self._batches: Iterator[dict[str, Any]] | None = None
 
     def run(self) -> nn.Module:
         """Train to the last epoch."""
-        # the hub travels in the checkpoints
-        hub = self.runner.message_hub
-        before = hub.get_info('steps_per_epoch', self.steps) if self._iter else self.steps
-        inside = 0 <= self._iter - self._epoch * self.steps <= self.steps
-        if before != self.steps or not inside:
-            raise UserError(
-                f'resume: the checkpoint was written after step {self._iter}, in epoch '
-                f'{self._epoch + 1} of a run whose epochs have {before} steps; here they have '
-                f'{self.steps}. Resume with the data set, batch size and number of processes of '
-                'that run, or start a new one with --work-dir.'
-            )
+        self._find_place()
         if self._iter >= self._max_iters:
             epochs = math.ceil(self._iter / self.steps)
             done = f'the run has had {epochs} of {self._max_epochs} epochs'
@@ -96,7 +101,11 @@ class ExactEpochLoop(EpochBasedTrainLoop):
                     'start a new run with --work-dir.'
                 )
             self.runner.logger.info(f'Finished before: {done}; more --epochs make it longer.')
+        hub = self.runner.message_hub
         hub.update_info('steps_per_epoch', self.steps)
+        if hasattr(self.dataloader.dataset, 'digest'):
+            hub.update_info('images', self.dataloader.dataset.digest)
+        hub.update_info('processes', get_world_size())
         # Of the first process: `diff_rank_seed` gives each its own, the order must be common.
         seed = [self.runner.seed]
         broadcast_object_list(seed)
@@ -111,18 +120,53 @@ class ExactEpochLoop(EpochBasedTrainLoop):
         finally:
             # Persistent workers end now. Left to the garbage collector, which meets them within
             # the Runner's reference cycles, each holds the process up for five seconds.
-            self.dataloader._iterator = None
+            self.dataloader._iterator = self._batches = None
+
+    def _find_place(self) -> None:
+        """Hold the run that is resumed against this one, where that is to go on exactly."""
+        if not self.iter:
+            return
+        hub = self.runner.message_hub  # which travels in the checkpoints
+        before = hub.get_info('steps_per_epoch', self.steps)
+        images = getattr(self.dataloader.dataset, 'digest', None)
+        others = images is not None and hub.get_info('images', images) != images
+        done: int = self.iter - self.epoch * before
+        if not 0 <= done <= before or ((before != self.steps or others) and not self.approximately):
+            what = 'over other images, ' if others else ''
+            raise UserError(
+                f'resume: the checkpoint was written after step {self.iter}, in epoch '
+                f'{self.epoch + 1} of a run {what}whose epochs have {before} steps; here they '
+                f'have {self.steps}. Resume with the data set, batch size and number of processes '
+                'of that run, go on at the same share of the epoch by --resume-approximately '
+                '(train_cfg.approximately=True), or start a new one with --work-dir.'
+            )
+        if before != self.steps or others:
+            done = done * self.steps // before
+            self._iter = self.epoch * self.steps + done
+            self.runner.logger.warning(
+                f'resume, approximately: epochs had {before} steps and have {self.steps}'
+                f'{", of other images" * others}. Going on after {done} steps of epoch '
+                f'{self.epoch + 1}; some images of it come twice or not at all.'
+            )
+        elif (processes := hub.get_info('processes', get_world_size())) != get_world_size():
+            self.runner.logger.warning(
+                f'resume: the run had {processes} processes and has {get_world_size()}. Its steps '
+                'have the images that they would have had; random masks are others.'
+            )
 
     def run_epoch(self) -> None:
         """Train on what is left of the epoch: all of it, but for a first one after resuming."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         done = self._iter - self._epoch * self.steps
-        self.dataloader.sampler.set_epoch(self._epoch)
-        self.dataloader.sampler.skip(done * self.dataloader.sampler.group)
-        batches = iter(self.dataloader)
+        if self._batches is None:
+            sampler = self.dataloader.sampler
+            sampler.set_epoch(self._epoch)
+            sampler.skip(done * sampler.group)
+            sampler.epochs = self._max_epochs - self._epoch
+            self._batches = iter(self.dataloader)
         for _ in range(done, self.steps):
-            self.run_step(batches)
+            self.run_step(self._batches)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 

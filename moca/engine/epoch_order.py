@@ -7,6 +7,7 @@ sample. Nothing has to be replayed to go on from the middle of an epoch.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sized
 from typing import NamedTuple
 
@@ -41,7 +42,8 @@ class EpochShuffle(Sampler[Draw]):
     epoch, position and group.
 
     Args:
-        dataset: Only its length is used.
+        dataset: Only its length is used, and its ``shuffled(rng)`` if it has one: an order of its
+            images, where not any permutation will do.
         seed: The same in all processes; None agrees on one.
     """
 
@@ -49,10 +51,14 @@ class EpochShuffle(Sampler[Draw]):
         self.seed = sync_random_seed() if seed is None else seed
         self.epoch = 0
         self._images = len(dataset)
+        self._shuffled = getattr(dataset, 'shuffled', None)
         self._rank, self._world_size = get_dist_info()
         self._skipped = 0
         # images of one step of the optimizer in this process
         self.group = 1
+        # that the next iteration goes through, so that workers make the first batches of one while
+        # the last of the one before are trained on
+        self.epochs = 1
 
     def __len__(self) -> int:
         """Samples of a whole epoch in this process, wherever the iteration starts."""
@@ -68,7 +74,14 @@ class EpochShuffle(Sampler[Draw]):
         self._skipped = samples
 
     def __iter__(self) -> Iterator[Draw]:
-        rng = np.random.default_rng((self.seed, self.epoch, _ORDER_STREAM))
-        order = rng.permutation(self._images)[: len(self) * self._world_size]
-        mine = order[self._rank :: self._world_size][self._skipped :]
-        return (Draw(image, self.epoch, self.seed) for image in mine.tolist())
+        first, skipped = self.epoch, self._skipped
+        return itertools.chain.from_iterable(
+            self._draws(first + number, 0 if number else skipped) for number in range(self.epochs)
+        )
+
+    def _draws(self, epoch: int, skipped: int) -> Iterator[Draw]:
+        rng = np.random.default_rng((self.seed, epoch, _ORDER_STREAM))
+        order = self._shuffled(rng) if self._shuffled else rng.permutation(self._images)
+        order = order[: len(self) * self._world_size]
+        mine = order[self._rank :: self._world_size][skipped:]
+        return (Draw(image, epoch, self.seed) for image in mine.tolist())

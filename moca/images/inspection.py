@@ -79,22 +79,24 @@ class Inspection:
         return ''
 
 
-def inspect(path: str | Path, decode: bool = True) -> Inspection:
+def inspect(path: str | Path | bytes, decode: bool = True) -> Inspection:
     """Look at an image file; what is wrong with it is told, not raised.
 
     Args:
-        path: Of the file.
+        path: Of the file, or what is in it.
         decode: Whether to decode it, which finds all damage that can be found; else only its
             header is read, of which no damage is told.
     """
     try:
-        if not decode:
+        if not decode and not isinstance(path, bytes):
             with open(path, 'rb') as file:
                 return _header(file)
-        data = Path(path).read_bytes()
+        data = path if isinstance(path, bytes) else Path(path).read_bytes()
     except OSError as error:
         return Inspection(damage=f'cannot read the file: {error.strerror}')
     found = _header(io.BytesIO(data))
+    if not decode:
+        return found
     try:
         pixels = _decode(data)
     except CorruptImage as error:

@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
-from mmengine.dist import broadcast_object_list, get_rank, get_world_size
 from PIL import Image
 
+from moca.engine.once import once_for_all
 from moca.images.image_io import FORMATS
 
 ENDINGS = frozenset(
@@ -120,19 +120,7 @@ def list_folder_once(root: str | Path) -> Listing:
 
     All processes have to call it.
     """
-    if get_world_size() == 1:
-        return list_folder(root)
-    found: list[Any] = [None]
-    if get_rank() == 0:
-        try:
-            found = [list_folder(root)]
-        except OSError as error:  # the others would wait forever
-            found = [error]
-    broadcast_object_list(found)
-    if isinstance(found[0], OSError):
-        raise found[0]
-    listing: Listing = found[0]
-    return listing
+    return once_for_all(lambda: list_folder(root))
 
 
 _known: dict[str, Listing] = {}

@@ -20,7 +20,7 @@ from moca.engine.cli import merge_options, parse_cfg_options
 from moca.engine.config_check import check_config
 from moca.engine.run_logs import read_curves
 from moca.errors import UserError
-from moca.pretrain.data.dataset import find_images
+from moca.pretrain.data.sources import open_images
 from moca.pretrain.monitors.knn import read_pair
 from moca.pretrain.training.check import check_method
 from moca.pretrain.training.config import pretraining_config
@@ -155,7 +155,7 @@ def make_race(plan: RacePlan) -> list[Racer]:
     for cfg in configs.values():
         files = [Path(each.checkpoint) for each in (cfg.model.get('teachers') or {}).values()]
         if all(file.is_file() for file in files):  # not before its teachers are trained
-            check_method(cfg, plan.processes, images.get(_folder_of(cfg)))
+            check_method(cfg, plan.processes, images.get(_images_of(cfg)))
     try:
         order = list(sorter.static_order())
     except graphlib.CycleError as error:
@@ -229,18 +229,17 @@ def _config(path: Path, plan: RacePlan) -> Config:
     return cfg
 
 
-def _folder_of(cfg: Config) -> tuple[str, int | None] | None:
-    """Folder and limit of a config's images; None of another data set."""
+def _images_of(cfg: Config) -> tuple[str, int | None, str | None] | None:
+    """What a config says of its images; None of another data set."""
     dataset = cfg.train_dataloader.dataset
     if dataset.type != 'UnlabeledImages':
         return None
-    return str(dataset.data_root), dataset.get('limit')
+    return str(dataset.data_root), dataset.get('limit'), dataset.get('members')
 
 
-def _count_images(configs: Iterable[Config]) -> dict[tuple[str, int | None] | None, int]:
-    """How many images each folder has that is named; none is searched twice."""
-    folders = {_folder_of(cfg) for cfg in configs}
-    return {each: len(find_images(Path(each[0]), each[1])[0]) for each in folders if each}
+def _count_images(configs: Iterable[Config]) -> dict[Any, int]:
+    """How many images there are of each kind that is named; none is searched twice."""
+    return {each: len(open_images(*each)) for each in {_images_of(cfg) for cfg in configs} if each}
 
 
 def _set_teachers(cfg: Config, configs: dict[str, Config], plan: RacePlan) -> list[str]:

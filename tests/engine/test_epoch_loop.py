@@ -59,6 +59,7 @@ def build(
     workers: int = 0,
     checkpoints: dict[str, Any] | None = None,
     epochs: Any = EPOCHS,
+    approximately: bool = False,
     **dataloader: Any,
 ) -> tuple[Runner, Recorder]:
     recorder = Recorder()
@@ -75,7 +76,11 @@ def build(
         model=TwoViewRegression(),
         work_dir=str(work_dir),
         train_dataloader={**loader, **dataloader},
-        train_cfg={'type': 'ExactEpochLoop', 'max_epochs': epochs},
+        train_cfg={
+            'type': 'ExactEpochLoop',
+            'max_epochs': epochs,
+            'approximately': approximately,
+        },
         optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.01, 'momentum': 0.9}},
         custom_hooks=[recorder],
         default_hooks={

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from moca.engine import once
 from moca.errors import UserError
 from moca.images import listing
 from moca.images.files import list_images, unused_images
@@ -89,15 +90,13 @@ def test_a_folder_is_read_once_until_it_changes(
 def test_one_process_reads_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, 'x.png')
     sent: list[Any] = []
-    monkeypatch.setattr(listing, 'get_world_size', lambda: 2)
-    monkeypatch.setattr(listing, 'get_rank', lambda: 0)
-    monkeypatch.setattr(listing, 'broadcast_object_list', lambda found: sent.extend(found))
+    monkeypatch.setattr(once, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(once, 'get_rank', lambda: 0)
+    monkeypatch.setattr(once, 'broadcast_object_list', lambda found: sent.extend(found))
     assert list(list_folder_once(tmp_path).paths) == ['x.png']
-    monkeypatch.setattr(listing, 'get_rank', lambda: 1)
+    monkeypatch.setattr(once, 'get_rank', lambda: 1)
     monkeypatch.setattr(listing, 'list_folder', lambda root: pytest.fail('read again'))
-    monkeypatch.setattr(
-        listing, 'broadcast_object_list', lambda found: found.__setitem__(0, sent[0])
-    )
+    monkeypatch.setattr(once, 'broadcast_object_list', lambda found: found.__setitem__(0, sent[0]))
     assert list(list_folder_once(tmp_path).paths) == ['x.png']
 
 

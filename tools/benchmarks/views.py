@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 import time
 from collections.abc import Callable
@@ -70,8 +71,7 @@ def measure_views(data_root: str | Path | None, seconds: float, size: int) -> Vi
         dataset[Draw(index, epoch)]
 
     def torchvisions(index: int, epoch: int) -> None:
-        with dataset.path(index).open('rb') as file:
-            image = Image.open(file).convert('RGB')
+        image = Image.open(io.BytesIO(dataset.images.read(index))).convert('RGB')
         for view in recipe:
             view(image)
 

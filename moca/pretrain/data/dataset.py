@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,14 @@ import cv2
 import numpy as np
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS, TRANSFORMS
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from moca.engine.epoch_order import Draw
 from moca.errors import UserError
-from moca.images.files import sought
 from moca.images.image_io import CorruptImage, EncodedImage, open_image
-from moca.images.listing import Listing, PathList, list_folder_once
 from moca.pretrain.data.first_look import look_at_some
+from moca.pretrain.data.sources import open_images
 from moca.pretrain.data.views import AugmentedViews
 
 # Tries before a sample is given up; with 1 % of corrupt images that is once in 10^16.
@@ -26,7 +27,7 @@ _REPLACEMENTS = 8
 
 @DATASETS.register_module()
 class UnlabeledImages(Dataset[dict[str, Any]]):
-    """Random views of the images in a folder and all folders below it; labels are not read.
+    """Random views of the images in a folder or in tar shards; labels are not read.
 
     ``dataset[i]``, or ``dataset[Draw(i, epoch, seed)]``, is a dict of
 
@@ -36,15 +37,18 @@ class UnlabeledImages(Dataset[dict[str, Any]]):
       another one, drawn from the same generator, stands in; -1 if all is well.
 
     Args:
-        data_root: A folder. Any depth; the kinds of :mod:`moca.images.listing`.
+        data_root: A folder of any depth with the kinds of :mod:`moca.images.listing`; or tars, by
+            their folder, a range or a URL, see :mod:`.shards.storage`.
         views: An `AugmentedViews`, or the config of one.
         limit: Use at most this many images, evenly spaced through the sorted list.
+        members: Of tars: the pattern of members that are images, such as ``*.jpg``.
+        shuffle_window: Of tars: images among which one is shuffled at a time, 131,072.
 
     Attributes:
-        paths: Path of each image relative to ``data_root``, sorted.
+        images: Where they come from.
 
     Raises:
-        UserError: The folder is missing, has fewer than two images, or none can be decoded.
+        UserError: What holds the images is missing, has fewer than two, or none can be decoded.
     """
 
     def __init__(
@@ -52,16 +56,17 @@ class UnlabeledImages(Dataset[dict[str, Any]]):
         data_root: str | Path,
         views: dict[str, Any] | AugmentedViews,
         limit: int | None = None,
+        members: str | None = None,
+        shuffle_window: int | None = None,
     ) -> None:
-        self.data_root = Path(data_root)
+        self.data_root = str(data_root)
         self.views: AugmentedViews = TRANSFORMS.build(views) if isinstance(views, dict) else views
         # Here, not in the workers: a forked worker inherits the locks of OpenCV's thread pool but
         # not its threads, and hangs as soon as it uses the pool or changes its size. Views are
         # too small to gain from more threads, and the workers take all cores.
         cv2.setNumThreads(1)
-        self.paths, listing = find_images(self.data_root, limit)
-        used = '' if len(self) == len(listing.paths) else f'{len(self):,} images of '
-        print_log(f'Training on {used}{listing.describe()}', 'current')
+        self.images = open_images(data_root, limit, members, shuffle_window)
+        print_log(f'Training on {self.images.describe()}', 'current')
         self._check_readable()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -74,19 +79,44 @@ class UnlabeledImages(Dataset[dict[str, Any]]):
         """What mmengine stores in checkpoints, to warn of another data set on resuming."""
         return {'images': len(self)}
 
+    @property
+    def digest(self) -> str:
+        """A text for which images there are, by which a run that is resumed knows them."""
+        return self.images.digest
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """Path of each image relative to ``data_root``; a folder's are sorted."""
+        return self.images.paths
+
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.images)
+
+    def shuffled(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """The order of an epoch, ``[N]``."""
+        return self.images.shuffled(rng)
 
     def __getitem__(self, draw: Draw | int) -> dict[str, Any]:
-        draw = draw if isinstance(draw, Draw) else Draw(draw)
+        return self.__getitems__([draw])[0]
+
+    def __getitems__(self, draws: Sequence[Draw | int]) -> list[dict[str, Any]]:
+        """The samples of a batch, whose images are read together."""
+        drawn = [draw if isinstance(draw, Draw) else Draw(draw) for draw in draws]
+        found = self.images.read_many([draw.image for draw in drawn])
+        return [self._sample(*each) for each in zip(drawn, found, strict=True)]
+
+    def _sample(self, draw: Draw, data: bytes | CorruptImage) -> dict[str, Any]:
         rng = draw.generator()
         index, corrupt_index = draw.image, -1
         for _ in range(_REPLACEMENTS):
             try:
-                views = self._views_of(index, rng)
+                if isinstance(data, CorruptImage):
+                    raise data
+                views = self._views_of(open_image(data), rng)
             except CorruptImage:
                 corrupt_index = draw.image
                 index = int(rng.integers(len(self)))
+                (data,) = self.images.read_many([index])
             else:
                 return {**views, 'index': index, 'corrupt_index': corrupt_index}
         raise UserError(
@@ -94,9 +124,9 @@ class UnlabeledImages(Dataset[dict[str, Any]]):
             'place cannot be decoded. Repair or remove the corrupt images.'
         )
 
-    def path(self, index: int) -> Path:
-        """Return the path of an image."""
-        return self.data_root / self.paths[index]
+    def path(self, index: int) -> Path | str:
+        """Where an image is: its file, or its shard and its name in it."""
+        return self.images.path(index)
 
     def open(self, index: int) -> EncodedImage:
         """Read an image's file and header.
@@ -104,11 +134,7 @@ class UnlabeledImages(Dataset[dict[str, Any]]):
         Raises:
             CorruptImage: It cannot be read, or its header is broken.
         """
-        try:
-            data = self.path(index).read_bytes()
-        except OSError as error:
-            raise CorruptImage(f'cannot read the file: {error.strerror}') from error
-        return open_image(data)
+        return open_image(self.images.read(index))
 
     def fault(self, index: int) -> str | None:
         """Why an image cannot be decoded; None if it can."""
@@ -118,15 +144,14 @@ class UnlabeledImages(Dataset[dict[str, Any]]):
             return str(error)
         return None
 
-    def _views_of(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
-        encoded = self.open(index)
+    def _views_of(self, encoded: EncodedImage, rng: np.random.Generator) -> dict[str, Any]:
         params = self.views.sample(rng, encoded.height, encoded.width)
         reduction = self.views.reduction(params) if encoded.reducible else 1
         return self.views.render(encoded.decode(reduction), params, reduction)
 
     def _check_readable(self) -> None:
         """Fail at once where no image at all is one (say, pointers of Git LFS); warn of others."""
-        found = look_at_some(self.data_root, self.paths)
+        found = look_at_some(self.data_root, self.paths, self.images.read)
         if all(found.faults.values()):
             path, fault = next(iter(found.faults.items()))
             raise UserError(
@@ -135,45 +160,3 @@ class UnlabeledImages(Dataset[dict[str, Any]]):
             )
         for note in found.notes:
             print_log(note, 'current', level=logging.WARNING)
-
-
-def check_data_root(root: str | Path) -> None:
-    """Verify that there is a folder; how much is in it is seen when it is searched.
-
-    Raises:
-        UserError: It is missing, or no folder.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        problem = 'is not a folder' if root.exists() else 'does not exist'
-        raise UserError(
-            f'data_root {root} {problem} (looked for {root.absolute()}). Give the folder that '
-            'holds the images.'
-        )
-
-
-def find_images(root: Path, limit: int | None = None) -> tuple[PathList, Listing]:
-    """Images in a folder and all below it, or `limit` of them; paths from the folder, sorted.
-
-    Of several processes one looks, for all of them.
-
-    Returns:
-        The paths, and all that lies in the folder.
-
-    Raises:
-        UserError: The folder is missing or holds fewer than two, or `limit` is below two.
-    """
-    check_data_root(root)
-    if limit is not None and (not isinstance(limit, int) or limit < 2):
-        raise UserError(f'limit is {limit!r}; pre-training needs at least 2 images.')
-    listing = list_folder_once(root)
-    paths = listing.paths
-    if len(paths) < 2:
-        raise UserError(
-            f'data_root {root} holds {"one image" if paths else "no image"} '
-            f'({sought(listing)}). Pre-training needs at least 2; give the folder that holds the '
-            'images.'
-        )
-    if limit is None or limit >= len(paths):
-        return paths, listing
-    return PathList(paths[i * len(paths) // limit] for i in range(limit)), listing

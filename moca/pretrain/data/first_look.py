@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,19 +33,24 @@ class FirstLook:
     notes: list[str]
 
 
-def look_at_some(root: Path, paths: Sequence[str]) -> FirstLook:
+def look_at_some(
+    root: str | Path, paths: Sequence[str], read: Callable[[int], bytes] | None = None
+) -> FirstLook:
     """Decode images evenly spread over a list.
 
     Args:
         root: Folder of the paths.
         paths: At least one.
+        read: How to read the image of a number, where they are no files of the folder; raises an
+            OSError or a `CorruptImage` where it cannot.
     """
     faults: dict[str, str | None] = {}
     constant, labels = [], []
     for index in evenly_spread(len(paths), LOOKED_AT):
         path = paths[index]
         try:
-            pixels = _decode_small((root / path).read_bytes())
+            data = read(index) if read else Path(root, path).read_bytes()
+            pixels = _decode_small(data)
         except OSError as error:
             faults[path] = f'cannot read the file: {error.strerror}'
             continue
@@ -53,7 +58,7 @@ def look_at_some(root: Path, paths: Sequence[str]) -> FirstLook:
             faults[path] = str(error)
             continue
         faults[path] = None
-        about = inspect(root / path, decode=False)
+        about = inspect(data, decode=False)
         if _is_label_map(about, path, pixels):
             labels.append(path)
         elif (pixels == pixels[0, 0]).all():

@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
 import torch
 from mmengine.config import Config
 from mmengine.dist import master_only
@@ -25,6 +26,7 @@ from moca.evaluation.components import colors, principal_scores, turned_onto
 from moca.evaluation.features import image_size
 from moca.evaluation.labeled import center, normalize, read_image
 from moca.images.files import evenly_spread, list_images
+from moca.images.image_io import CorruptImage
 from moca.pretrain.monitors.base import (
     EncoderMonitor,
     encoder_of,
@@ -145,10 +147,11 @@ class FeatureFigures(EncoderMonitor):
         _, encoder = encoder_of(runner.model)
         size = image_size(encoder)
         if self.paths is not None:
-            images = _read_some(self.count, len(self.paths), self.paths.__getitem__, size)
+            paths = self.paths
+            images = _read_some(self.count, len(paths), lambda i: read_image(paths[i]), size)
         else:
             dataset = runner.train_dataloader.dataset
-            images = _read_some(self.count, len(dataset), dataset.path, size)
+            images = _read_some(self.count, len(dataset), lambda i: _training(dataset, i), size)
         normalization = normalization_of(runner)
         self.images = torch.stack([normalize(image, *normalization) for image in images])
         self.shown = np.stack([np.asarray(image) for image in images])
@@ -182,15 +185,25 @@ class FeatureFigures(EncoderMonitor):
         return torch.from_numpy(load_moment(past[-1]).scores).flatten(0, 2) if past else None
 
 
+def _training(dataset: Any, index: int) -> Any:
+    """An image of the data set of pre-training, a file or a member of a shard."""
+    try:
+        return PIL.Image.fromarray(dataset.open(index).decode())
+    except CorruptImage as error:
+        raise UserError(
+            f'{dataset.path(index)}: cannot be decoded ({error}). Repair or remove it.'
+        ) from error
+
+
 def _read_some(
-    count: int, total: int, path: Callable[[int], Path], size: tuple[int, int]
+    count: int, total: int, read: Callable[[int], Any], size: tuple[int, int]
 ) -> Sequence[Any]:
     """Cut images evenly spaced over a list; one that cannot be decoded gives way to the next."""
     images = []
     for index in evenly_spread(total, count):
         for step in range(_REPLACEMENTS):
             try:
-                images.append(center(read_image(path((index + step) % total)), size))
+                images.append(center(read((index + step) % total), size))
                 break
             except UserError:
                 if step == _REPLACEMENTS - 1:

@@ -16,7 +16,7 @@ from moca.engine.hooks import named_hooks
 from moca.engine.ranges import check_count, check_weight
 from moca.engine.shared_memory import check_shared_memory
 from moca.errors import UserError
-from moca.pretrain.data.dataset import check_data_root
+from moca.pretrain.data.sources import check_data_root
 from moca.pretrain.training.schedule import check_views
 
 _READERS = ('KNNMonitor', 'InContextMonitor', 'PatchKNNMonitor')

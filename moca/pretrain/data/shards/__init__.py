@@ -1,0 +1,1 @@
+"""Tar shards: where their images lie, reading them in any order, writing and verifying them."""
