@@ -8,6 +8,8 @@ Examples:
     python tools/prepare_data.py check configs/depth/nyu_linear.py --data-root DIR
     python tools/prepare_data.py check configs/detection/coco/mask-rcnn_1x.py --data-root DIR
     python tools/prepare_data.py check configs/detection/coco/eomt_panoptic.py --data-root DIR
+    python tools/prepare_data.py shards data/imagenet/train data/imagenet-shards --size 512MB
+    python tools/prepare_data.py check data/imagenet-shards
 """
 
 from __future__ import annotations
@@ -32,6 +34,10 @@ from moca.data.survey import survey
 from moca.data.voc import prepare_voc
 from moca.engine.cli import main_guard, read_config
 from moca.errors import UserError
+from moca.pretrain.data.shards.packing import parse_size
+from moca.pretrain.data.shards.storage import names_shards
+from moca.pretrain.data.shards.verify import verify_shards
+from moca.pretrain.data.shards.writer import write_shards
 from moca.transfer.overrides import set_data_root
 from moca.transfer.protocol import check_segmentation
 
@@ -56,11 +62,22 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
             command.add_argument(
                 '--sbd', type=Path, metavar='DIR', help="SBD's folder, with dataset/cls [in ROOT]"
             )
-    command = commands.add_parser('check', help='look at every image and label of a config')
+    command = commands.add_parser(
+        'shards', help='write a folder of images as tar shards for pre-training'
+    )
+    command.add_argument('root', type=Path, metavar='FOLDER', help='searched with all below it')
+    command.add_argument('out', type=Path, metavar='OUT', help='folder for the shards')
+    command.add_argument(
+        '--size', default='512MB', help='of a shard, in bytes, KB, MB, GB, KiB, MiB or GiB [512MB]'
+    )
+    command = commands.add_parser(
+        'check', help='look at every image and label of a config, or at all of tar shards'
+    )
     command.add_argument(
         'config',
         metavar='CONFIG',
-        help="any config of mmseg, of depth, or of mmdet with data in COCO's format",
+        help="any config of mmseg, of depth, or of mmdet with data in COCO's format; or tar "
+        'shards, by their folder, a range or a URL',
     )
     command.add_argument('--data-root', help='folder of the data, laid out as CONFIG says')
     command.add_argument(
@@ -75,10 +92,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 @main_guard
 def main(argv: Sequence[str] | None = None) -> None:
-    """Do one of the four; raises UserError (exit status 2) if something is wrong."""
+    """Do one of the five; raises UserError (exit status 2) if something is wrong."""
     args = parse_args(argv)
+    if args.command == 'check' and names_shards(args.config):
+        check_shards(args.config)
+        return
     if args.command == 'check':
         check(args)
+        return
+    if args.command == 'shards':
+        pack(args.root, args.out, parse_size(args.size))
         return
     if not args.root.is_dir():
         raise UserError(f'{args.root}: no such folder.')
@@ -106,6 +129,37 @@ def report(root: Path, parts: Sequence[Prepared]) -> None:
     CONSOLE.print(f'Ready: --data-root {root}', markup=False, soft_wrap=True)
 
 
+def pack(root: Path, out: Path, size: int) -> None:
+    """Write shards, and print what they are."""
+    made = write_shards(root, out, size, watch)
+    table = Table('images', 'shards', 'made now', 'bytes', 'classes')
+    counts = (made.images, made.shards, made.made, made.size, made.classes)
+    table.add_row(*(f'{count:,}' for count in counts))
+    CONSOLE.print(table)
+    if made.left_out:
+        CONSOLE.print(made.left_out, markup=False, soft_wrap=True)
+    if made.renamed:
+        CONSOLE.print(
+            f'{made.renamed:,} keys are not the names of their files: a key has no dots, and is '
+            'of one image.'
+        )
+    CONSOLE.print(f'Ready: --data-root {out}', markup=False, soft_wrap=True)
+
+
+def check_shards(root: str) -> None:
+    """Verify checksums, decode every image, print what is there, and fail if anything is wrong."""
+    found, missing = verify_shards(root, watch)
+    faults = [f'{name}: this shard is in the manifest and not there' for name in missing]
+    faults += [fault for shard in found for fault in shard.faults]
+    table = Table('shards', 'images', 'bytes', 'with a checksum', 'faults')
+    sums = len(found), sum(s.images for s in found), sum(s.size for s in found)
+    counts = (*sums, sum(shard.hashed for shard in found), len(faults))
+    table.add_row(*(f'{count:,}' for count in counts))
+    CONSOLE.print(table)
+    data_report.print_notes(root, [], faults, CONSOLE)
+    _fail_on(faults)
+
+
 def check(args: argparse.Namespace) -> None:
     """Look at every file, print what is there, draw some of it, and fail if anything is wrong."""
     cfg = read_config(args.config)
@@ -124,6 +178,10 @@ def check(args: argparse.Namespace) -> None:
         CONSOLE.print(f'Written: {out}', markup=False, soft_wrap=True)
     if faults:
         raise UserError(f'{len(faults)} faults, of which the first is {faults[0]}')
+    _fail_on(faults)
+
+
+def _fail_on(faults: Sequence[str]) -> None:
 
 
 def _check_panoptic(cfg: Config, out: Path, count: int) -> tuple[list[str], bool] | None:

@@ -39,7 +39,11 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='pre-training config, such as configs/pretrain/moca_v1p0.py')
-    parser.add_argument('--data-root', help='folder of training images, searched recursively')
+    parser.add_argument(
+        '--data-root',
+        help='training images: a folder, searched recursively; or tar shards, by their folder, a '
+        "range such as 'DIR/{000..123}.tar', or a URL of fsspec such as s3://BUCKET/DIR",
+    )
     parser.add_argument(
         '--arch',
         help='timm name of the ViT, such as vit_small_patch16, or auto for that of CKPT '
@@ -96,6 +100,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def configure(args: argparse.Namespace) -> Config:
     """The config of the run, checked."""
+    parser.add_argument(
+        '--resume-approximately',
+        action='store_true',
+        help='resume also over other images, or with another batch in all: at the same share of '
+        'the epoch, in which some images come twice or not at all',
+    )
     cfg = pretraining_config(
         args.config,
         data_root=args.data_root,
@@ -125,6 +135,10 @@ def configure(args: argparse.Namespace) -> Config:
         set_hook(cfg, 'compile', type='CompileBlocks')
     if args.amp is None:
         args.amp = gpu_has_bfloat16()
+    if args.resume_approximately:
+        if not args.resume:
+            raise UserError('--resume-approximately needs --resume, the run to go on with.')
+        cfg.train_cfg.approximately = True
     check_options(args.cfg_options)
     merge_options(cfg, args.cfg_options)  # last, so that they win
     take_from_checkpoint(cfg, args.arch)

@@ -2,6 +2,7 @@
 
 Example:
     python -m tools.benchmarks views --data photos/
+    python -m tools.benchmarks shards --data photos/
     python -m tools.benchmarks pretrain configs/pretrain/moca_v1p0.py --batch-size 8
     python -m tools.benchmarks slide configs/segmentation/ade20k/upernet.py --size 512 683
     python -m tools.benchmarks segmentor configs/segmentation/ade20k/upernet.py --batch-size 2
@@ -35,6 +36,7 @@ from tools.benchmarks.segmentor import measure_training
 from tools.benchmarks.slide import Workload, measure_slide
 from tools.benchmarks.views import measure_views
 
+from tools.benchmarks.shards import measure_shards
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
@@ -46,6 +48,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_pretrain(commands)
     add_slide(commands)
     add_segmentor(commands)
+    add_shards(commands)
     add_detector(commands)
     add_rope(commands)
     add_eomt(commands)
@@ -81,6 +84,33 @@ def add_extraction(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     parser = commands.add_parser(
         'extraction', help="features of images, beside a plain loop over torchvision's ImageFolder"
     )
+def add_shards(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``shards``."""
+    parser = commands.add_parser(
+        'shards', help='training images out of tar shards, beside the same images as files'
+    )
+    parser.add_argument('--data', metavar='DIR', help='a folder of images [made for the purpose]')
+    parser.add_argument('--seconds', type=float, default=20, help='of CPU time in all [20]')
+    parser.add_argument('--size', type=int, default=224, help='of the views in pixels [224]')
+    parser.set_defaults(run=run_shards)
+
+
+def run_shards(args: argparse.Namespace) -> None:
+    """Print the speed of both and their ratio."""
+    speed = measure_shards(args.data, args.seconds, args.size)
+    source = args.data or 'generated JPEGs of 500 x 375'
+    print(f'{speed.images} images ({source}), as files and in {speed.shards} shards')
+    print(f'pairs of {args.size} px views per CPU second of one thread, {speed.samples} of each:')
+    for name, views, read, ready in zip(
+        ('files', 'shards'), speed.views, speed.reading, speed.opening, strict=True
+    ):
+        print(
+            f'  {name:10}{views:8.1f}; {1e6 * read:.0f} us to read an image, {ready:.2f} s until '
+            'the data set is ready'
+        )
+    print(f'  ratio     {speed.ratio:8.2f}')
+
+
     parser.add_argument('--data', metavar='DIR', help='a folder of images [made for the purpose]')
     parser.add_argument('--seconds', type=float, default=20, help='of CPU time in all [20]')
     parser.add_argument('--size', type=int, default=224, help='of the model in pixels [224]')
