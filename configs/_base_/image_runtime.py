@@ -16,6 +16,8 @@ default_hooks = dict(
     checkpoint=dict(type='AtomicCheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=1),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     schedule=dict(type='RateSchedule'),
+    # images that cannot be decoded: more than that share of the training images ends a run
+    corrupt=dict(type='CorruptImages', max_share=0.01),
 )
 train_cfg = dict(type='ExactEpochLoop', val_interval=1)
 # in fp32 with --amp too, as the published answers

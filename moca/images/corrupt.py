@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from mmengine.dist import all_gather_object, broadcast_object_list, get_world_size, is_main_process
@@ -13,20 +14,44 @@ from mmengine.runner import Runner
 
 from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
-from moca.pretrain.data.dataset import UnlabeledImages
 
 REPORT = 'corrupt_images.txt'
 # Below this many images a share of 1 % is too uncertain to stop a run of many more.
 _IMAGES_TO_JUDGE = 5000
 
 
+class SkippingImages(Protocol):
+    """A training set that puts another image in the place of one that cannot be decoded.
+
+    A sample's ``corrupt_index`` is the place of the one that was to be there, -1 if all is well.
+
+    Attributes:
+        data_root: What holds the images.
+        paths: What each image is called in the report.
+    """
+
+    data_root: Any
+
+    @property
+    def paths(self) -> Sequence[str]: ...
+
+    def __len__(self) -> int: ...
+
+    def path(self, index: int) -> Any:
+        """Where an image is."""
+
+    def fault(self, index: int) -> str | None:
+        """Why an image cannot be decoded; None if it can."""
+
+
 @HOOKS.register_module()
 class CorruptImages(Hook):
     """Name every corrupt image once, in the log and in ``corrupt_images.txt``; stop at many.
 
-    `UnlabeledImages` puts another image in a corrupt one's place and says so in the sample.
-    This hook gathers what all workers and processes met, so that a run of any size stops in all
-    processes at the same step, with one message.
+    A data set of `SkippingImages` puts another image in a corrupt one's place and says so in the
+    sample; one whose samples do not speak of it is left alone. This hook gathers what all workers
+    and processes met, so that a run of any size stops in all processes at the same step, with one
+    message.
 
     Args:
         max_share: Largest share of the images that may be corrupt. Distinct images are
@@ -63,7 +88,8 @@ class CorruptImages(Hook):
         outputs: dict[str, Any] | None = None,
     ) -> None:
         """Note the corrupt images of this step."""
-        assert data_batch is not None
+        if data_batch is None or 'corrupt_index' not in data_batch:
+            return
         corrupt = torch.as_tensor(data_batch['corrupt_index'])
         self._met.update(corrupt[corrupt >= 0].tolist())
         if get_world_size() == 1 or self.every_n_train_iters(runner, self.interval):
@@ -92,7 +118,7 @@ class CorruptImages(Hook):
             _write(self._report, self._named)
         self._check_share(runner, dataset)
 
-    def _check_share(self, runner: Runner, dataset: UnlabeledImages) -> None:
+    def _check_share(self, runner: Runner, dataset: SkippingImages) -> None:
         batch = runner.train_dataloader.sampler.group * get_world_size()
         seen = max((runner.iter + 1) * batch, _IMAGES_TO_JUDGE)
         judged = min(seen, len(dataset))

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.registry import MODELS
 
 from moca.data.config_datasets import leaf_datasets
-from moca.data.pairs import find_pairs
 from moca.errors import UserError
+from moca.transfer.training_images import training_images
 
 HELD_OUT = '_held_out'
 """What is added to a protocol's name."""
@@ -24,25 +25,36 @@ def set_held_out(cfg: Config, share: float) -> dict[str, Any]:
     run is then of another protocol, named after it, without published results.
 
     Args:
-        cfg: a segmentation config whose training set can be listed; changed in place.
+        cfg: of segmentation, depth or image classification, whose training set can be listed;
+            changed in place.
         share: of the training images, between 0 and 1.
 
     Returns:
         What ``run.json`` says of it.
 
     Raises:
-        UserError: if the share leaves no image on either side, or the training images are not of a
-            single data set of mmseg.
+        UserError: if the share leaves no image on either side, or as `training_images`; or the
+            protocol holds images out by itself.
     """
-    datasets = leaf_datasets(cfg.train_dataloader.dataset)
-    if cfg.protocol.task != 'segmentation' or len(datasets) != 1:
-        raise UserError(
-            f'--held-out {share:g}: draws from one segmentation data set; {cfg.filename} has '
-            'another kind of training data.'
-        )
-    train = datasets[0]
-    total = len(find_pairs(train, 'train_dataloader.dataset').images)
-    places = list(train.get('indices') or range(total))
+    model = MODELS.get(cfg.model.get('type'))
+    if hasattr(model, 'set_held_out'):
+        count, total = model.set_held_out(cfg, share)
+    else:
+        count, total = _hold_out_maps(cfg, share)
+    cfg.protocol.update(
+        name=cfg.protocol.name + HELD_OUT,
+        title=f'{cfg.protocol.get("title", cfg.protocol.name)}, held-out',
+        published=None,
+    )
+    print_log(f'--held-out: {count} of {total} training images validate.', 'current')
+    return dict(share=share, images=count)
+
+
+def _hold_out_maps(cfg: Config, share: float) -> tuple[int, int]:
+    """Hold out images with label or depth maps; returns how many of how many."""
+    images = training_images(cfg, f'--held-out {share:g}')
+    train = images.dataset
+    places = list(train.get('indices') or range(len(images.names)))
     count = round(len(places) * share)
     if not 0 < count < len(places):
         raise UserError(
@@ -55,10 +67,4 @@ def set_held_out(cfg: Config, share: float) -> dict[str, Any]:
     validation = dict(copy.deepcopy(train), pipeline=copy.deepcopy(pipeline), indices=held)
     train['indices'] = kept
     cfg.val_dataloader.dataset = dict(validation, test_mode=True)
-    cfg.protocol.update(
-        name=cfg.protocol.name + HELD_OUT,
-        title=f'{cfg.protocol.get("title", cfg.protocol.name)}, held-out',
-        published=None,
-    )
-    print_log(f'--held-out: {count} of {len(places)} training images validate.', 'current')
-    return dict(share=share, images=count)
+    return count, len(places)

@@ -10,11 +10,10 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from moca.backbone.arch import vit_dimensions
-from moca.data.config_datasets import leaf_datasets
-from moca.data.pairs import find_pairs
 from moca.engine.accumulate import world_size_of
 from moca.engine.hooks import find_hook, set_hook
 from moca.errors import UserError
+from moca.transfer.training_images import training_images
 
 
 def follows_batch(cfg: Config) -> bool:
@@ -277,7 +276,7 @@ def set_subset(cfg: Config, count: int, seed: int | None) -> dict[str, Any]:
     MOCA's few-shot schedule is not known.
 
     Args:
-        cfg: a segmentation config whose training set can be listed; changed in place.
+        cfg: of segmentation or depth, whose training set can be listed; changed in place.
         count: of images.
         seed: of the run.
 
@@ -285,23 +284,22 @@ def set_subset(cfg: Config, count: int, seed: int | None) -> dict[str, Any]:
         What ``run.json`` says of it.
 
     Raises:
-        UserError: if there are not so many images, or they are not of a single data set of mmseg.
+        UserError: if there are not so many images, or as `training_images`.
     """
-    datasets = leaf_datasets(cfg.train_dataloader.dataset)
-    if cfg.protocol.task != 'segmentation' or len(datasets) != 1 or datasets[0].get('indices'):
+    images = training_images(cfg, f'--subset {count}')
+    names, total = images.names, len(images.names)
+    if images.dataset.get('indices'):
         raise UserError(
-            f'--subset {count}: draws from one whole segmentation data set; '
-            f'{cfg.filename} has another kind of training data.'
+            f'--subset {count}: draws from a whole data set, and {cfg.filename} takes '
+            f'{len(images.dataset["indices"])} of {total} images already '
+            '(train_dataloader.dataset.indices). Leave one of the two out.'
         )
-    pairs = find_pairs(datasets[0], 'train_dataloader.dataset')
-    total = len(pairs.images)
     if not 1 <= count <= total:
-        raise UserError(f'--subset {count}: there are {total} training images in {pairs.source}.')
+        raise UserError(f'--subset {count}: there are {total} training images in {images.source}.')
     fold = (seed or 0) % len(FOLDS)
     # the rule draws from sorted names without their suffix; a list in a file may be in any order
-    names = [str(path).removesuffix(pairs.suffix) for path in pairs.images]
     places = sorted(range(total), key=lambda place: names[place])
-    datasets[0]['indices'] = [places[place] for place in draw_subset(total, count, fold)]
+    images.dataset['indices'] = [places[place] for place in draw_subset(total, count, fold)]
     shorten(cfg, count / total)
     if count < total:
         cfg.protocol.published = (cfg.protocol.get('few_shot') or {}).get(str(count))

@@ -11,7 +11,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from moca.errors import UserError
-from moca.pretrain.data.corrupt import REPORT, CorruptImages
+from moca.images.corrupt import REPORT, CorruptImages
 from tests.engine.test_epoch_loop import build
 from tests.images.photographs import save_photographs
 from tests.processes import run_processes

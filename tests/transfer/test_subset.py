@@ -168,8 +168,9 @@ def test_a_run_says_what_it_was_trained_on(images: Path) -> None:
     [
         ({}, 5, r'--subset 5: there are 4 training images'),
         ({}, 0, r'--subset 0: there are'),
-        ({'train_dataloader.dataset.indices': [0]}, 1, 'one whole segmentation data set'),
-        ({'protocol.task': 'detection'}, 1, 'one whole segmentation data set'),
+        ({'train_dataloader.dataset.indices': [0]}, 1, 'draws from a whole data set, .* 1 of 4'),
+        ({'protocol.task': 'detection'}, 1, 'annotation file of fewer images'),
+        ({'protocol.task': 'image'}, 1, r'lowshot\*\.py'),
     ],
 )
 def test_refusals(images: Path, change: dict[str, Any], count: int, message: str) -> None:

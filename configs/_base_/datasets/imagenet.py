@@ -21,6 +21,7 @@ train_dataloader = dict(
         data_root=data_root,
         split='train',
         size=image_size,
+        skip=True,
         augmentation=dict(type='CropAndFlip'),
     ),
 )

@@ -10,11 +10,13 @@ from moca.evaluation.classification import (
     heads,
     optim,
 )
+from moca.images import corrupt
 
 __all__ = [
     'accuracy',
     'augmentation',
     'classifier',
+    'corrupt',
     'dataset',
     'feature_cache',
     'first_process',

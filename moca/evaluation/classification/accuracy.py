@@ -69,6 +69,8 @@ class ClassAccuracy(BaseMetric):
             rows = several.to(logits.device)[:, None].expand(-1, heads, -1)
             right = rows.gather(2, top)
             labeled = several.any(1)
+        # what is no number would be sorted before all others
+        right = right & logits.isfinite().all(2)[..., None]
         held = data_batch.get('held_out', torch.zeros(len(labels), dtype=torch.bool))
         columns = (right[..., 0], right.any(2), loss.view(-1, heads), held, labeled)
         # one entry an image, without a label too: processes' lists are joined by their places

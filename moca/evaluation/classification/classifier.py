@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from moca.backbone.vit import PlainViT
 from moca.engine.seeding import mixed_seed, seeded
 from moca.errors import UserError
-from moca.evaluation.classification.checks import check_images, set_variant
+from moca.evaluation.classification.checks import check_images, hold_out, set_variant
 from moca.evaluation.classification.feature_cache import check_cache
 from moca.evaluation.classification.published import read_head, set_published
 from moca.evaluation.features import check_kind, feature_width, image_feature
@@ -138,6 +138,11 @@ class ImageClassifier(BaseModel):
         """Have a config test on a set of :data:`.class_lists.VARIANTS`; see `set_variant`."""
         set_variant(cfg, variant, checkpoint)
 
+    @classmethod
+    def set_held_out(cls, cfg: Config, share: float) -> tuple[int, int]:
+        """Have a config validate on a share of each class's training images; see `hold_out`."""
+        return hold_out(cfg, share)
+
     def init_weights(self) -> None:
         """Load the backbone's checkpoint, and the head's file if there is one.
 
@@ -181,12 +186,21 @@ class ImageClassifier(BaseModel):
                 ``predict`` for one dict an image of its logits ``[heads, K]`` and the heads' rates.
             features: ``[B, F]``, of images that are not given.
             about: What else a batch says of its images.
+
+        Raises:
+            UserError: Logits of an image to be predicted are infinite or no numbers, of all heads.
         """
         if mode == 'loss':
             return self._losses(inputs, label, features)
         logits = self.head(self.features(inputs) if features is None else features)
         if mode == 'tensor':
             return logits
+        if not logits.isfinite().all(2).any(0).all():
+            raise UserError(
+                'logits are not all finite numbers, of none of the heads: accuracy would mean '
+                'nothing. Train with a smaller optim_wrapper.optimizer.lr, or without --amp; of a '
+                'file that was given, get it again.'
+            )
         rates = getattr(self.head, 'rates', ())
         return [{'logits': each, 'rates': rates} for each in logits.unbind(1)]
 

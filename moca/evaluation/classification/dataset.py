@@ -29,6 +29,22 @@ from moca.evaluation.classification.class_lists import (
 from moca.evaluation.image_sets import read_image_set
 from moca.evaluation.labeled import INTERPOLATIONS, Labeled, center
 
+# Tries before a sample is given up; with 1 % of corrupt images that is once in 10^16.
+_REPLACEMENTS = 8
+
+
+class _Paths(Sequence[str]):
+    """Paths of a set's images, decoded one by one."""
+
+    def __init__(self, images: Labeled) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Any) -> Any:
+        return os.fsdecode(bytes(self.images.paths[index]))
+
 
 @DATASETS.register_module()
 class LabeledImages(Dataset[dict[str, Any]]):
@@ -37,6 +53,8 @@ class LabeledImages(Dataset[dict[str, Any]]):
     ``dataset[i]``, or ``dataset[Draw(i, epoch, seed)]``, is a dict of ``inputs``
     ``[3, height, width]`` uint8, ``label``, ``index`` and ``held_out``, whether the image belongs
     to those that are held out of training. What a view draws is a function of the `Draw` alone.
+    Where images that cannot be decoded are skipped, there is ``corrupt_index`` as well, for
+    :class:`moca.images.corrupt.CorruptImages`.
 
     Args:
         data_root: Folder of the data; see :func:`moca.evaluation.image_sets.read_image_set`.
@@ -47,10 +65,13 @@ class LabeledImages(Dataset[dict[str, Any]]):
             :func:`moca.evaluation.labeled.center`.
         whole_above: Of larger images than this, in pixels, testing keeps all, unless a share is
             given: 224 in MAE's fine-tuning. None for no such size.
+        skip: Put another image, drawn at random, in the place of one that cannot be decoded; for
+            training. Tests stop, since their score would be of other images.
         interpolation: Of testing's resize, ``bicubic`` or ``bilinear``.
         held_out: Images of each class that training leaves out, the last ones by name: a whole
             number of them, or a share (.1). Given to another split than ``train_split``, those of
             that come after its own images, marked.
+        held_out_alone: Give the held-out images instead of the split's own, as its own.
         train_split: Folder of the training images, beside `split`.
         variant: One of `VARIANTS`, whose labels are those of ImageNet's 1000 classes.
 
@@ -70,6 +91,8 @@ class LabeledImages(Dataset[dict[str, Any]]):
         train_split: str = 'train',
         variant: str | None = None,
         whole_above: int | None = None,
+        skip: bool = False,
+        held_out_alone: bool = False,
     ) -> None:
         self.size = (size, size) if isinstance(size, int) else (size[0], size[1])
         share = kept_share(self.size, share, whole_above)
@@ -78,6 +101,7 @@ class LabeledImages(Dataset[dict[str, Any]]):
                 f'LabeledImages.interpolation={interpolation!r} is neither bicubic nor bilinear.'
             )
         self.share, self.interpolation = share, interpolation
+        self.data_root, self.skip = data_root, skip
         self.augment: Any = None
         if augmentation is not None:
             self.augment = TRANSFORMS.build({**augmentation, 'size': self.size})
@@ -95,7 +119,10 @@ class LabeledImages(Dataset[dict[str, Any]]):
             training = split == train_split
             train = self.images if training else read_split(data_root, train_split)
             places = held_out_places(train.labels, held_out)
-            if training:
+            if held_out_alone:
+                self.sources = [(train, places)]
+                self.images, held = train.part(places), np.zeros(len(places), bool)
+            elif training:
                 kept = np.setdiff1d(np.arange(len(train)), places)
                 self.sources = [(train, kept)]
                 self.images, held = train.part(kept), held[kept]
@@ -123,24 +150,61 @@ class LabeledImages(Dataset[dict[str, Any]]):
 
     def __getitem__(self, draw: Draw | int) -> dict[str, Any]:
         draw = draw if isinstance(draw, Draw) else Draw(draw)
-        index = draw.image
-        sample: dict[str, Any] = {
+        if self.features is not None:
+            return {**self._about(draw.image), 'features': self.features[draw.image]}
+        rng = draw.generator()
+        seed = int(rng.integers(2**63))
+        index, image = self._readable(draw.image, rng)
+        view = np.array(self._view(image, seed))
+        sample = {**self._about(index), 'inputs': torch.from_numpy(view).permute(2, 0, 1)}
+        if self.skip:
+            sample['corrupt_index'] = draw.image if index != draw.image else -1
+        return sample
+
+    def _about(self, index: int) -> dict[str, Any]:
+        """What a sample says of an image."""
+        about: dict[str, Any] = {
             'label': int(self.images.labels[index]),
             'index': index,
             'held_out': bool(self.held_out[index]),
         }
-        if self.right is not None:
-            sample['labels'] = self._rights(index)
-        if self.features is not None:
-            return {**sample, 'features': self.features[index]}
-        view = np.array(self._view(draw))
-        return {**sample, 'inputs': torch.from_numpy(view).permute(2, 0, 1)}
+        return about if self.right is None else {**about, 'labels': self._rights(index)}
 
-    def _view(self, draw: Draw) -> Image.Image:
-        image = self.images.image(draw.image)
+    def _readable(self, index: int, rng: np.random.Generator) -> tuple[int, Image.Image]:
+        """An image, or another one in its place if it may be skipped, and which it is."""
+        for _ in range(_REPLACEMENTS):
+            try:
+                return index, self.images.image(index)
+            except UserError:
+                if not self.skip:
+                    raise
+                index = int(rng.integers(len(self)))
+        raise UserError(
+            f'{self.path(index)}: this and {_REPLACEMENTS - 1} other images drawn in place of one '
+            'another cannot be decoded. Repair or remove the corrupt images.'
+        )
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """Where each image is; of a set in one file, what it is called."""
+        return _Paths(self.images)
+
+    def path(self, index: int) -> str:
+        """Return the path of an image."""
+        return self.paths[index]
+
+    def fault(self, index: int) -> str | None:
+        """Why an image cannot be decoded; None if it can."""
+        try:
+            self.images.image(index)
+        except UserError as error:
+            return str(error).removeprefix(f'{self.path(index)}: ')
+        return None
+
+    def _view(self, image: Image.Image, seed: int) -> Image.Image:
         if self.augment is None:
             return center(image, self.size, self.share, self.interpolation)
-        with seeded(int(draw.generator().integers(2**63))):
+        with seeded(seed):
             view: Image.Image = self.augment(image)
         return view
 
@@ -149,6 +213,13 @@ class LabeledImages(Dataset[dict[str, Any]]):
         labels = torch.zeros(1000, dtype=torch.bool)
         labels[self.right[index]] = True
         return labels
+
+
+def kept_share(size: Sequence[int], share: float | None, whole_above: int | None) -> float | None:
+    """The share of an image that tests keep; see `LabeledImages`."""
+    if share is None and whole_above is not None and min(size) > whole_above:
+        return 1.0
+    return share
 
 
 def read_split(root: str | Path, split: str, variant: str | None = None) -> Labeled:
@@ -200,10 +271,3 @@ def _joined(first: Labeled, second: Labeled) -> Labeled:
 
 def _names(images: Labeled) -> list[str]:
     return [os.path.basename(os.fsdecode(bytes(path))) for path in images.paths]
-def kept_share(size: Sequence[int], share: float | None, whole_above: int | None) -> float | None:
-    """The share of an image that tests keep; see `LabeledImages`."""
-    if share is None and whole_above is not None and min(size) > whole_above:
-        return 1.0
-    return share
-
-

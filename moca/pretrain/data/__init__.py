@@ -1,5 +1,6 @@
 """Unlabeled images and their random views."""
 
-from moca.pretrain.data import corrupt, dataset, views
+from moca.images import corrupt
+from moca.pretrain.data import dataset, views
 
 __all__ = ['corrupt', 'dataset', 'views']

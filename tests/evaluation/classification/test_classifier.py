@@ -98,6 +98,18 @@ def test_features_are_fp32_under_autocast_unless_asked() -> None:
     assert found == {False: True, True: False}
 
 
+def test_logits_that_are_no_numbers_are_refused_unless_a_head_has_others() -> None:
+    model = classifier(dict(type='SweepHead', rates=(0.1, 1.0)), frozen=True, feature='cls').eval()
+    model.init_weights()
+    images = random_images(2, 3, 32, 32)
+    with torch.no_grad():
+        model.head.heads[0].weight[0, 0] = float('nan')
+        assert len(model(images, mode='predict')) == 2  # of two rates one has diverged
+        model.head.heads[1].weight[0, 0] = float('inf')
+        with pytest.raises(UserError, match='logits are not all finite numbers'):
+            model(images, mode='predict')
+
+
 def test_mixed_labels_are_smoothed_once() -> None:
     model = tuned(mixup=MIXUP)
     seen: list[Tensor] = []

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -24,6 +27,7 @@ from moca.evaluation.classification.class_lists import (
     variant_labels,
 )
 from moca.evaluation.classification.dataset import LabeledImages, held_out_places
+from moca.images.corrupt import REPORT, CorruptImages
 from tests.configs.image_helpers import prepare, tiny_config
 from tests.evaluation.classification.conftest import write_images
 
@@ -57,6 +61,38 @@ def test_testing_cuts_as_torchvision_does(how: str, tmp_path: Path) -> None:
     )
     ours = LabeledImages(tmp_path, 'val', 224, interpolation=how)[0]['inputs']
     assert np.array_equal(ours.permute(1, 2, 0), np.asarray(theirs(Image.fromarray(pixels))))
+
+
+def test_what_cannot_be_decoded_is_replaced_in_training_and_ends_tests(
+    images: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(images, tmp_path / 'images')
+    for number in (3, 4):
+        (tmp_path / f'images/train/bee/{number:02d}.png').write_bytes(b'\x89PNG')
+    dataset = LabeledImages(tmp_path / 'images', size=16, augmentation=CROP, skip=True)
+    place = dataset.paths.index(str(tmp_path / 'images/train/bee/03.png'))
+    sample = dataset[Draw(place, epoch=1, seed=2)]
+    assert sample['corrupt_index'] == place
+    assert sample['index'] not in (place, place + 1)
+    assert sample['label'] == dataset.images.labels[sample['index']]
+    assert torch.equal(sample['inputs'], dataset[Draw(place, epoch=1, seed=2)]['inputs'])
+    assert dataset[Draw(0)]['corrupt_index'] == -1
+    with pytest.raises(UserError, match=r'bee/03\.png: cannot be decoded'):
+        LabeledImages(tmp_path / 'images', size=16)[place]
+
+    # one of 64 is skipped, two are more than a hundredth
+    logger = mock.Mock()
+    loader = SimpleNamespace(dataset=dataset, sampler=SimpleNamespace(group=4))
+    runner: Any = SimpleNamespace(
+        work_dir=str(tmp_path), iter=0, train_dataloader=loader, logger=logger
+    )
+    hook = CorruptImages(max_share=0.01)
+    hook.before_train(runner)
+    hook.after_train_iter(runner, 0, {'corrupt_index': torch.tensor([-1, place])})
+    assert 'bee/03.png' in (tmp_path / REPORT).read_text()
+    assert 'Corrupt image 1 of 64, skipped' in logger.warning.call_args.args[0]
+    with pytest.raises(UserError, match=r'2 of 64 images cannot be decoded, more than 1\.00%'):
+        hook.after_train_iter(runner, 1, {'corrupt_index': torch.tensor([place + 1])})
 
 
 def test_held_out_images(images: Path) -> None:
