@@ -1,6 +1,9 @@
 """Run a protocol on a checkpoint of any family, or on random weights: train, or only measure.
 
-Everything goes to --work-dir, else to work_dirs/PROTOCOL/CHECKPOINT_ARCH_seedN.
+Everything goes to --work-dir, else to work_dirs/PROTOCOL/CHECKPOINT_ARCH_seedN. Features of k-NN,
+low-shot and cached linear probes are kept for each other in work_dirs/features, or in features of a
+--work-dir that is outside of work_dirs (another folder: --cfg-options loading.cache=DIR; of linear
+probes default_hooks.features.folder=DIR).
 
 Example:
     python tools/train.py configs/segmentation/cityscapes/linear.py --checkpoint moca.pth --amp

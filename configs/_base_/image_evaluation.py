@@ -1,8 +1,9 @@
 """What every evaluation of a frozen backbone on labeled images has in common.
 
 Features are computed in fp32 (`--amp` computes them in half precision, and the record says so) and
-kept in `loading.cache`, so that an evaluation of the same features reads them: 3 kB an image of
-ViT-B, 4 GB of ImageNet. None keeps nothing.
+kept, so that an evaluation of the same features reads them: 3 kB an image of ViT-B, 4 GB of
+ImageNet. They are in `loading.cache`: a folder; 'auto' for work_dirs/features, or features in the
+run's work dir where that is outside of work_dirs; None keeps nothing.
 """
 
 custom_imports = dict(
@@ -16,7 +17,7 @@ model = dict(
     backbone=dict(type='PlainViT', arch='vit_base_patch16', img_size=image_size, frozen=True)
 )
 # images of a forward pass and process, and processes that read them, for each process
-loading = dict(batch_size=128, num_workers=8, cache='work_dirs/features')
+loading = dict(batch_size=128, num_workers=8, cache='auto')
 
 log_level = 'INFO'
 env_cfg = dict(

@@ -38,6 +38,27 @@ PART, SMALLEST, PARTS = 1024, 64, 32
 """Images of a part: at most and at least, and into how many parts smaller sets are cut, for several
 processes to share [our choice: 1024 are 3 MB of ViT-B's features, some seconds of one GPU]."""
 
+WITH_RUNS = 'auto'
+"""Stands for the folder of features of all runs, or for one in the run's own work dir."""
+
+_SHARED = Path('work_dirs', 'features')
+
+
+def features_folder(asked: str | None, work_dir: str | Path) -> Path | None:
+    """Where computed features are kept.
+
+    Args:
+        asked: A folder; None to keep none; `WITH_RUNS` for ``work_dirs/features``, which all
+            evaluations of the same features read, where the work dir lies in ``work_dirs``, and
+            for ``features`` in the work dir where it lies elsewhere.
+        work_dir: Of the run.
+    """
+    if asked != WITH_RUNS:
+        return None if asked is None else Path(asked)
+    if Path(work_dir).resolve().is_relative_to(_SHARED.parent.resolve()):
+        return _SHARED
+    return Path(work_dir) / 'features'
+
 
 def model_facts(model: PlainViT) -> dict[str, Any]:
     """What features depend on of a backbone: its weights, how they are used, normalization."""

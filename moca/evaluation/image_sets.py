@@ -215,8 +215,8 @@ def _judge(
     if len(twins) * step > _FEW * len(queries):
         raise _in_both(queries[query], bank[image], fields)
     print_log(
-        f'{fields[1]}: {len(twins)} images are in {fields[0]} as well, byte for byte, such as '
-        f'{os.fsdecode(bytes(queries[query]))}. They are kept: so few change little.',
+        f'{fields[1]}: of its images, {len(twins)} compared equal to one of {fields[0]}, byte for '
+        f'byte, such as {os.fsdecode(bytes(queries[query]))}. So few change little, and are kept.',
         'current',
         level=30,
     )
@@ -269,7 +269,7 @@ def draw_per_class(images: Labeled, count: int | None, seed: int, field: str) ->
             raise UserError(
                 f'{field}={count}: class {name} has {len(places)} images. Give a smaller number.'
             )
-        mine = np.array(sorted(places, key=lambda place: _by_numbers(images.paths[place])))
+        mine = np.array(sorted(places, key=lambda place: _by_numbers(bytes(images.paths[place]))))
         found.append(mine[torch.randperm(len(mine), generator=generator).numpy()[:count]])
     return np.concatenate(found)
 

@@ -25,6 +25,7 @@ from moca.engine.ranges import check_count
 from moca.engine.same_run import check_same_start
 from moca.engine.work_dir import alone_in_work_dir
 from moca.errors import UserError
+from moca.evaluation.extraction import features_folder
 from moca.evaluation.protocol import Evaluation, EvaluationRun, Result
 from moca.transfer.run import (
     auto_arch,
@@ -40,6 +41,7 @@ from moca.transfer.run_record import (
     keep_result,
     percent_metrics,
     read_record,
+    told_if_failed,
     write_record,
 )
 
@@ -169,7 +171,8 @@ def evaluate(cfg: Config, record: dict[str, Any], evaluation: Evaluation) -> Pat
             print_log(f'{path} is finished already: {json.dumps(earlier["metrics"])}', 'current')
             return path
         _start(cfg)
-        return _measured(cfg, record, evaluation)
+        with told_if_failed(cfg.work_dir):
+            return _measured(cfg, record, evaluation)
 
 
 def _check_same_options(path: Path, earlier: dict[str, Any], record: dict[str, Any]) -> None:
@@ -213,7 +216,7 @@ def _measured(cfg: Config, record: dict[str, Any], evaluation: Evaluation) -> Pa
         batch_size=cfg.loading.batch_size,
         work_dir=Path(cfg.work_dir),
         checkpoint=record['checkpoint'],
-        cache=None if cfg.loading.cache is None else Path(cfg.loading.cache),
+        cache=features_folder(cfg.loading.cache, cfg.work_dir),
     )
     print_log(
         f'{record["title"]}: {evaluation.train_images:,} training and {evaluation.val_images:,} '

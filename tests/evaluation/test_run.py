@@ -14,6 +14,7 @@ from mmengine.registry import TASK_UTILS
 from moca.backbone import PlainViT
 from moca.errors import UserError
 from moca.evaluation import protocol
+from moca.evaluation.extraction import features_folder
 from moca.evaluation.features import image_feature
 from moca.evaluation.protocol import Evaluation, EvaluationRun, Result
 from moca.evaluation.run import evaluate, is_evaluation, prepare_evaluation
@@ -118,6 +119,37 @@ def test_a_run_from_the_command_line(
     again = json.loads((folder / 'run.json').read_text())
     assert again['settings'] == record['settings']
     assert len(list(folder.glob('run_*.json'))) == 1
+
+
+def test_a_run_that_fails_says_so(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(*_: Any) -> Result:
+        raise UserError('--checkpoint: its features\nare no numbers.')
+
+    monkeypatch.setattr(Brightness, 'run', failing)
+    assert train_tool.main(arguments(place, '--work-dir', tmp_path)) == 2
+    record = json.loads((tmp_path / 'run.json').read_text())
+    assert record['status'] == 'failed'
+    assert record['error'] == 'UserError: --checkpoint: its features are no numbers.'
+    runs, (omission,) = read_runs([tmp_path])
+    assert not runs
+    assert omission.reason.startswith("not finished: its status is 'failed'")
+    monkeypatch.undo()
+    assert measure(place, '--work-dir', tmp_path)['status'] == 'finished'
+    assert 'error' not in json.loads((tmp_path / 'run.json').read_text())
+
+
+def test_features_are_kept_where_the_run_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert features_folder(None, 'work_dirs/a') is None
+    assert features_folder('x', '/elsewhere') == Path('x')
+    shared = Path('work_dirs/features')
+    assert features_folder('auto', 'work_dirs/protocol/a') == shared
+    assert features_folder('auto', tmp_path / 'work_dirs/a') == shared
+    assert features_folder('auto', tmp_path / 'runs/a') == tmp_path / 'runs/a/features'
 
 
 def test_branches_and_seeds_reach_it(place: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from moca.engine.hooks import find_hook
 from moca.errors import UserError
-from moca.evaluation.extraction import Cut, ImageFeatures
+from moca.evaluation.extraction import WITH_RUNS, Cut, ImageFeatures, features_folder
 from moca.evaluation.labeled import Labeled
 from moca.evaluation.protocol import EvaluationRun
 
@@ -29,12 +28,12 @@ class FeatureCache(Hook):
     Args:
         batch_size: Images of a forward pass and process.
         folder: Where features are kept for other runs and for k-NN and low-shot evaluation, which
-            read them; None keeps nothing.
+            read them; see :func:`moca.evaluation.extraction.features_folder`. None keeps nothing.
     """
 
     priority = 'HIGH'
 
-    def __init__(self, batch_size: int = 128, folder: str | None = 'work_dirs/features') -> None:
+    def __init__(self, batch_size: int = 128, folder: str | None = WITH_RUNS) -> None:
         self.batch_size, self.folder = batch_size, folder
 
     def before_train(self, runner: Any) -> None:
@@ -45,25 +44,28 @@ class FeatureCache(Hook):
         known: dict[str, Tensor] = {}
         for loader in (runner.train_loop.dataloader, runner.val_loop.dataloader):
             dataset = loader.dataset
+            run = self._run(model, loader.num_workers, runner.work_dir)
             cut = Cut(dataset.interpolation, dataset.share)
             parts = []
             for images, places in dataset.sources:
                 if images.about not in known:
-                    known[images.about] = self._whole(model, images, cut, loader.num_workers)
+                    known[images.about] = self._whole(model, images, cut, run)
                 parts.append(known[images.about][torch.from_numpy(places)])
             dataset.features = torch.cat(parts)
         model.train(was_training)
 
-    def _whole(self, model: Any, images: Labeled, cut: Cut, num_workers: int) -> Tensor:
-        """Features ``[N, F]`` of a set, on the CPU of every process."""
-        backbone = model.backbone
-        run = EvaluationRun(
-            device=next(backbone.parameters()).device,
+    def _run(self, model: Any, num_workers: int, work_dir: str) -> EvaluationRun:
+        return EvaluationRun(
+            device=next(model.backbone.parameters()).device,
             num_workers=num_workers,
             batch_size=self.batch_size,
-            cache=None if self.folder is None else Path(self.folder),
+            cache=features_folder(self.folder, work_dir),
         )
-        return ImageFeatures(backbone, images, cut, model.feature, run, images.about).whole()
+
+    def _whole(self, model: Any, images: Labeled, cut: Cut, run: EvaluationRun) -> Tensor:
+        """Features ``[N, F]`` of a set, on the CPU of every process."""
+        about = images.about
+        return ImageFeatures(model.backbone, images, cut, model.feature, run, about).whole()
 
 
 def check_cache(cfg: Config) -> None:
