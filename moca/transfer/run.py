@@ -53,6 +53,7 @@ from moca.transfer.run_record import (
     check_earlier_run,
     file_digest,
     options_of,
+    told_if_failed,
 )
 
 
@@ -267,10 +268,11 @@ def _train(cfg: Config, record: dict[str, Any]) -> Path:
         print_log(random_weights_text(cfg), runner.logger, level=30)
     warn_of_batch(runner)
     warn_of_schedule(runner)
-    with enough_for_batch_norm():
-        runner.train()
-    if hook.metrics is None:  # a finished run was resumed
-        runner.val()
+    with told_if_failed(cfg.work_dir):
+        with enough_for_batch_norm():
+            runner.train()
+        if hook.metrics is None:  # a finished run was resumed
+            runner.val()
     path = hook.write(runner)
     print_log(f'Finished: {path}', runner.logger)
     return path
