@@ -176,12 +176,12 @@ def check(args: argparse.Namespace) -> None:
     )
     if drawn:
         CONSOLE.print(f'Written: {out}', markup=False, soft_wrap=True)
-    if faults:
-        raise UserError(f'{len(faults)} faults, of which the first is {faults[0]}')
     _fail_on(faults)
 
 
 def _fail_on(faults: Sequence[str]) -> None:
+    if faults:
+        raise UserError(f'{len(faults)} faults, of which the first is {faults[0]}')
 
 
 def _check_panoptic(cfg: Config, out: Path, count: int) -> tuple[list[str], bool] | None:

@@ -95,17 +95,17 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         '--compile', action='store_true', help='compile the transformer blocks with torch.compile'
     )
     add_common_arguments(parser)
-    return parser.parse_args(arguments)
-
-
-def configure(args: argparse.Namespace) -> Config:
-    """The config of the run, checked."""
     parser.add_argument(
         '--resume-approximately',
         action='store_true',
         help='resume also over other images, or with another batch in all: at the same share of '
         'the epoch, in which some images come twice or not at all',
     )
+    return parser.parse_args(arguments)
+
+
+def configure(args: argparse.Namespace) -> Config:
+    """The config of the run, checked."""
     cfg = pretraining_config(
         args.config,
         data_root=args.data_root,
@@ -130,15 +130,15 @@ def configure(args: argparse.Namespace) -> Config:
         raise UserError('--dense-data needs --dense, what to measure on them.')
     if args.features is not None:
         add_features_hook(cfg, args.features or None)
+    if args.resume_approximately:
+        if not args.resume:
+            raise UserError('--resume-approximately needs --resume, the run to go on with.')
+        cfg.train_cfg.approximately = True
     log_to(cfg, args.log_to)
     if args.compile:
         set_hook(cfg, 'compile', type='CompileBlocks')
     if args.amp is None:
         args.amp = gpu_has_bfloat16()
-    if args.resume_approximately:
-        if not args.resume:
-            raise UserError('--resume-approximately needs --resume, the run to go on with.')
-        cfg.train_cfg.approximately = True
     check_options(args.cfg_options)
     merge_options(cfg, args.cfg_options)  # last, so that they win
     take_from_checkpoint(cfg, args.arch)

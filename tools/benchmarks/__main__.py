@@ -33,10 +33,10 @@ from tools.benchmarks.neighbors import measure_neighbors
 from tools.benchmarks.pretrain_step import DTYPES, measure_step
 from tools.benchmarks.rope import measure_rope
 from tools.benchmarks.segmentor import measure_training
+from tools.benchmarks.shards import measure_shards
 from tools.benchmarks.slide import Workload, measure_slide
 from tools.benchmarks.views import measure_views
 
-from tools.benchmarks.shards import measure_shards
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
@@ -45,10 +45,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(title='what to measure', required=True)
     add_views(commands)
+    add_shards(commands)
     add_pretrain(commands)
     add_slide(commands)
     add_segmentor(commands)
-    add_shards(commands)
     add_detector(commands)
     add_rope(commands)
     add_eomt(commands)
@@ -79,11 +79,6 @@ def run_views(args: argparse.Namespace) -> None:
     print(f'  ratio           {speed.ratio:8.2f}')
 
 
-def add_extraction(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command ``extraction``."""
-    parser = commands.add_parser(
-        'extraction', help="features of images, beside a plain loop over torchvision's ImageFolder"
-    )
 def add_shards(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command ``shards``."""
     parser = commands.add_parser(
@@ -111,6 +106,11 @@ def run_shards(args: argparse.Namespace) -> None:
     print(f'  ratio     {speed.ratio:8.2f}')
 
 
+def add_extraction(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``extraction``."""
+    parser = commands.add_parser(
+        'extraction', help="features of images, beside a plain loop over torchvision's ImageFolder"
+    )
     parser.add_argument('--data', metavar='DIR', help='a folder of images [made for the purpose]')
     parser.add_argument('--seconds', type=float, default=20, help='of CPU time in all [20]')
     parser.add_argument('--size', type=int, default=224, help='of the model in pixels [224]')
