@@ -5,6 +5,7 @@ Paper: Your ViT is Secretly an Image Segmentation Model (arXiv 2503.19108); code
 """
 
 from moca.eomt.annealing import MaskAnnealing
+from moca.eomt.crops import RedrawEmpty
 from moca.eomt.network import MaskTransformer
 from moca.eomt.optim import MaskTransformerOptimWrapperConstructor, TwoPartPolyLR
 
@@ -12,5 +13,6 @@ __all__ = [
     'MaskAnnealing',
     'MaskTransformer',
     'MaskTransformerOptimWrapperConstructor',
+    'RedrawEmpty',
     'TwoPartPolyLR',
 ]

@@ -260,7 +260,9 @@ def _crop_size(pipeline: Sequence[dict[str, Any]]) -> tuple[int, int] | None:
     size = None
     for step in pipeline:
         kind = getattr(step.get('type'), '__name__', str(step.get('type'))).rpartition('.')[2]
-        if kind == 'RandomCrop':
+        if kind == 'RedrawEmpty':
+            size = _crop_size(step.get('transforms') or [])
+        elif kind == 'RandomCrop':
             size = _pair(step.get('crop_size'))
         elif kind == 'Resize' and not step.get('keep_ratio'):
             size = _pair(step.get('scale'))

@@ -254,6 +254,7 @@ def test_images_and_clipping_of_eomt(name: str) -> None:
     cfg = read(name)
     size = 640 if 'coco' in name else 1024 if 'cityscapes' in name else 512
     pipeline = {step['type']: step for step in cfg.train_dataloader.dataset.pipeline}
+    pipeline |= {step['type']: step for step in pipeline['RedrawEmpty']['transforms']}
     low = 0.1 if 'coco' in name else 0.5
     assert pipeline['RandomResize']['scale'] == (size, size)
     assert pipeline['RandomResize']['ratio_range'] == (low, 2.0)
@@ -262,6 +263,25 @@ def test_images_and_clipping_of_eomt(name: str) -> None:
     assert cfg.optim_wrapper.clip_grad.max_norm == 0.01
     query_blocks = cfg.optim_wrapper.paramwise_cfg.get('decay_query_blocks', True)
     assert query_blocks == (name.split('/')[1:] == ['ade20k', 'eomt_dinov3'] or 'v3' not in name)
+
+
+# a preset is part of the name by which tables tell runs apart
+EOMT_NAMES = {
+    'segmentation/ade20k/eomt': 'ade20k_eomt',
+    'segmentation/ade20k/eomt_dinov3': 'ade20k_eomt_dinov3',
+    'segmentation/cityscapes/eomt': 'cityscapes_eomt',
+    'detection/coco/eomt_instance': 'coco_instance_eomt',
+    'detection/coco/eomt_instance_dinov3': 'coco_instance_eomt_dinov3',
+    'detection/coco/eomt_panoptic': 'coco_panoptic_eomt',
+    'detection/coco/eomt_panoptic_dinov3': 'coco_panoptic_eomt_dinov3',
+}
+
+
+def test_settings_of_eomt_are_never_put_side_by_side() -> None:
+    assert set(EOMT_NAMES) == {name for name in GOLDEN if 'eomt' in name}
+    for name, protocol in EOMT_NAMES.items():
+        assert read(name).protocol.name == read(name).protocol.published == protocol
+        assert ('DINOv3' in read(name).protocol.title) == ('dinov3' in name)
 
 
 PROBED = [n for n in GOLDEN if n.startswith('segmentation') and 'eomt' not in n]

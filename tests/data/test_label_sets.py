@@ -276,6 +276,12 @@ def test_one_class_is_refused_with_the_recipe_for_two() -> None:
             ),
             'crops are 32 x 128, but model.data_preprocessor.size is 64 x 96 and model.backbone',
         ),
+        (
+            lambda cfg: cfg.train_dataloader.dataset.pipeline.append(
+                dict(type='RedrawEmpty', transforms=[dict(type='RandomCrop', crop_size=(32, 32))])
+            ),
+            'crops are 32 x 32, but model.data_preprocessor.size',
+        ),
     ],
 )
 def test_crops_and_model_of_other_sizes_are_told(

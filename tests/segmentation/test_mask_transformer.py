@@ -84,7 +84,7 @@ def test_padding_is_black_and_void(tmp_path: Path) -> None:
     """An image made smaller than the crop: beside it there is -mean / std, and no class."""
     cfg = read_config(CONFIG)
     pipeline = cfg.train_dataloader.dataset.pipeline
-    pipeline[3].ratio_range = (0.5, 0.5)
+    pipeline[3].transforms[0].ratio_range = (0.5, 0.5)
     root = write_ade20k(tmp_path / 'ade')
     with DefaultScope.overwrite_default_scope('mmseg'):
         dataset = ADE20KDataset(

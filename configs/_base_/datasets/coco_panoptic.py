@@ -13,16 +13,21 @@ train_pipeline = [
     dict(type='SeedDraws'),
     dict(type='LoadReadableImage', skip=True),
     dict(type='LoadPanopticMasks'),
-    dict(type='RandomResize', scale=(size, size), ratio_range=(0.1, 2.0), keep_ratio=True),
     dict(
-        type='RandomCrop',
-        crop_type='absolute',
-        crop_size=(size, size),
-        recompute_bbox=True,
-        allow_negative_crop=True,
+        type='RedrawEmpty',
+        transforms=[
+            dict(type='RandomResize', scale=(size, size), ratio_range=(0.1, 2.0), keep_ratio=True),
+            dict(
+                type='RandomCrop',
+                crop_type='absolute',
+                crop_size=(size, size),
+                recompute_bbox=True,
+                allow_negative_crop=True,
+            ),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='Pad', size=(size, size), pad_val=dict(img=(0, 0, 0), masks=0)),
+        ],
     ),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='Pad', size=(size, size), pad_val=dict(img=(0, 0, 0), masks=0)),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [

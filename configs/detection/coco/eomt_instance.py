@@ -1,7 +1,6 @@
 """COCO instance segmentation by a mask transformer: EoMT, the whole ViT trained with queries.
 
-Source: tue-mps/eomt at 7bd19dd, configs/dinov2/coco/instance/eomt_large_640.yaml. Differences as in
-eomt_panoptic.py.
+Source: tue-mps/eomt at 7bd19dd, configs/dinov2/coco/instance/eomt_large_640.yaml.
 Command: tools/train.py configs/detection/coco/eomt_instance.py --checkpoint CKPT --amp
     As published: --arch vit_large_patch14_dinov2 --checkpoint dinov2_vitl14_pretrain.pth --patch 16
 Published, mask AP: DINOv2 ViT-L 45.2. Nothing is published of MOCA, MAE, DINO or iBOT.
@@ -37,16 +36,21 @@ train_pipeline = [
     dict(type='SeedDraws'),
     dict(type='LoadReadableImage', skip=True),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(type='RandomResize', scale=(size, size), ratio_range=(0.1, 2.0), keep_ratio=True),
     dict(
-        type='RandomCrop',
-        crop_type='absolute',
-        crop_size=(size, size),
-        recompute_bbox=True,
-        allow_negative_crop=True,
+        type='RedrawEmpty',
+        transforms=[
+            dict(type='RandomResize', scale=(size, size), ratio_range=(0.1, 2.0), keep_ratio=True),
+            dict(
+                type='RandomCrop',
+                crop_type='absolute',
+                crop_size=(size, size),
+                recompute_bbox=True,
+                allow_negative_crop=True,
+            ),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='Pad', size=(size, size), pad_val=dict(img=(0, 0, 0), masks=0)),
+        ],
     ),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='Pad', size=(size, size), pad_val=dict(img=(0, 0, 0), masks=0)),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [

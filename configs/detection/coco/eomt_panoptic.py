@@ -1,7 +1,6 @@
 """COCO panoptic segmentation by a mask transformer: EoMT, the whole ViT trained with queries.
 
-Source: tue-mps/eomt at 7bd19dd, configs/dinov2/coco/panoptic/eomt_large_640.yaml. Difference:
-crops without a mask are trained on, as all background, where the source draws again.
+Source: tue-mps/eomt at 7bd19dd, configs/dinov2/coco/panoptic/eomt_large_640.yaml.
 Command: tools/train.py configs/detection/coco/eomt_panoptic.py --checkpoint CKPT --amp
     As published: --arch vit_large_patch14_dinov2 --checkpoint dinov2_vitl14_pretrain.pth --patch 16
     With --epochs 24 as published for ViT-S and B.

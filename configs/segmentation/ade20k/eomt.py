@@ -1,7 +1,7 @@
 """ADE20K by a mask transformer: EoMT, the whole ViT trained with queries in its last blocks.
 
-Source: tue-mps/eomt at 7bd19dd, configs/dinov2/ade20k/semantic/eomt_large_512.yaml. Differences:
-images of void alone are not drawn again, and brightness is added where torchvision multiplies.
+Source: tue-mps/eomt at 7bd19dd, configs/dinov2/ade20k/semantic/eomt_large_512.yaml. Difference:
+brightness is added where torchvision multiplies.
 Command: tools/train.py configs/segmentation/ade20k/eomt.py --checkpoint CKPT --amp
     As published: --arch vit_large_patch14_dinov2 --checkpoint dinov2_vitl14_pretrain.pth --patch 16
 Published, mIoU: DINOv2 ViT-L 58.4. Nothing is published of MOCA, MAE, DINO or iBOT.
@@ -36,12 +36,17 @@ train_pipeline = [
     dict(type='SeedDraws'),
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(size, size), ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=(size, size)),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    # black before normalization, and of no class
-    dict(type='Pad', size=(size, size), pad_val=dict(img=0, seg=255)),
+    dict(
+        type='RedrawEmpty',
+        transforms=[
+            dict(type='RandomResize', scale=(size, size), ratio_range=(0.5, 2.0), keep_ratio=True),
+            dict(type='RandomCrop', crop_size=(size, size)),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PhotoMetricDistortion'),
+            # black before normalization, and of no class
+            dict(type='Pad', size=(size, size), pad_val=dict(img=0, seg=255)),
+        ],
+    ),
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [

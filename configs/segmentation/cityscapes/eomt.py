@@ -1,7 +1,7 @@
 """Cityscapes by a mask transformer: EoMT, the whole ViT trained with queries in its last blocks.
 
 Source: tue-mps/eomt at 7bd19dd, configs/dinov2/cityscapes/semantic/eomt_large_1024.yaml.
-Differences as in ade20k/eomt.py.
+Difference as in ade20k/eomt.py.
 Command: tools/train.py configs/segmentation/cityscapes/eomt.py --checkpoint CKPT --amp
     With --subset 100 or 372 --seed K, K from 0 to 4: few-shot, on the K-th published subset.
 Published, mIoU: DINOv2 ViT-L 84.2. Nothing is published of MOCA, MAE, DINO or iBOT.
@@ -36,12 +36,17 @@ train_pipeline = [
     dict(type='SeedDraws'),
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(size, size), ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=(size, size)),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    # black before normalization, and of no class
-    dict(type='Pad', size=(size, size), pad_val=dict(img=0, seg=255)),
+    dict(
+        type='RedrawEmpty',
+        transforms=[
+            dict(type='RandomResize', scale=(size, size), ratio_range=(0.5, 2.0), keep_ratio=True),
+            dict(type='RandomCrop', crop_size=(size, size)),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PhotoMetricDistortion'),
+            # black before normalization, and of no class
+            dict(type='Pad', size=(size, size), pad_val=dict(img=0, seg=255)),
+        ],
+    ),
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [

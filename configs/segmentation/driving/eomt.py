@@ -29,11 +29,16 @@ train_pipeline = [
     dict(type='SeedDraws'),
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(size, size), ratio_range=(0.7, 2.0), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=(size, size)),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='Pad', size=(size, size), pad_val=dict(img=0, seg=255)),
+    dict(
+        type='RedrawEmpty',
+        transforms=[
+            dict(type='RandomResize', scale=(size, size), ratio_range=(0.7, 2.0), keep_ratio=True),
+            dict(type='RandomCrop', crop_size=(size, size)),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PhotoMetricDistortion'),
+            dict(type='Pad', size=(size, size), pad_val=dict(img=0, seg=255)),
+        ],
+    ),
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
