@@ -15,7 +15,8 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 from moca.backbone.arch import ArchSpec
 from moca.backbone.vit import PlainViT
 from moca.checkpoints.changes import changed
-from moca.checkpoints.families import Encoder, find_encoder, fitting_archs
+from moca.checkpoints.encoder import Encoder, fitting_archs
+from moca.checkpoints.finding import find_encoder
 from moca.checkpoints.fitting import fit_state
 from moca.checkpoints.info import CheckpointInfo, describe, normalization_text
 from moca.checkpoints.reading import read_file
@@ -39,6 +40,7 @@ def open_encoder(
     branch: str | None = None,
     trust: bool = False,
     prefix: str | None = None,
+    content: dict[str, Any] | None = None,
     **changes: Any,
 ) -> tuple[Encoder, CheckpointInfo]:
     """Read a file, find its encoder, and change of it what is asked for.
@@ -48,12 +50,14 @@ def open_encoder(
         branch: ``teacher`` or ``student``, where the file has both.
         trust: Read with plain pickle.
         prefix: What stands before the encoder's keys, in a file of several.
+        content: What `read_file` returned, where the file has been read already.
         changes: What :func:`moca.checkpoints.changes.changed` takes: ``patch``, ``mean``, ...
 
     Raises:
         UserError: The file cannot be read, or lacks the branch, or a change is impossible.
     """
-    found = find_encoder(read_file(path, trust), path, branch, prefix)
+    content = read_file(path, trust) if content is None else content
+    found = find_encoder(content, path, branch, prefix)
     encoder = changed(found, path, **changes)
     own = found.state['patch_embed.proj.weight'].shape[-1]
     return encoder, replace(describe(path, encoder), file_patch=own)
@@ -79,6 +83,7 @@ def load_checkpoint(
     grid: tuple[int, int] | None = None,
     trust: bool = False,
     prefix: str | None = None,
+    content: dict[str, Any] | None = None,
     **changes: Any,
 ) -> CheckpointInfo:
     """Load the encoder of a checkpoint file into a backbone, every parameter or none.
@@ -94,6 +99,7 @@ def load_checkpoint(
         grid: Rows and columns of the file's position embedding, where they are not square.
         trust: Read with plain pickle.
         prefix: What stands before the encoder's keys, in a file of several.
+        content: What `read_file` returned, where the file has been read already.
         changes: What :func:`moca.checkpoints.changes.changed` takes: ``patch``, ``mean``, ...
 
     Raises:
@@ -101,7 +107,7 @@ def load_checkpoint(
             way round, or shapes differ.
         UserError: The file cannot be read, or lacks the branch, or a change is impossible.
     """
-    encoder, info = open_encoder(path, branch, trust, prefix, **changes)
+    encoder, info = open_encoder(path, branch, trust, prefix, content, **changes)
     state, resampled = fit_state(encoder, info, model, grid)
     model.interpolation = model.interpolation or info.interpolation
     resampled += _set_eps(model, info.norm_eps)

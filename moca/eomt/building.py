@@ -11,7 +11,7 @@ from torch import Tensor
 from moca.engine.config_check import check_arguments
 from moca.eomt.loss import NUM_POINTS, MaskLoss
 from moca.eomt.network import MaskTransformer, Predictions
-from moca.eomt.published import load_heads, set_published
+from moca.eomt.published import set_published
 from moca.errors import UserError
 
 
@@ -58,9 +58,7 @@ class QueriedModel:
 
     def init_weights(self) -> None:
         """Load the backbone's checkpoint, and the published heads if they are asked for."""
-        self.network.init_weights()
-        if self.head_from is not None:
-            load_heads(self.network, self.head_from)
+        self.network.init_weights(self.head_from)
         self._is_init = True
 
     @property

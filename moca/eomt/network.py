@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from moca.backbone import PlainViT
 from moca.backbone.blocks import run_blocks
 from moca.backbone.rope import with_unrotated
+from moca.checkpoints.loading import load_checkpoint
+from moca.checkpoints.reading import read_file
 from moca.eomt.published import load_heads
 from moca.errors import UserError
 
@@ -90,15 +92,28 @@ class MaskTransformer(nn.Module):
         backbone.norm.requires_grad_(not backbone.frozen)
         backbone.blocks.requires_grad_(not backbone.frozen)
 
-    def init_weights(self) -> None:
+    def init_weights(self, head_from: str | None = None) -> None:
         """Load the backbone's checkpoint; queries and heads keep torch's own random start.
 
         If the checkpoint is of a mask transformer, theirs are taken as well, as far as they fit.
+        It is read once.
+
+        Args:
+            head_from: A file whose queries and heads are taken all, or refused.
         """
-        self.backbone.init_weights()
-        start = self.backbone.init_cfg
-        if isinstance(start, dict) and start.get('type') == 'ViTCheckpoint':
-            load_heads(self, start['checkpoint'], partly=True, trust=bool(start.get('trust')))
+        options, content = dict(self.backbone.init_cfg or {}), None
+        kind, path = options.pop('type', None), options.pop('checkpoint', None)
+        if kind == 'ViTCheckpoint':
+            content = read_file(path, bool(options.get('trust')))
+            self.backbone.reset_parameters()
+            load_checkpoint(self.backbone, path, content=content, **options)
+            self.backbone._is_init = True
+        else:
+            self.backbone.init_weights()
+        if head_from is not None:
+            load_heads(self, head_from, content=content if head_from == path else None)
+        elif content is not None:
+            load_heads(self, path, partly=True, content=content)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -125,7 +140,7 @@ class MaskTransformer(nn.Module):
         backbone, first = self.backbone, self.backbone.num_layers - self.num_blocks
         for out in run_blocks(backbone.blocks[:first], x, backbone.grad_checkpoint, table):
             x = out
-        queries = self.q.weight.expand(len(x), -1, -1).to(x.dtype)
+        queries = self.q.weight.expand(x.shape[0], -1, -1).to(x.dtype)
         x = torch.cat([queries, x], dim=1)
         if table is not None:
             table = with_unrotated(table, self.num_queries)

@@ -55,7 +55,10 @@ def heads_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def load_heads(
-    network: nn.Module, path: str | Path, partly: bool = False, trust: bool = False
+    network: nn.Module,
+    path: str | Path,
+    partly: bool = False,
+    content: Mapping[str, Any] | None = None,
 ) -> None:
     """Load what `heads_of` finds in a file into a network whose backbone is loaded already.
 
@@ -64,12 +67,12 @@ def load_heads(
         path: The file.
         partly: Start anew what has other shapes, as the classes of other data, and say so; else
             that is an error.
-        trust: Read with plain pickle.
+        content: What `read_file` returned, where the file has been read already.
 
     Raises:
         CheckpointMismatch: Shapes differ, or the file has no such heads.
     """
-    found = heads_of(read_file(path, trust))
+    found = heads_of(read_file(path) if content is None else content)
     if partly and not found:
         return
     own = {k: v for k, v in network.state_dict().items() if not k.startswith('backbone.')}

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mmdet.registry import DATASETS as DETECTION_SETS
+from mmdet.registry import MODELS as DETECTORS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
+from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
 from moca.detection.mask_transformer import MaskTransformerDetector, at_own_size, targets
+from moca.engine.cli import read_config
 from moca.errors import UserError
+from tests.configs.helpers import REPOSITORY, write_coco
 from tests.eomt.tiny import ARCH
 
 
@@ -72,6 +78,33 @@ def test_results_are_of_the_images_own_size(panoptic: bool) -> None:
             # no more than queries times classes, and things alone
             assert 0 < len(sample.pred_instances) <= 12
             assert sample.pred_instances.labels.max() < 2
+
+
+def test_padding_is_black_and_of_no_mask(tmp_path: Path) -> None:
+    """An image of 128 x 96 made 64 x 48: below and beside it there is -mean / std."""
+    cfg = read_config(REPOSITORY / 'configs/detection/coco/eomt_instance.py')
+    root = write_coco(tmp_path / 'coco')
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    pipeline[3].transforms[0].ratio_range = (0.1, 0.1)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        dataset = DETECTION_SETS.build(
+            {**cfg.train_dataloader.dataset, 'data_root': str(root), 'pipeline': pipeline}
+        )
+        item = dataset[0]
+        preprocessor = DETECTORS.build(cfg.model.data_preprocessor)
+    batch = dict(inputs=[item['inputs']], data_samples=[item['data_samples']])
+    made = preprocessor(batch, training=True)
+    mean, std = (torch.tensor(cfg.model.data_preprocessor[key]) for key in ('mean', 'std'))
+    (image,) = made['inputs']
+    assert image.shape == (3, 640, 640)
+    for corner in (image[:, 48, 0], image[:, 0, 64], image[:, -1, -1]):
+        torch.testing.assert_close(corner, -mean / std)
+    assert not torch.allclose(image[:, 47, 63], -mean / std)
+    masks = targets(made['data_samples'][0].gt_instances, made['inputs']).masks
+    assert masks.shape == (2, 640, 640)
+    assert not masks[:, 48:].any()
+    assert not masks[:, :, 64:].any()
+    assert masks.flatten(1).any(1).all()
 
 
 def test_fields_are_checked() -> None:

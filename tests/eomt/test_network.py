@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -38,6 +39,17 @@ def test_a_probability_frees_whole_queries() -> None:
     assert (free | ~patches.any(-1)).all()
     assert 0.68 < free.float().mean() < 0.82
     assert network.attention_mask(masks, (4, 4), 0.0).all()
+
+
+def test_each_block_has_its_own_probability_and_the_prediction_before_it() -> None:
+    network = tiny_network(blocks=3)
+    network.set_mask_probs([0.0, 0.5, 1.0])
+    made = network.attention_mask
+    with mock.patch.object(network, 'attention_mask', mock.Mock(side_effect=made)) as asked:
+        found = network(torch.randn(2, 3, 64, 64))
+    assert [call.args[2] for call in asked.call_args_list] == [0.0, 0.5, 1.0]
+    for number, call in enumerate(asked.call_args_list):
+        assert call.args[0] is found.masks[number]
 
 
 def test_without_probability_nothing_is_masked_and_one_prediction_is_made() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
+from safetensors import safe_open
 from torch import Tensor
 
 from moca.backbone import PlainViT
@@ -93,6 +95,20 @@ def test_predictions_and_losses_are_the_same(original: tuple[Any, Path]) -> None
     torch.testing.assert_close(total, theirs.loss, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize('probs', [[0.0, 1.0], [1.0, 0.0]])
+def test_masks_of_some_blocks_are_the_same(original: tuple[Any, Path], probs: list[float]) -> None:
+    model, folder = original
+    network, images = loaded(folder), torch.randn(2, 3, 64, 64)
+    network.set_mask_probs(probs)
+    before = model.attn_mask_probs.clone()
+    model.attn_mask_probs.copy_(torch.tensor(probs))
+    with torch.no_grad():
+        theirs, ours = model.train()(images), network.train()(images)
+    model.attn_mask_probs.copy_(before)
+    torch.testing.assert_close(ours.masks[-1], theirs.masks_queries_logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours.classes[-1], theirs.class_queries_logits, rtol=1e-4, atol=1e-4)
+
+
 def test_differences_are_added(original: tuple[Any, Path], tmp_path: Path) -> None:
     """The authors' files on DINOv3 hold differences to the backbone of transformers."""
     _, folder = original
@@ -155,7 +171,9 @@ model = dict(
     cfg = prepare_test(parse_args(arguments))
     assert (cfg.model.decode_head.num_queries, cfg.model.decode_head.num_blocks) == (5, 2)
     runner = Runner.from_cfg(cfg)
-    runner.model.init_weights()
+    with mock.patch('moca.checkpoints.reading.safe_open', wraps=safe_open) as opened:
+        runner.model.init_weights()
+    assert opened.call_count == 1
     state = runner.model.network.state_dict()
     for key, value in loaded(folder).state_dict().items():
         if 'pos_embed' not in key:
