@@ -25,6 +25,10 @@ CONSUMED = {
     'PARAM_SCHEDULERS': {'convert_to_iter_based', 'build_iter_from_epoch'},
     'MODELS': {'init_cfg'},
 }
+# Fields of mmengine's loops, and the class where a field names none. The loops are built late, the
+# training loop after the training data.
+_LOOPS = {'train_cfg': 'EpochBasedTrainLoop', 'val_cfg': 'ValLoop', 'test_cfg': 'TestLoop'}
+_OF_RUNNER = {'runner', 'dataloader', 'evaluator'}
 # Their **kwargs lead nowhere.
 _NO_OTHERS = (CheckpointHook,)
 
@@ -114,7 +118,7 @@ def check_config(cfg: Config, source: str = 'config') -> None:
     """Check the dicts of a config that are for classes of this package.
 
     Of other libraries' classes mmengine names the class and the word as it builds them; see
-    `building_error`.
+    `building_error`. Its loops are checked here, since it builds them after the data.
 
     Args:
         cfg: the whole config.
@@ -129,6 +133,8 @@ def check_config(cfg: Config, source: str = 'config') -> None:
         for key in ('type', 'constructor'):
             name = node.get(key)
             name = getattr(name, '__name__', name)
+            if isinstance(name, list | dict):
+                raise UserError(f'{source}: {field}.{key} is {name!r}, which names no class.')
             if name not in ours:
                 _check_spelling(name, ours, f'{source}: {field}.{key}')
                 continue
@@ -146,6 +152,33 @@ def check_config(cfg: Config, source: str = 'config') -> None:
                         f'{source}: {field}: {name} has no argument {argument!r}.'
                         f'{nearest(argument, known)} It has: {", ".join(sorted(known))}.'
                     )
+    for field, usual in _LOOPS.items():
+        _check_loop(cfg.get(field), usual, f'{source}: {field}')
+
+
+def _check_loop(node: Any, usual: str, where: str) -> None:
+    """Raise if a dict for one of mmengine's loops has a word that its class does not know."""
+    if not isinstance(node, dict):
+        return
+    # how a training loop without a type is chosen
+    chosen = set() if 'type' in node else {'by_epoch'}
+    if chosen and node.get('by_epoch') is False:
+        usual = 'IterBasedTrainLoop'
+    name = node.get('type', usual)
+    cls = mmengine.registry.LOOPS.get(name) if isinstance(name, str) else name
+    if cls is None:
+        if is_known(name):  # of a library whose scope is not chosen yet
+            return
+        loops = mmengine.registry.LOOPS.module_dict
+        raise UserError(f'{where}.type: there is no {name!r}.{nearest(name, loops)}')
+    known = arguments_of(cls)
+    if known is None or not (unknown := sorted(set(node) - known - chosen - {'type', '_scope_'})):
+        return
+    usable = known - _OF_RUNNER
+    raise UserError(
+        f'{where}: {cls.__name__} has no argument {unknown[0]!r}.{nearest(unknown[0], usable)} '
+        f'It has: {", ".join(sorted(usable))}.'
+    )
 
 
 def _check_spelling(name: Any, ours: Iterable[str], where: str) -> None:

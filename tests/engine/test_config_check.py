@@ -25,6 +25,11 @@ VITDET = REPOSITORY / 'configs/detection/coco/vitdet_mask-rcnn.py'
         (PROBE, 'model.backbone.frozn', True, r"model\.backbone: .*'frozn'.*'frozen'"),
         (PROBE, 'model.decode_head.type', 'LinearSegHeed', r"no 'LinearSegHeed'.*'LinearSegHead'"),
         (VITDET, 'val_evaluator.metrics', 'bbox', r"val_evaluator: .*'metrics'.*'metric'"),
+        (PROBE, 'train_cfg.max_iter', 9, r"IterBasedTrainLoop .*'max_iter'.*'max_iters'"),
+        (PROBE, 'train_cfg.max_epochs', 9, r"'max_epochs'.* It has: .*max_iters, val_begin"),
+        (PROBE, 'train_cfg.type', 'IterBasedLoop', r"no 'IterBasedLoop'.*'IterBasedTrainLoop'"),
+        (PROBE, 'model.backbone.type', ['PlainViT'], r"model\.backbone\.type is \['PlainViT'\]"),
+        (VITDET, 'val_cfg.fp_16', True, r"val_cfg: ValLoop .*'fp_16'.*'fp16'"),
     ],
 )
 def test_misspelt(config: Path, option: str, value: Any, message: str) -> None:
