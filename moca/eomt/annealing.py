@@ -64,11 +64,17 @@ class MaskAnnealing(Hook):
             those of its run; None for the run's own, which also counts where they are more than a
             twentieth apart.
 
+    Attributes:
+        step_fields: The arguments that grow and shrink with a run's length.
+        first_step_fields: Those of its beginning, which shrink with it alone.
+
     Raises:
         UserError: The lists do not fit each other or the network.
     """
 
     priority = 'NORMAL'
+    step_fields = ('starts', 'ends', 'total')
+    first_step_fields = ('first_end',)
 
     def __init__(
         self,

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from moca.backbone.arch import vit_dimensions
 from moca.engine.accumulate import world_size_of
-from moca.engine.hooks import find_hook, set_hook
+from moca.engine.hooks import find_hook, named_hooks, set_hook
 from moca.errors import UserError
 from moca.transfer.training_images import training_images
 
@@ -108,7 +109,9 @@ def _value_at(cfg: Config, field: str) -> Any:
 def shorten(cfg: Config, share: float) -> None:
     """Cut an iteration-based recipe to a share of its length, its schedule with it.
 
-    Validation and checkpoints come as often as before, or at the end if that is sooner.
+    Validation and checkpoints come as often as before, or at the end if that is sooner. Hooks name
+    their own fields that are steps: ``step_fields``, and ``first_step_fields`` for those of the
+    beginning, which longer runs leave as they are.
     """
     length = cfg.train_cfg.get('max_iters')
     if not length:
@@ -130,17 +133,26 @@ def shorten(cfg: Config, share: float) -> None:
             several = isinstance(warmup, list | tuple)
             steps = [max(round(step * share), 1) for step in (warmup if several else [warmup])]
             scheduler['warmup'] = steps if several else steps[0]
-    annealing = find_hook(cfg, 'MaskAnnealing')
-    if annealing and annealing[1].get('first_end') and share < 1:
-        annealing[1]['first_end'] = max(round(annealing[1]['first_end'] * share), 1)
-    if annealing and annealing[1].get('total'):
-        annealing[1]['total'] = max(round(annealing[1]['total'] * share), 1)
+    for _, hook in named_hooks(cfg):
+        kind = hook.get('type')
+        cls = HOOKS.get(kind) if isinstance(kind, str) else kind
+        first = getattr(cls, 'first_step_fields', ()) if share < 1 else ()
+        for field in (*getattr(cls, 'step_fields', ()), *first):
+            if hook.get(field):
+                hook[field] = _scaled(hook[field], share)
     for section, field in (
         (cfg.train_cfg, 'val_interval'),
         ((cfg.get('default_hooks') or {}).get('checkpoint') or {}, 'interval'),
     ):
         if field in section:
             section[field] = min(section[field], length)
+
+
+def _scaled(steps: Any, share: float) -> Any:
+    """A step, or a list of them, times a share; 0 stays 0, and others are no sooner than 1."""
+    if isinstance(steps, list | tuple):
+        return [_scaled(step, share) for step in steps]
+    return max(round(steps * share), 1) if steps else steps
 
 
 def set_epochs(cfg: Config, epochs: int) -> None:

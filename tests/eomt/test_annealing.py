@@ -87,6 +87,24 @@ def test_a_shortened_run_fades_along_its_own_steps() -> None:
 
 
 @pytest.mark.parametrize(
+    ('share', 'starts', 'ends', 'first_end'),
+    [(0.5, [0, 3, 5], [10, 15, 20], 50), (2, [0, 12, 20], [40, 60, 80], 100)],
+)
+def test_the_hooks_own_steps_follow_the_length(
+    share: float, starts: list[int], ends: list[int], first_end: int
+) -> None:
+    cfg = read_config(REPOSITORY / 'configs/segmentation/cityscapes/eomt.py')
+    cfg.default_hooks.annealing.update(starts=[0, 6, 10], ends=[20, 30, 40], total=None)
+    shorten(cfg, share)
+    annealing = cfg.default_hooks.annealing
+    assert (annealing.starts, annealing.ends, annealing.total) == (starts, ends, None)
+    cfg.default_hooks.annealing = dict(type='MaskAnnealing', first_end=100, total=1000)
+    shorten(cfg, share)
+    annealing = cfg.default_hooks.annealing
+    assert (annealing.first_end, annealing.total) == (first_end, round(1000 * share))
+
+
+@pytest.mark.parametrize(
     ('step', 'expected'),
     [(0, 1.0), (100, 1.0), (101, 0.99**0.9), (150, 0.5**0.9), (199, 0.01**0.9), (200, 0.0)],
 )
