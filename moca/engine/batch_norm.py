@@ -106,6 +106,20 @@ class RecomputeBatchNorm(Hook):
         )
 
 
+class NoteBatchNorm(Hook):
+    """Tell the metrics of a run whether its model has batch norm, so that they advise on it.
+
+    Metrics with an attribute ``batch_norm`` (bool) are told.
+    """
+
+    def before_val(self, runner: Any) -> None:
+        """Tell them; mmengine builds metrics before the first validation."""
+        found = any(isinstance(module, _BatchNorm) for module in runner.model.modules())
+        for metric in runner.val_loop.evaluator.metrics:
+            if hasattr(metric, 'batch_norm'):
+                metric.batch_norm = found
+
+
 def _random_states() -> tuple[Any, ...]:
     return random.getstate(), np.random.get_state(), torch.get_rng_state()
 

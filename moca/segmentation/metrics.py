@@ -16,6 +16,11 @@ from mmseg.evaluation.metrics import IoUMetric
 from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
 
+_OF_BATCH_NORM = (
+    ' If the training accuracy is high, the running statistics of batch norm lag behind: '
+    'default_hooks.batch_norm.type=RecomputeBatchNorm measures them anew.'
+)
+
 
 @METRICS.register_module()
 class PresentIoUMetric(IoUMetric):
@@ -38,9 +43,14 @@ class PresentIoUMetric(IoUMetric):
         output_dir: where to write predictions; None for nowhere.
         kwargs: arguments of mmseg's class.
 
+    Attributes:
+        batch_norm: whether the model has batch norm, as far as is known; see `NoteBatchNorm`.
+
     Raises:
         UserError: if a file cannot be written.
     """
+
+    batch_norm = False
 
     def __init__(
         self,
@@ -106,9 +116,7 @@ class PresentIoUMetric(IoUMetric):
         if iou.mean().item() < constant:
             print_log(
                 f'mIoU_present {100 * iou.mean().item():.2f} is below the {100 * constant:.2f} of '
-                'the most frequent class everywhere. If the training accuracy is high, the running '
-                'statistics of batch norm lag behind: default_hooks.batch_norm.type='
-                'RecomputeBatchNorm measures them anew.',
+                'the most frequent class everywhere.' + (_OF_BATCH_NORM if self.batch_norm else ''),
                 'current',
                 level=30,
             )

@@ -19,6 +19,7 @@ from moca.checkpoints.loading import AUTO, arch_of_file, check_checkpoint, set_c
 from moca.checkpoints.own_size import own_size
 from moca.command_line import add_protocol_arguments as add_protocol_arguments
 from moca.data.survey import check_data
+from moca.engine.batch_norm import NoteBatchNorm
 from moca.engine.cli import apply_common, merge_options, read_config
 from moca.engine.config_check import check_config
 from moca.engine.distributed import launched_rank
@@ -262,6 +263,7 @@ def _train(cfg: Config, record: dict[str, Any]) -> Path:
     check_earlier_run(cfg, record)
     runner = Runner.from_cfg(cfg)
     runner.register_hook(SameOnAllProcesses())
+    runner.register_hook(NoteBatchNorm())
     hook = RunRecordHook(record)
     runner.register_hook(hook)
     if record['checkpoint']['path'] is None:
