@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-long test check format clean
+.PHONY: help setup demo demo-long test check format docs clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -41,6 +41,12 @@ format: setup ## apply the formatting and the safe lint fixes
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
+docs: ## the site, into build/site, by packages of its own in .venv-docs
+	@test -d .venv-docs || $(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/python -m pip install -q --disable-pip-version-check -r requirements/docs.txt
+	@.venv-docs/bin/python tools/make_docs.py build/docs
+	@.venv-docs/bin/zensical build --strict
+
 clean: ## remove the environment and all caches; leaves work_dirs and data alone
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .dist_test
+	rm -rf .venv .venv-docs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .dist_test
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

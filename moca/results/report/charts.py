@@ -19,7 +19,7 @@ MOST_LINES, MOST_POINTS = 8, 400
 """Curves in a panel, which has as many colors, and points of each: what is beyond is left out."""
 
 # What a log holds of the run itself, and not of what it learns.
-_COUNTERS = re.compile(r'iter|epoch|step|time|data_time|eta|memory|(train|val)/.*time')
+_COUNTERS = re.compile(r'iter|epoch|step|base_lr|time|data_time|eta|memory|(train|val)/.*time')
 
 _ACCURACY = re.compile(r'(.*\.)?acc(uracy)?(_\w+)?')
 _LOSS_PARTS = re.compile(

@@ -208,7 +208,8 @@ def _class_bars(classes: dict[str, dict[str, float]]) -> list[charts.Bar]:
     rows = []
     for name, figures in classes.items():
         first, *others = figures.items()
-        rows.append((name, first[1], ', '.join(f'{key} {value:.1f}' for key, value in others)))
+        about = ', '.join(f'{key} {value:.1f}' for key, value in others if value == value)
+        rows.append((name, first[1], about))
     rows.sort(key=lambda row: -row[1] if row[1] == row[1] else 1.0)
     texts = [tables.DASH if value != value else f'{value:.1f}' for _, value, _ in rows]
     return charts.bars(
