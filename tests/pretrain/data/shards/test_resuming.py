@@ -33,14 +33,16 @@ class Kill(Hook):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def over(shards: Path) -> dict[str, Any]:
+def run_over(shards: Path, work_dir: Path, *args: Any, **kwargs: Any) -> tuple[Any, Recorder]:
+    """A run from the same weights at every call."""
     dataset = {'data_root': str(shards), 'shuffle_window': 8, 'views': VIEWS}
-    return {'dataset': {'type': 'UnlabeledImages', **dataset}}
+    torch.manual_seed(0)  # the model is built before a run sets its seed
+    return build(shards, work_dir, *args, dataset={'type': 'UnlabeledImages', **dataset}, **kwargs)
 
 
 def killed_run(rank: int, shards: Path, work_dir: Path) -> None:
     """What the process that is killed does."""
-    runner, _ = build(shards, work_dir, **over(shards))
+    runner, _ = run_over(shards, work_dir)
     runner.register_hook(Kill())
     runner.train()
 
@@ -64,7 +66,7 @@ def whole(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('MOCA_CACHE', str(tmp_path_factory.mktemp('cache')))
         work_dir = tmp_path_factory.mktemp('whole')
-        runner, recorder = build(shards, work_dir, **over(shards / 'one'))
+        runner, recorder = run_over(shards / 'one', work_dir)
         runner.train()
     return work_dir, recorder, runner.model.state_dict()
 
@@ -78,7 +80,7 @@ def test_sigkill_within_an_epoch_changes_nothing(shards: Path, tmp_path: Path, w
     assert newest is not None
     done = int(newest.stem.split('_')[1])
     assert KILLED_AFTER - 1 <= done <= KILLED_AFTER
-    runner, got = build(shards, tmp_path, newest, seed=8, workers=2, **over(shards / 'one'))
+    runner, got = run_over(shards / 'one', tmp_path, newest, seed=8, workers=2)
     runner.train()
     assert got.batches == {i: batch for i, batch in expected.batches.items() if i >= done}
     for name, weight in runner.model.state_dict().items():
@@ -88,18 +90,17 @@ def test_sigkill_within_an_epoch_changes_nothing(shards: Path, tmp_path: Path, w
 def test_other_shards_are_refused(shards: Path, tmp_path: Path, whole: Any) -> None:
     work_dir = whole[0]
     checkpoint = work_dir / 'iter_7.pth'
-    runner, _ = build(shards, tmp_path / 'a', checkpoint, **over(shards / 'other'))
+    runner, _ = run_over(shards / 'other', tmp_path / 'a', checkpoint)
     with pytest.raises(UserError, match=r'over other images, whose epochs have 5 steps; here.* 5'):
         runner.train()
-    runner, _ = build(shards, tmp_path / 'b', checkpoint, **over(shards / 'more'))
+    runner, _ = run_over(shards / 'more', tmp_path / 'b', checkpoint)
     with pytest.raises(UserError, match=r'have 5 steps; here they have 6.*--resume-approximately'):
         runner.train()
 
 
 def test_other_shards_go_on_approximately(shards: Path, tmp_path: Path, whole: Any) -> None:
-    runner, got = build(
-        shards, tmp_path, whole[0] / 'iter_7.pth', approximately=True, **over(shards / 'more')
-    )
+    checkpoint = whole[0] / 'iter_7.pth'
+    runner, got = run_over(shards / 'more', tmp_path, checkpoint, approximately=True)
     runner.train()
     # two of five steps of the second epoch were over: of six, the same share rounded down
     assert sorted(got.batches) == list(range(6 + 2, 6 * EPOCHS))
