@@ -65,7 +65,8 @@ class KNNMonitor(EncoderMonitor):
         num_workers: Of reading, for each process.
 
     Raises:
-        UserError: A folder or a field is not as said above, or an image cannot be decoded.
+        UserError: A folder or a field is not as said above, an image cannot be decoded, or features
+            are no numbers.
     """
 
     def __init__(
@@ -132,6 +133,13 @@ class KNNMonitor(EncoderMonitor):
         gathered = (all_gather(each) for each in (found.cosine, found.labels, found.rows))
         for parts in zip(*gathered, strict=True):
             whole.merge(*parts)
+        # in all processes alike; a cosine that is no number is sorted before all others
+        if not (queries.isfinite().all() and whole.cosine.isfinite().all()):
+            raise UserError(
+                "KNNMonitor: the encoder's features are not all finite numbers, so that k-NN means "
+                'nothing. The training has diverged: go on from an earlier checkpoint with a '
+                'smaller learning rate or without --amp, or remove default_hooks.knn.'
+            )
         return whole
 
     def _features(self, runner: Any, encoder: PlainViT, labeled: Labeled) -> Iterator[Tensor]:

@@ -143,6 +143,14 @@ def test_the_monitor_measures_what_brute_force_does(labeled: Path) -> None:
     assert cold != usual
 
 
+def test_features_that_are_no_numbers_are_refused(labeled: Path) -> None:
+    """They would be the nearest neighbors of all, and each query's own class the first."""
+    model = tiny_moca(img_size=48)
+    model.teacher.norm.bias.data[0] = float('inf')
+    with pytest.raises(UserError, match='features are not all finite numbers'):
+        KNNMonitor(f'{labeled}/train', k=[1], batch_size=5).before_train(Log(model))
+
+
 def test_images_are_normalized_as_in_training(labeled: Path, tmp_path: Path) -> None:
     seen = []
     cfg = tiny(CONFIG, labeled / 'train', tmp_path)
