@@ -21,6 +21,7 @@ from moca.backbone import PlainViT
 from moca.engine.amp import preferred_dtype
 from moca.engine.cli import apply_common
 from moca.engine.distributed import launched_processes
+from moca.engine.environment import environment
 from moca.engine.ranges import check_count
 from moca.engine.same_run import check_same_start
 from moca.engine.work_dir import alone_in_work_dir
@@ -237,6 +238,7 @@ def _measured(cfg: Config, record: dict[str, Any], evaluation: Evaluation) -> Pa
             'metrics': percent_metrics(result.metrics, cfg.protocol.task),
             'chosen': result.chosen,
             'settings': {'precision': half or 'float32', **result.settings},
+            'environment': environment(),
             'finished_at': datetime.now(UTC).isoformat(timespec='seconds'),
         },
     )

@@ -19,6 +19,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from moca.engine.checkpoints import write_atomically
+from moca.engine.environment import environment
 from moca.errors import UserError
 from moca.transfer.metrics import best_value, in_percent
 
@@ -135,6 +136,7 @@ class RunRecordHook(Hook):
             ),
             **({'best': self.best} if self.best else {}),
             **_chosen(runner),
+            'environment': environment(),
             'finished_at': datetime.now(UTC).isoformat(timespec='seconds'),
         }
         return write_record(runner.work_dir, record)

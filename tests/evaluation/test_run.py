@@ -98,6 +98,7 @@ def test_a_run_from_the_command_line(
     assert record['checkpoint']['mean'] == pytest.approx([0.485, 0.456, 0.406])
     assert record['chosen'] == {'on': 'nothing'}
     assert record['settings']['precision'] == 'float32'
+    assert torch.__version__.startswith(record['environment']['torch'])
     (run,), omitted = read_runs([tmp_path / 'work_dirs'])
     assert not omitted
     assert run.metrics == record['metrics']

@@ -105,6 +105,7 @@ NEIGHBORS: dict[str, Any] = dict(
     iterations=0,
     settings=dict(feature='cls', k=[10, 20], temperatures=[0.07]),
     chosen=dict(k=20),
+    environment=dict(torch='7.7.7', device='Imaginary X2'),
 )
 CLASSES = {'road': 97.2, 'a | b': 45.0, 'bicycle': 71.0, EVIL: 12.5, 'unseen': math.nan}
 

@@ -117,6 +117,7 @@ def test_every_run_shows_what_its_number_depends_on(page: Page) -> None:
     assert len([a for a in page.named('details') if a.get('class') == 'run']) == 10 + 3
     for expected in (
         'GPU 0: Imaginary X1',
+        'torch: 7.7.7\ndevice: Imaginary X2',
         '0123abcd' * 8,
         "protocol = dict(\n    name='nyu_linear')",
         'options.cfg_options.train_dataloader.num_workers',
