@@ -9,6 +9,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from moca.engine.amp import AutocastOptimWrapper
 from moca.eomt.optim import MaskTransformerOptimWrapperConstructor, TwoPartPolyLR
 from moca.errors import UserError
 from tests.eomt.tiny import tiny_network
@@ -119,6 +120,23 @@ def test_a_schedule_needs_groups_with_parts() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     with pytest.raises(UserError, match='MaskTransformerOptimWrapperConstructor'):
         TwoPartPolyLR(optimizer, begin=0, end=10, by_epoch=False)
+
+
+@pytest.mark.parametrize('scale', [1.0, 2.0**12])
+def test_gradients_are_clipped_after_the_scale_of_float16_is_gone(scale: float) -> None:
+    """Each of 4 gradients is 2: clipped to a norm of .01, a weight moves by .01 / 2."""
+    layer = nn.Linear(4, 1, bias=False)
+    nn.init.constant_(layer.weight, 1.0)
+    wrapper = AutocastOptimWrapper(
+        'float16',
+        init_scale=scale,
+        optimizer=torch.optim.SGD(layer.parameters(), lr=1.0),
+        clip_grad=dict(max_norm=0.01),
+    )
+    with wrapper.optim_context(layer):
+        loss = layer(torch.ones(2, 4)).sum()
+    wrapper.update_params(loss)
+    torch.testing.assert_close(layer.weight.detach(), torch.full((1, 4), 1 - 0.005))
 
 
 @pytest.mark.gpu

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from mmengine.config import Config
 
+from moca.engine.cli import read_config
+from moca.eomt.annealing import MaskAnnealing
 from moca.transfer.run import prepare_training, train
 from tests.configs.helpers import (
     REPOSITORY,
@@ -20,6 +25,7 @@ from tests.configs.helpers import (
     write_panoptic,
 )
 from tools import prepare_data, visualize
+from tools import train as train_tool
 
 CONFIG = REPOSITORY / 'configs/segmentation/cityscapes/eomt.py'
 STEPS, KILLED = 6, 3
@@ -30,35 +36,68 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_cityscapes(tmp_path_factory.mktemp('cityscapes'))
 
 
-def run(data: Path, folder: Path, *options: str) -> dict[str, Any]:
-    """Train for some steps; returns the last checkpoint."""
-    arguments = ['--data-root', data, '--work-dir', folder, '--seed', '3', *options]
-    cfg, record = prepare_training(train_args(CONFIG, *arguments))
-    shrink(cfg, 32)
+def shorten_to_steps(cfg: Config) -> None:
+    """Have a run of few steps, whose masks fade from the first one to the last but one."""
     cfg.train_cfg.update(max_iters=STEPS, val_interval=STEPS)
     cfg.param_scheduler[0].update(warmup=(1, 2), end=STEPS)
     cfg.optim_wrapper.optimizer.lr = 1e-3
-    cfg.default_hooks.checkpoint.update(interval=1, max_keep_ckpts=-1)
-    # fading from the first step to the last but one
+    cfg.default_hooks.checkpoint.update(interval=KILLED)
     cfg.default_hooks.annealing.update(starts=[0, 1, 2], ends=[3, 4, 5], total=None)
-    train(cfg, record)
-    return torch.load(folder / f'iter_{STEPS}.pth', weights_only=False)
 
 
-def test_a_killed_run_goes_on_bit_by_bit(data: Path, tmp_path: Path) -> None:
-    whole = run(data, tmp_path / 'whole')
-    (tmp_path / 'killed').mkdir()
-    shutil.copy(tmp_path / 'whole' / f'iter_{KILLED}.pth', tmp_path / 'killed')
+def test_a_run_of_the_tool_that_is_killed_ends_like_one_that_is_not(
+    data: Path, tmp_path: Path
+) -> None:
+    """By SIGKILL, in the step after the last checkpoint, while two of three blocks fade."""
+    cfg = shrink(read_config(CONFIG), 32)
+    shorten_to_steps(cfg)
+    cfg.dump(tmp_path / 'tiny.py')
+
+    def command(folder: str) -> list[str]:
+        where = ['--data-root', str(data), '--work-dir', str(tmp_path / folder)]
+        return [str(tmp_path / 'tiny.py'), *where, '--seed', '3', '--resume']
+
+    process = multiprocessing.get_context('fork').Process(
+        target=killed_by_itself, args=(command('killed'), tmp_path / 'log')
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, (tmp_path / 'log').read_text()
+    assert [path.name for path in (tmp_path / 'killed').glob('iter_*')] == [f'iter_{KILLED}.pth']
     middle = torch.load(tmp_path / 'killed' / f'iter_{KILLED}.pth', weights_only=False)
     probs = middle['state_dict']['network.attn_mask_probs']
     assert probs.tolist() == pytest.approx([0.0, (1 / 3) ** 0.9, (2 / 3) ** 0.9], abs=1e-6)
-    resumed = run(data, tmp_path / 'killed', '--resume')
+    ended = {}
+    for folder in ('whole', 'killed'):
+        assert train_tool.main(command(folder)) == 0
+        path = tmp_path / folder / f'iter_{STEPS}.pth'
+        ended[folder] = torch.load(path, weights_only=False)
+    whole, resumed = ended.values()
     assert whole['state_dict'].keys() == resumed['state_dict'].keys()
     for key, value in whole['state_dict'].items():
         assert torch.equal(value, resumed['state_dict'][key]), key
-    assert whole['optimizer']['param_groups'] == resumed['optimizer']['param_groups']
     moved = whole['state_dict']['network.q.weight'] - middle['state_dict']['network.q.weight']
     assert moved.abs().max() > 0
+    assert whole['optimizer']['param_groups'] == resumed['optimizer']['param_groups']
+    states = (each['optimizer']['state'] for each in ended.values())
+    for one, other in zip(*(each.values() for each in states), strict=True):
+        assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def killed_by_itself(arguments: list[str], log: Path) -> None:
+    """Train by the tool, until the step behind the checkpoint has changed the weights."""
+    with log.open('w') as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    after = MaskAnnealing.after_train_iter
+
+    def kill(self: MaskAnnealing, runner: Any, *args: Any, **kwargs: Any) -> None:
+        after(self, runner, *args, **kwargs)
+        if runner.iter == KILLED:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    MaskAnnealing.after_train_iter = kill  # type: ignore[method-assign]
+    train_tool.main(arguments)
 
 
 def test_panoptic_segments_are_surveyed_learned_and_drawn(
