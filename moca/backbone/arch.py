@@ -121,8 +121,9 @@ def _with_layers(arch: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(f'arch.norm={kind!r}: choose {" or ".join(_NORMS)}.')
     if 'norm' in arch or 'norm_eps' in arch:
         settings['norm_layer'] = partial(_NORMS[kind], eps=eps)
-    if arch.get('mlp') == 'swiglu':
+    if str(arch.get('mlp')).startswith('swiglu'):
         hidden = arch.get('mlp_hidden') or round(arch['embed_dim'] * arch.get('mlp_ratio', 4.0))
+    if arch.get('mlp') == 'swiglu':
         bias = bool(arch.get('mlp_bias', True))
         settings.update(
             mlp_layer=partial(SwiGLU, bias=bias),
@@ -132,7 +133,7 @@ def _with_layers(arch: Mapping[str, Any]) -> dict[str, Any]:
     elif arch.get('mlp') == 'swiglu-packed':  # DINOv2's giant: both halves in one layer
         settings.update(
             mlp_layer=SwiGLUPacked,
-            mlp_ratio=arch['mlp_hidden'] / arch['embed_dim'],
+            mlp_ratio=hidden / arch['embed_dim'],
             act_layer=nn.SiLU,
         )
     elif arch.get('mlp', 'mlp') != 'mlp':

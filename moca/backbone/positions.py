@@ -14,11 +14,12 @@ INTERPOLATIONS = (
 )
 """How position embeddings are resampled, each as the code of some family does it:
 
-- ``bicubic``: torch's, a = -.75, to the size of the grid: MAE, MOCA, BEiT, iBOT, CAE, detectron2;
+- ``bicubic``: torch's, a = -.75, to the size of the grid: MAE, MOCA, BEiT, CAE, detectron2, and the
+  mmsegmentation code of BEiT and iBOT, which resamples once, when it loads;
 - ``bilinear``: likewise; Segmenter;
 - ``bicubic-antialias``: with antialiasing, a = -.5: timm, DINOv2 with registers;
 - ``bicubic-offset``: by the factors ``(rows + .1) / old rows`` and ``(columns + .1) / old columns``
-  instead of to a size, which moves every sample a little: DINOv2 without registers;
+  instead of to a size, which moves every sample a little: DINO, iBOT, DINOv2 without registers;
 - ``bilinear-antialias``: SigLIP 2 for images of any shape (NaFlex), as transformers has it;
 - ``bilinear-crop``: to a square of the longer side, of which the top left part is taken, with
   ``-aligned`` by corners instead of areas: C-RADIO.

@@ -12,7 +12,9 @@ from typing import Any
 
 from timm.layers import resample_patch_embed
 
-from moca.checkpoints.families import Encoder, Statistics, find_encoder
+from moca.checkpoints.encoder import Encoder
+from moca.checkpoints.finding import find_encoder
+from moca.checkpoints.names.trunk import Statistics
 from moca.checkpoints.reading import read_file
 from moca.command_line import add_change_arguments as add_change_arguments
 from moca.command_line import add_delta_argument as add_delta_argument

@@ -13,7 +13,8 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from moca.backbone.rope import ROUNDED, rounded_periods
-from moca.checkpoints.families import Encoder, find_encoder, interpolation_of, timm_names
+from moca.checkpoints.encoder import Encoder, interpolation_of, timm_names
+from moca.checkpoints.finding import find_encoder
 from moca.checkpoints.integrity import CHECKSUM, checksum
 from moca.checkpoints.noted import notes_of
 from moca.checkpoints.reading import NOTES_VERSION, run_notes

@@ -13,15 +13,15 @@ from torch import Tensor
 from moca.backbone.positions import resample_positions
 from moca.backbone.vit import PlainViT
 from moca.backbone.windows import REL_POS
-from moca.checkpoints.families import (
+from moca.checkpoints.encoder import (
     Encoder,
-    StateDict,
     built_arch,
     fitting_archs,
     known_heads,
     timm_names,
 )
 from moca.checkpoints.info import CheckpointInfo
+from moca.checkpoints.names.trunk import StateDict
 from moca.errors import CheckpointMismatch, UserError
 
 _SHOWN = 3  # unmatched keys named in an error, each way

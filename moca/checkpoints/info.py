@@ -10,7 +10,7 @@ from moca.backbone.arch import ArchSpec
 from moca.backbone.windows import REL_POS
 from moca.checkpoints.architecture import block_numbers
 from moca.checkpoints.containers import odd_container
-from moca.checkpoints.families import Encoder, built_arch, interpolation_of
+from moca.checkpoints.encoder import Encoder, built_arch, interpolation_of
 from moca.images.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -35,7 +35,7 @@ class CheckpointInfo:
         num_parameters: Scalars of the trunk.
         ignored: Keys beside the trunk that loading leaves out.
         interpolation: How the family resamples its positions; see
-            :func:`moca.checkpoints.families.interpolation_of`.
+            :func:`moca.checkpoints.encoder.interpolation_of`.
         mean, std: What the encoder's inputs are normalized with, RGB, of pixels from 0 to 1.
         normalized_by: Who says so: the file, its family, or nobody (ImageNet's are taken then).
         norm_eps: Of its LayerNorms, None if nothing tells.
@@ -46,7 +46,7 @@ class CheckpointInfo:
             nothing tells the number of heads.
         arch_from_run: Whether the run that wrote the file says so.
         fitting: Names of architectures that the tensors fit; see
-            :func:`moca.checkpoints.families.fitting_archs`. Known from `inspect_checkpoint` alone.
+            :func:`moca.checkpoints.encoder.fitting_archs`. Known from `inspect_checkpoint` alone.
         file_patch: Pixels of a patch in the file, where that was asked.
     """
 

@@ -116,7 +116,7 @@ def read_file(path: str | Path, trust: bool = False, mapped: bool = False) -> di
             content: Any = _read_safetensors(path)
         else:
             if not mapped:
-                verify_archive(path)
+                _verify(path)
             with torch.serialization.safe_globals(ALLOWED):
                 content = torch.load(
                     path, map_location='cpu', weights_only=not trust, mmap=mapped or None
@@ -145,6 +145,14 @@ def read_file(path: str | Path, trust: bool = False, mapped: bool = False) -> di
         raise UserError(f'{path}: holds a {type(content).__name__}, not a dict of tensors.')
     verify_tensors(content, path)
     return _with_config(content, path)
+
+
+def _verify(path: Path) -> None:
+    try:
+        verify_archive(path)
+    except UserError:
+        refuse_others(path)  # which say more than that they are no files of torch.save
+        raise
 
 
 def _with_config(content: dict[str, Any], path: Path) -> dict[str, Any]:

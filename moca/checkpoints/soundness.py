@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import timm
 import torch
 
+from moca.checkpoints.names.original import ORIGINAL
 from moca.checkpoints.names.trunk import StateDict, Trunk
 from moca.errors import UserError
 
 _AGAIN = 'Fetch the file again, or config.json with it.'
 
 
-def unsound(trunk: Trunk, config: Mapping[str, Any], run: bool, name: str) -> str | None:
+def unsound(
+    trunk: Trunk, config: Mapping[str, Any], run: bool, name: str, trained: bool = False
+) -> str | None:
     """Say what an encoder lacks or what its own config says otherwise; None if it is whole.
 
     Args:
         trunk: with the architecture that its shapes tell, see `architecture.complete`.
         config: what lies beside the file, as transformers or timm writes it; empty if nothing.
-        run: whether a run of this suite says the architecture, which may then be without positions.
+        run: whether a run of this suite says the architecture, which may then be without positions,
+            or the tensors have names of this suite alone.
         name: of the file; published ones say their registers.
+        trained: whether it lies beside the heads of a training run, whose registers are a choice,
+            or is exported of one.
     """
     state = trunk.state
     return (
         _odd_tensor(state)
-        or (None if run else _missing(trunk, name))
+        or (None if run else _missing(trunk, config, name, trained))
         or _against_transformers(trunk, config)
         or _against_timm(state, config)
     )
@@ -51,7 +59,7 @@ def _odd_tensor(state: StateDict) -> str | None:
     return None
 
 
-def _missing(trunk: Trunk, name: str) -> str | None:
+def _missing(trunk: Trunk, config: Mapping[str, Any], name: str, trained: bool) -> str | None:
     """A part that every ViT of the kind has; without it, the rest would load in full."""
     state, rope = trunk.state, trunk.settings.get('rope')
     if 'pos_embed' not in state and rope is None:
@@ -59,18 +67,52 @@ def _missing(trunk: Trunk, name: str) -> str | None:
             'it has no positions, neither learned nor rotary ones, so that its features would be '
             'others. Fetch the file again, or take one that is not cut.'
         )
+    before = trunk.family.startswith(('OpenCLIP', 'CLIP', 'Perception Encoder'))
+    if before and 'norm_pre.weight' not in state:
+        return (
+            f'it has no norm before its blocks (norm_pre, ln_pre), which every {trunk.family} has. '
+            f'{_AGAIN}'
+        )
     bare = 'norm_pre.weight' in state or trunk.family.startswith('C-RADIO')
     if 'patch_embed.proj.bias' not in state and not bare:
         return f'patch_embed.proj has no bias, which every ViT of its kind has. {_AGAIN}'
+    return _missing_tokens(trunk, config, name, trained) or _missing_in_blocks(trunk, config)
+
+
+def _missing_tokens(
+    trunk: Trunk, config: Mapping[str, Any], name: str, trained: bool
+) -> str | None:
+    state, rope = trunk.state, trunk.settings.get('rope')
     kind = None if rope is None else rope.get('kind', 'dinov3')
     if kind == 'dinov3' and 'cls_token' not in state:
         return f'it has no class token, which every ViT with its rotary positions has. {_AGAIN}'
     if kind == 'interleaved' and 'pos_embed' not in state:
         return f'it has no learned positions, which its family has beside rotary ones. {_AGAIN}'
-    # of training runs of DINOv3 some have no registers, of what is published all have
-    registers = kind == 'learned' or re.search(r'_reg\d|dinov3_vit', name)
-    if registers and 'reg_token' not in state:
+    rows = state['pos_embed'].shape[1] if 'pos_embed' in state else 0
+    if 'cls_token' not in state and rows > 1 and math.isqrt(rows - 1) ** 2 == rows - 1:
+        return f'it has no class token, and {rows} positions, of which one is of it. {_AGAIN}'
+    # of what is published all have them: DINOv3, EUPE, LingBot-Vision and CAPI
+    said = trained or {'num_register_tokens', 'architecture'} & config.keys()
+    registers = kind == 'learned' or (kind == 'dinov3' and not said)
+    if (registers or re.search(r'_reg\d|dinov3_vit', name)) and 'reg_token' not in state:
         return f'it has no register tokens, which its family or its name says. {_AGAIN}'
+    return None
+
+
+def _missing_in_blocks(trunk: Trunk, config: Mapping[str, Any]) -> str | None:
+    """What no block has, though all blocks of the family do; one that lacks it fits no backbone."""
+    state = trunk.state
+    scaled = trunk.family.startswith(('DINOv2', 'DINOv3', 'TIPSv2'))
+    if scaled and not any('.ls1.' in key or '.ls2.' in key for key in state):
+        return f'its blocks have no LayerScale (ls1, ls2), which every {trunk.family} has. {_AGAIN}'
+    said = {'architecture', 'qkv_bias', 'model_type'} & config.keys()
+    biased = 'blocks.0.attn.proj.bias' in state and trunk.settings.get('rope') is None
+    if biased and not said and not any('.attn.qkv.bias' in key for key in state):
+        return (
+            'its queries, keys and values (attn.qkv) have no bias in any block, while attn.proj '
+            'has. Fetch the file again, or keep config.json of timm or transformers beside it, '
+            'which says so.'
+        )
     return None
 
 
@@ -93,7 +135,8 @@ def _against_transformers(trunk: Trunk, config: Mapping[str, Any]) -> str | None
     if 'use_gated_mlp' in config:
         found['use_gated_mlp'] = 'blocks.0.mlp.fc1_g.weight' in state
     for key in ('qkv_bias', 'query_bias'):
-        found[key] = 'blocks.0.attn.qkv.bias' in state
+        # apart, where they do not fit what the config says
+        found[key] = bool({'blocks.0.attn.qkv.bias', 'blocks.0.attn.q.bias'} & state.keys())
     for key, ours in found.items():
         said = config.get(key)
         if said is not None and not isinstance(said, list) and said != ours:
@@ -122,30 +165,43 @@ def _positions_said(state: StateDict, config: Mapping[str, Any]) -> str | None:
 
 
 def _against_timm(state: StateDict, config: Mapping[str, Any]) -> str | None:
-    """Prefix tokens that timm's model of the name in ``config.json`` has."""
+    """Tensors and prefix tokens that timm's model of the name in ``config.json`` has."""
     name = config.get('architecture')
     if not isinstance(name, str) or not timm.is_model(name):
         return None
-    try:
-        with torch.device('meta'):
-            model: Any = timm.create_model(name, **_structure(config))
-    except (TypeError, ValueError, AssertionError, RuntimeError):
-        return None  # arguments of another version of timm
+    arguments = json.dumps([config.get('model_args') or {}, config.get('pretrained_cfg') or {}])
+    wanted, keys = _of_timm(name, arguments)
     registers = state.get('reg_token')
     ours = ('cls_token' in state) + (0 if registers is None else registers.shape[1])
-    theirs = getattr(model, 'num_prefix_tokens', ours)
-    if ours != theirs:
+    if wanted is not None and ours != wanted:
         return (
-            f'config.json says {name}, of {theirs} prefix tokens; the tensors have {ours}. {_AGAIN}'
+            f'config.json says {name}, of {wanted} prefix tokens; the tensors have {ours}. {_AGAIN}'
         )
+    lacking = [key for key in keys if key not in state]
+    if lacking:
+        return f'config.json says {name}, which has {lacking[0]}; the tensors do not. {_AGAIN}'
     return None
 
 
-def _structure(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a timm model that change its prefix tokens, and a depth that is cheap."""
-    args = config.get('model_args') or {}
-    names = ('class_token', 'reg_tokens', 'num_reg_tokens')
-    return {'depth': 1, **{name: args[name] for name in names if name in args}}
+@cache
+def _of_timm(name: str, arguments: str) -> tuple[int | None, tuple[str, ...]]:
+    """Prefix tokens of a timm model, and tensors that it has before its second block.
+
+    Args:
+        name: of the model.
+        arguments: ``model_args`` and ``pretrained_cfg`` of the config, as JSON.
+    """
+    given, pretrained = json.loads(arguments)
+    try:
+        with torch.device('meta'):
+            model: Any = timm.create_model(name, **given | {'depth': 1})
+        config = {'architecture': name, 'model_args': given, 'pretrained_cfg': pretrained}
+        state = ORIGINAL.convert(model.state_dict(), config).state
+    except (TypeError, ValueError, AssertionError, RuntimeError, KeyError, UserError):
+        return None, ()  # arguments of another version of timm, or no plain ViT
+    parts = ('patch_embed.', 'pos_embed', 'norm_pre.', 'blocks.0.')
+    found = tuple(key for key in state if key.startswith(parts))
+    return getattr(model, 'num_prefix_tokens', None), found
 
 
 def check_kernel(state: Mapping[str, torch.Tensor], key: str) -> None:

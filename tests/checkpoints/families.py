@@ -114,7 +114,6 @@ ONE_ENCODER: dict[str, Callable[[VisionTransformer], dict[str, Any]]] = {
     'DINO': lambda model: trunk(model),
     'iBOT': lambda model: {'state_dict': {**trunk(model), 'masked_embed': torch.zeros(1, 32)}},
     'iBOT teacher': lambda model: {'state_dict': trunk(model)},
-    'DINOv2': lambda model: {**trunk(model), 'mask_token': torch.zeros(1, 32)},
     'timm': lambda model: {**trunk(model), 'head.weight': torch.ones(5, 32)},
     'DeiT': lambda model: {'model': {**trunk(model), 'head.bias': torch.ones(5)}},
     'compiled': lambda model: {'state_dict': trunk(model, 'module._orig_mod.')},
@@ -123,6 +122,11 @@ ONE_ENCODER: dict[str, Callable[[VisionTransformer], dict[str, Any]]] = {
         'meta': {},
     },
 }
+
+
+def dinov2(model: VisionTransformer) -> State:
+    """Of a timm model with LayerScale, which every DINOv2 has."""
+    return {**trunk(model), 'mask_token': torch.zeros(1, model.embed_dim)}
 
 
 def dinov2_registers(model: VisionTransformer) -> State:

@@ -61,13 +61,17 @@ class TestFamilies:
         assert (info.embed_dim, info.depth, info.patch_size) == (32, 3, 8)
 
     @pytest.mark.parametrize(
-        ('family', 'called'), [('DINOv2', 'DINOv2'), ('timm', 'plain ViT (timm names)')]
+        ('write', 'arch', 'called'),
+        [
+            (families.dinov2, dict(TINY, init_values=1.0), 'DINOv2'),
+            (families.ONE_ENCODER['timm'], TINY, 'plain ViT (timm names)'),
+        ],
     )
-    def test_safetensors(self, family: str, called: str, tmp_path: Path) -> None:
-        reference = timm_vit(TINY, seed=1)
+    def test_safetensors(self, write: Any, arch: Any, called: str, tmp_path: Path) -> None:
+        reference = timm_vit(arch, seed=1)
         path = tmp_path / 'model.safetensors'
-        save_file(families.ONE_ENCODER[family](reference), path)
-        model = PlainViT(TINY)
+        save_file(write(reference), path)
+        model = PlainViT(arch)
         assert load_checkpoint(model, path).family == called
         assert_same_model(model, reference)
 
@@ -88,7 +92,7 @@ class TestFamilies:
     @pytest.mark.parametrize('others', [{}, {'mask_token': torch.zeros(1, 32)}])
     def test_dinov2_with_swiglu(self, others: dict[str, Any], tmp_path: Path) -> None:
         # ViT-g/14: w12 and w3 are timm's fc1 and fc2.
-        arch = dict(TINY, mlp_layer=SwiGLUPacked)
+        arch = dict(TINY, mlp_layer=SwiGLUPacked, init_values=1e-5)
         reference = timm_vit(arch, seed=1)
         state = {
             key.replace('mlp.fc1', 'mlp.w12').replace('mlp.fc2', 'mlp.w3'): value
@@ -141,7 +145,9 @@ class TestPositions:
     def test_resampled_as_the_code_of_its_family(self, tmp_path: Path) -> None:
         """Each way written out as in the family's own code; Segmenter's protocols name theirs."""
         state = families.trunk(timm_vit(TINY, seed=1))
-        registers = {**state, 'register_tokens': torch.zeros(1, 4, 32)}
+        scaled = families.trunk(timm_vit(dict(TINY, init_values=1.0), seed=1))
+        scale = dict(init_values=1.0)
+        registers = {**scaled, 'register_tokens': torch.zeros(1, 4, 32)}
         mask = {'mask_token': torch.zeros(1, 32)}
         grid = state['pos_embed'][:, 1:].unflatten(1, (4, 4)).permute(0, 3, 1, 2)
         plain = F.interpolate(grid, (3, 7), mode='bicubic', align_corners=False)
@@ -150,20 +156,20 @@ class TestPositions:
         decoder = {'decoder_embed.weight': torch.zeros(8, 32)}
         for content, name, arch, expected in (
             ({'model': {**state, **decoder}}, 'mae.pth', {}, plain),
-            ({'state_dict': {**state, 'masked_embed': torch.zeros(1, 32)}}, 'ibot.pth', {}, plain),
+            ({'state_dict': {**state, 'masked_embed': torch.zeros(1, 32)}}, 'ibot.pth', {}, moved),
             ({'model': state}, 'mae_encoder.pth', {}, plain),
+            (state, 'dino.pth', {}, moved),
+            ({'state_dict': state}, 'ibot_teacher.pth', {}, moved),
             ({**state, 'head.weight': torch.zeros(2, 32)}, 'timm.pth', {}, smooth),
-            ({**state, **mask}, 'dinov2.pth', {}, moved),
+            ({**scaled, **mask, 'pos_embed': state['pos_embed']}, 'dinov2.pth', scale, moved),
             (
                 {**registers, **mask, 'pos_embed': state['pos_embed']},
                 'dinov2_registers.pth',
-                dict(reg_tokens=4, no_embed_class=False),
+                dict(scale, reg_tokens=4, no_embed_class=True),
                 smooth,
             ),
         ):
             model = PlainViT({**TINY, **arch}, img_size=(24, 56))
-            if arch:
-                model = PlainViT({**TINY, **arch, 'no_embed_class': True}, img_size=(24, 56))
             load_checkpoint(model, save(content, tmp_path / name))
             skip = model.pos_embed.shape[1] - 21
             ours = model.pos_embed[:, skip:].detach()
@@ -180,7 +186,7 @@ class TestPositions:
             torch.testing.assert_close(
                 patches, again.flatten(2).transpose(1, 2), rtol=1e-5, atol=1e-5
             )
-        named = PlainViT(TINY, img_size=(24, 56), interpolation='bilinear')
+        named = PlainViT(dict(TINY, **scale), img_size=(24, 56), interpolation='bilinear')
         load_checkpoint(named, tmp_path / 'dinov2.pth')
         assert named.interpolation == 'bilinear'
 

@@ -8,8 +8,8 @@ import timm
 import torch
 
 from moca.backbone import PlainViT
+from moca.checkpoints.encoder import Encoder
 from moca.checkpoints.export import write_encoder
-from moca.checkpoints.families import Encoder
 from moca.errors import UserError
 from tests.backbone.helpers import random_images, randomize
 

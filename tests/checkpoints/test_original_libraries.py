@@ -146,6 +146,11 @@ TIMM = {
     'eva02_base_patch14_224': dict(dynamic_img_size=True),
     'vit_pe_spatial_small_patch16_512': dict(dynamic_img_size=True),
     'vit_base_patch16_siglip_gap_224': dict(dynamic_img_size=True),
+    'vit_tiny_patch16_dinov3_qkvb': dict(dynamic_img_size=True),  # EUPE's
+    'vit_giant_patch16_lingbot': dict(dynamic_img_size=True),
+    'vit_small_patch14_reg4_dinov2': dict(dynamic_img_size=True),
+    'vit_base_patch14_reg1_tipsv2': dict(dynamic_img_size=True),
+    'vit_base_patch16_radio_v3': dict(dynamic_img_size=True),
 }
 
 

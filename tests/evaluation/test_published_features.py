@@ -18,7 +18,9 @@ from moca.evaluation.published_features import IMAGE, first_numbers, published_n
 from tests.backbone.helpers import TINY, randomize, save
 from tools import checkpoint
 
-ROPE = dict(TINY, rope=dict(base=100.0), reg_tokens=4, norm_eps=1e-5, patch_size=16)
+ROPE = dict(
+    TINY, rope=dict(base=100.0), reg_tokens=4, norm_eps=1e-5, patch_size=16, init_values=1.0
+)
 
 
 @pytest.fixture

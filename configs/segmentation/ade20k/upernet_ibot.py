@@ -2,7 +2,8 @@
 
 Source: bytedance/ibot, evaluation/semantic_segmentation/configs/upernet/
 vit_base_512_ade20k_160k.py with what its README's launch commands set: out_with_norm=true, lr 8e-5.
-Otherwise upernet.py.
+Positions are resampled to a size when they are loaded (mmcv_custom/checkpoint.py), other than in
+iBOT's own ViT. Otherwise upernet.py.
 Command: tools/train.py configs/segmentation/ade20k/upernet_ibot.py --checkpoint CKPT --amp
 Published, mIoU: iBOT ViT-B/16 50.0.
 Cost: as upernet.py.
@@ -30,5 +31,5 @@ protocol = dict(
     ),
 )
 
-model = dict(backbone=dict(final_norm=True))
+model = dict(backbone=dict(final_norm=True, interpolation='bicubic'))
 optim_wrapper = dict(optimizer=dict(lr=8e-5))

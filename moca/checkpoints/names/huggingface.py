@@ -105,7 +105,7 @@ def _vit(state: StateDict, config: Mapping[str, Any]) -> Trunk:
     else:
         left = r'embeddings\.mask_token|pooler|classifier|head|decoder'
     out, ignored = renamed(state, _VIT, left)
-    out = join_qkv(out)
+    out = join_qkv(out, 'qkv' if config.get('qkv_bias', True) else '')
     if kind == 'eomt' and out['pos_embed'].ndim == 2:
         out['pos_embed'] = out['pos_embed'][None]
     settings = block_settings(out, config, eps)
@@ -172,7 +172,7 @@ def _rope_base(config: Mapping[str, Any]) -> float:
 def _tower(state: StateDict, config: Mapping[str, Any]) -> Trunk:
     config = {**config, **(config.get('vision_config') or {})}
     out, ignored = renamed(state, _TOWER, r'head\.|embeddings\.position_ids')
-    out = join_qkv(out)
+    out = join_qkv(out, 'qkv')
     cls = out.pop('embeddings.class_embedding', None)
     if cls is not None:
         out['cls_token'] = cls.reshape(1, 1, -1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import timm
@@ -66,7 +67,8 @@ def _convert(state: StateDict, config: Mapping[str, Any]) -> Trunk:
                 f'{key} is not a number: a model that was made but never initialized wrote this '
                 'file. Fetch the published weights, or save the model after loading them.'
             )
-        out[key.removesuffix('_mask')] = out[key.removesuffix('_mask')] * mask
+        (name,) = renamed({key.removesuffix('_mask'): mask}, _TABLE, LEFT)[0]  # without its chunk
+        out[name] = out[name] * mask
     _join_biases(out)
     out = join_qkv(out)
     kernel = out['patch_embed.proj.weight']
@@ -113,7 +115,8 @@ def _settle(trunk: Trunk, state: StateDict, config: Mapping[str, Any]) -> None:
             trunk.family, trunk.interpolation = 'TIPSv2', 'bilinear-antialias'
             trunk.statistics = statistics_of(config) or UNCHANGED
     if 'radio' in str(config.get('architecture', '')):
-        trunk.family = 'C-RADIO'  # of timm, whose positions are resampled as those of other ViTs
+        # of timm, whose positions are resampled as those of its other ViTs
+        trunk.family, trunk.interpolation = 'C-RADIO', 'bicubic-antialias'
     _settle_interleaved(trunk, state, config)
     if 'patch_embed.norm.weight' in trunk.state and 'norm.bias' not in trunk.state:  # AIMv2
         trunk.family = 'AIMv2'
@@ -150,8 +153,7 @@ def _settle_interleaved(trunk: Trunk, state: StateDict, config: Mapping[str, Any
             "from timm's name of the model. Keep config.json (with `architecture`) beside "
             'model.safetensors.'
         )
-    with torch.device('meta'):
-        rope: Any = timm.create_model(said).rope
+    rope = _rope_of(said)
     eva_family = said.startswith('eva02')
     trunk.family = 'EVA-02' if eva_family else 'Perception Encoder'
     trunk.settings |= dict(
@@ -168,10 +170,19 @@ def _settle_interleaved(trunk: Trunk, state: StateDict, config: Mapping[str, Any
     trunk.interpolation = 'bicubic-antialias'
 
 
+@cache
+def _rope_of(name: str) -> Any:
+    """The rotary positions of a timm model."""
+    with torch.device('meta'):
+        model: Any = timm.create_model(name)
+    return model.rope
+
+
 def _is_timm_dinov3(state: StateDict, config: Mapping[str, Any]) -> bool:
     """timm's files hold no periods: its class has other names for LayerScale and no positions."""
     said = str(config.get('architecture', ''))
-    return 'dinov3' in said or ('blocks.0.gamma_1' in state and 'pos_embed' not in state)
+    named = 'dinov3' in said or 'lingbot' in said
+    return named or ('blocks.0.gamma_1' in state and 'pos_embed' not in state)
 
 
 ORIGINAL = Naming('patch_embed.proj.weight', _convert)

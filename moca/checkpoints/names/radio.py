@@ -60,7 +60,8 @@ def _transformers(state: StateDict, config: Mapping[str, Any]) -> Trunk:
     _split(out, 'embeddings.cls_register_token')
     settings = block_settings(out, config, 1e-6) | dict(no_embed_class=True)
     family, statistics = 'C-RADIO (Hugging Face)', _statistics(config)
-    return Trunk(join_qkv(out), ignored, settings, family, statistics, 'bilinear-crop')
+    out = join_qkv(out, 'qkv' if config.get('qkv_bias', True) else '')
+    return Trunk(out, ignored, settings, family, statistics, 'bilinear-crop')
 
 
 def _statistics(config: Mapping[str, Any]) -> Statistics:

@@ -17,7 +17,8 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor
 
-from moca.checkpoints.families import find_encoder, tensors
+from moca.checkpoints.families import tensors
+from moca.checkpoints.finding import find_encoder
 from moca.checkpoints.reading import read_file
 from moca.errors import UserError
 from moca.evaluation.classification.class_lists import imagenet_synsets
@@ -61,7 +62,7 @@ def read_head(path: str | Path, width: int, interleaved: bool = True) -> Publish
       blocks, or on class token and mean of patches if F is 2 C.
 
     Of a file with several ViTs, as of raw and averaged weights, the head is taken that belongs to
-    the one that :func:`moca.checkpoints.families.find_encoder` chooses.
+    the one that :func:`moca.checkpoints.finding.find_encoder` chooses.
 
     Args:
         path: The file.
