@@ -12,10 +12,14 @@ from mmdet.evaluation import CocoMetric
 from PIL import Image
 
 from moca.errors import UserError
+from moca.results.report.drawings import confusion_of
+from moca.results.report.run_files import read_run_files
 from moca.transfer.finished import load_finished
+from moca.transfer.run_reading import read_runs
 from moca.visualize.errors import breakdowns
 from moca.visualize.predictions import class_ious, validated
 from tools.demo.write import DataSettings, write_data
+from tools.leaderboard import main as leaderboard
 from tools.train import main as train
 from tools.visualize import main as visualize
 
@@ -128,6 +132,24 @@ def test_errors_agree_with_the_runs_own_ap(runs, tmp_path):
     folders = [str(runs['mask-rcnn'])] * 2
     assert visualize(['detection', *folders, '--errors', '--out', str(out)]) == 0
     assert Image.open(out).size[0] > 1000
+
+
+def test_a_report_draws_runs_and_counts_what_they_confuse(runs, tmp_path):
+    folders = [str(runs['linear-bn']), str(runs['mask-rcnn'])]
+    out = tmp_path / 'report.html'
+    options = ['--pictures', '1', '--validate', '--out', str(out)]
+    assert leaderboard(['report', *folders, *options]) == 0
+    page = out.read_text()
+    # features of the random weights, predictions of two runs, errors of one
+    assert page.count('src="data:image/webp;base64,') == 4
+    assert 'No picture' not in page
+    assert 'Largest confusions' in page
+    figures = read_run_files(runs['linear-bn']).classes
+    finished = read_runs([runs['linear-bn']])[0][0]
+    counts = confusion_of(finished, 'segmentation')
+    assert {name for name, iou in counts.ious.items() if iou == iou} <= figures.keys()
+    for name, iou in counts.ious.items():
+        assert iou == pytest.approx(figures[name]['IoU'], abs=0.05, nan_ok=True), name
 
 
 @pytest.mark.parametrize(
