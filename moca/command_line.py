@@ -15,6 +15,15 @@ from mmengine.config import DictAction
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 """What starts several processes; :mod:`moca.engine.distributed` reads what each of them sets."""
 
+EMA_MOMENTUM = 2e-4
+"""Of ``--ema``; mmengine's and mmdet's: an average over the last 5000 steps or so."""
+
+EXPORT_FORMATS = ('timm', 'moca', 'safetensors', 'transformers')
+"""Of ``tools/checkpoint.py export``; see :mod:`moca.pretrain.moca.export`."""
+
+LOG_BACKENDS = ('tensorboard', 'wandb')
+"""Of ``--log-to``; see :mod:`moca.engine.backends`."""
+
 
 class KeyValueAction(DictAction):
     """mmengine's ``KEY=VALUE`` parser, with argparse's error instead of a traceback."""

@@ -86,7 +86,7 @@ def test_pretraining_imports_nothing_of_segmentation_and_detection() -> None:
     """They take seconds to import, and draw with matplotlib and more."""
     code = """
         import sys
-        import tools.pretrain
+        import moca.pretrain
         heavy = {'mmdet', 'mmseg', 'matplotlib', 'pandas', 'tensorboard', 'sklearn', 'pycocotools'}
         assert not heavy & set(sys.modules), heavy & set(sys.modules)
     """

@@ -7,18 +7,16 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-import moca  # noqa: F401  (registers the components)
-from moca.checkpoints.changes import add_change_arguments, changes_of
-from moca.checkpoints.info import normalization_text
-from moca.checkpoints.loading import AUTO, CheckpointInfo, check_checkpoint, inspect_checkpoint
-from moca.engine.checkpoints import latest_checkpoint
-from moca.engine.cli import main_guard
+from moca.command_line import EXPORT_FORMATS, add_change_arguments
 from moca.errors import UserError
-from moca.pretrain.moca.export import FORMATS, export
+
+if TYPE_CHECKING:
+    from moca.checkpoints.loading import CheckpointInfo
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -56,7 +54,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     write.add_argument(
         '--to',
-        choices=FORMATS,
+        choices=EXPORT_FORMATS,
         help='timm: one encoder, .pth; safetensors: the same [default]; moca: the released format, '
         'which is the whole run, or with --branch one encoder; transformers: one encoder, a folder '
         'that AutoModel.from_pretrained reads',
@@ -79,6 +77,8 @@ def checkpoint_file(path: str) -> Path:
     """The file itself, or the newest checkpoint of a work dir."""
     if not Path(path).is_dir():
         return Path(path)
+    from moca.engine.checkpoints import latest_checkpoint
+
     latest = latest_checkpoint(path)
     if latest is None:
         raise UserError(f'{path}: no epoch_N.pth or iter_N.pth in this folder.')
@@ -107,6 +107,8 @@ def by_kind(keys: Sequence[str]) -> str:
 
 def rows(info: CheckpointInfo) -> dict[str, str]:
     """What ``inspect`` prints."""
+    from moca.checkpoints.info import normalization_text
+
     return {
         'family': info.family,
         'encoders': ', '.join(info.branches),
@@ -147,6 +149,7 @@ def _numbers(values: Sequence[float]) -> str:
 
 def check_numbers(args: argparse.Namespace, source: Path, info: CheckpointInfo) -> list[str]:
     """What an encoder makes of ``--image``, and how far that is from what was published."""
+    from moca.checkpoints.changes import changes_of
     from moca.evaluation.backbones import load_backbones
     from moca.evaluation.published_features import (
         IMAGE,
@@ -177,10 +180,21 @@ def check_numbers(args: argparse.Namespace, source: Path, info: CheckpointInfo) 
     return [*lines, f'{name}: the largest difference is {difference:.1e}: {says}']
 
 
-@main_guard
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     """Inspect or export, as the command line says."""
     args = parse_args(arguments)
+    from moca.engine.cli import main_guard  # takes seconds, which --help need not
+
+    return main_guard(run)(args)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do what the arguments ask for."""
+    import moca.pretrain  # noqa: F401  (registers the components)
+    from moca.checkpoints.changes import changes_of
+    from moca.checkpoints.loading import AUTO, check_checkpoint, inspect_checkpoint
+    from moca.pretrain.moca.export import export
+
     source = checkpoint_file(args.checkpoint)
     console = Console()
     if args.command == 'export':

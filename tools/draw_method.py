@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from moca.engine.cli import main_guard
-
 GRID = 6
 VIEWS = '#9dbde3'
 TEACHER = '#f6dfc5'
@@ -120,10 +118,12 @@ def _arrow(
     axes.text(x, y + (-1.8 if below else 1.2), text, **words)
 
 
-@main_guard
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Write the figure."""
-    draw(parse_args(argv).out)
+    args = parse_args(argv)
+    from moca.engine.cli import main_guard  # takes seconds, which --help need not
+
+    return main_guard(draw)(args.out)
 
 
 if __name__ == '__main__':

@@ -18,33 +18,16 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from moca.checkpoints.changes import add_change_arguments, changes_of
-from moca.engine.checkpoints import write_atomically
-from moca.engine.cli import main_guard, seed_number, whole_number
+from moca.command_line import add_change_arguments, seed_number, whole_number
 from moca.errors import UserError
-from moca.pretrain.monitors.knn import read_pair
-from moca.results import tables
-from moca.results.calibration import (
-    chosen_rows,
-    find_matches,
-    job_of,
-    split_runnable,
-)
-from moca.results.findings import finding_of, show_findings
-from moca.results.fingerprints import FINGERPRINTS
-from moca.results.jobs import Job
-from moca.results.leaderboard import build_leaderboard, sorted_by
-from moca.results.plan import Plan, make_jobs
-from moca.results.published import published_markdown
-from moca.results.queue import Run, launcher, run_jobs
-from moca.results.race import RacePlan, make_race
-from moca.results.race_table import check_steps, race_markdown, read_standings, show_race
-from moca.results.sweep import decided, read_sweep, trials_of
-from moca.results.tested import Tested
-from moca.transfer.run_reading import read_runs
+
+if TYPE_CHECKING:
+    from moca.results.plan import Plan
+    from moca.results.queue import Run
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -74,7 +57,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_report(commands)
     commands.add_parser(
         'published', help='print the published results that runs are laid beside, as Markdown'
-    ).set_defaults(act=lambda args: print(published_markdown(), end=''))
+    ).set_defaults(act=published)
     add_race(commands)
     add_calibrate(commands)
     return parser.parse_args(argv)
@@ -280,6 +263,9 @@ def training_options(args: argparse.Namespace) -> list[str]:
 
 def plan_of(args: argparse.Namespace) -> Plan:
     """What the command line asks to measure."""
+    from moca.checkpoints.changes import changes_of
+    from moca.results.plan import Plan
+
     return Plan(
         *(args.checkpoint, args.tasks, args.seeds, args.subset),
         archs=args.arch,
@@ -293,6 +279,12 @@ def plan_of(args: argparse.Namespace) -> Plan:
 
 def run(args: argparse.Namespace) -> None:
     """Run what is missing, then show the table of these runs."""
+    from moca.results import tables
+    from moca.results.leaderboard import build_leaderboard
+    from moca.results.plan import make_jobs
+    from moca.results.sweep import decided, read_sweep, trials_of
+    from moca.transfer.run_reading import read_runs
+
     console = Console(width=None if sys.stdout.isatty() else 160)
     plan = plan_of(args)
     jobs = make_jobs(plan)
@@ -314,6 +306,11 @@ def run(args: argparse.Namespace) -> None:
 
 def race(args: argparse.Namespace) -> None:
     """Pre-train what is missing, then show the table and the curves."""
+    from moca.engine.checkpoints import write_atomically
+    from moca.pretrain.monitors.knn import read_pair
+    from moca.results.race import RacePlan, make_race
+    from moca.results.race_table import check_steps, race_markdown, read_standings, show_race
+
     console = Console(width=None if sys.stdout.isatty() else 160)
     plan = RacePlan(
         *(args.configs, args.data_root, args.knn, args.knn_val),
@@ -347,6 +344,13 @@ def race(args: argparse.Namespace) -> None:
 
 def calibrate(args: argparse.Namespace) -> None:
     """Run the rows whose files are there, then show found beside expected."""
+    from moca.results.calibration import chosen_rows, find_matches, job_of, split_runnable
+    from moca.results.findings import finding_of, show_findings
+    from moca.results.fingerprints import FINGERPRINTS
+    from moca.results.jobs import Job
+    from moca.results.plan import Plan
+    from moca.results.tested import Tested
+
     console = Console(width=None if sys.stdout.isatty() else 160)
     roots = roots_of(args)
     rows = chosen_rows(FINGERPRINTS, args.rows)
@@ -375,6 +379,8 @@ def calibrate(args: argparse.Namespace) -> None:
 
 def work(runs: Sequence[Run], tool: str, args: argparse.Namespace, console: Console) -> list[Run]:
     """Run what is missing, or print it for ``--dry-run``; returns what failed."""
+    from moca.results.queue import launcher, run_jobs
+
     if not args.dry_run:
         return run_jobs(runs, launcher(tool, args.launcher, args.gpus), console)['failed']
     for each in runs:
@@ -402,15 +408,33 @@ def complain(failed: Sequence[Run], number: int) -> None:
         raise UserError(f'{len(failed)} of {number} runs failed: {names}.')
 
 
-@main_guard
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run or show, as the command line says."""
     args = parse_args(argv)
+    from moca.engine.cli import main_guard  # takes seconds, which --help need not
+
+    return main_guard(act)(args)
+
+
+def act(args: argparse.Namespace) -> None:
+    """Do what the arguments ask for."""
     args.act(args)
+
+
+def published(_: argparse.Namespace) -> None:
+    """Print the published results as Markdown."""
+    from moca.results.published import published_markdown
+
+    print(published_markdown(), end='')
 
 
 def show(args: argparse.Namespace) -> None:
     """Read the runs, print the table, write the files asked for."""
+    from moca.engine.checkpoints import write_atomically
+    from moca.results import tables
+    from moca.results.leaderboard import build_leaderboard, sorted_by
+    from moca.transfer.run_reading import read_runs
+
     check_outputs(args)
     board = build_leaderboard(*read_runs(args.work_dirs))
     if args.sort:

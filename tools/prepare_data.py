@@ -18,28 +18,18 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmengine.config import Config
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from moca.data import coco_report, depth_survey, panoptic_survey
-from moca.data import report as data_report
-from moca.data.coco_survey import coco_datasets, coco_survey
-from moca.data.config_datasets import depth_datasets, segmentation_datasets
-from moca.data.prepare import Prepared, prepare_ade20k, prepare_cityscapes
-from moca.data.survey import survey
-from moca.data.voc import prepare_voc
-from moca.engine.cli import main_guard, read_config
 from moca.errors import UserError
-from moca.pretrain.data.shards.packing import parse_size
-from moca.pretrain.data.shards.storage import names_shards
-from moca.pretrain.data.shards.verify import verify_shards
-from moca.pretrain.data.shards.writer import write_shards
-from moca.transfer.overrides import set_data_root
-from moca.transfer.protocol import check_segmentation
+
+if TYPE_CHECKING:
+    from moca.data.prepare import Prepared
+
 
 # A file or a pipe has no width; rich would take it for 80 characters.
 CONSOLE = Console(width=None if sys.stdout.isatty() else 120)
@@ -90,10 +80,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-@main_guard
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Do one of the five; raises UserError (exit status 2) if something is wrong."""
     args = parse_args(argv)
+    from moca.engine.cli import main_guard  # takes seconds, which --help need not
+
+    return main_guard(prepare)(args)
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Do what the arguments ask for."""
+    from moca.data.prepare import prepare_ade20k, prepare_cityscapes
+    from moca.data.voc import prepare_voc
+    from moca.pretrain.data.shards.packing import parse_size
+    from moca.pretrain.data.shards.storage import names_shards
+
     if args.command == 'check' and names_shards(args.config):
         check_shards(args.config)
         return
@@ -131,6 +132,8 @@ def report(root: Path, parts: Sequence[Prepared]) -> None:
 
 def pack(root: Path, out: Path, size: int) -> None:
     """Write shards, and print what they are."""
+    from moca.pretrain.data.shards.writer import write_shards
+
     made = write_shards(root, out, size, watch)
     table = Table('images', 'shards', 'made now', 'bytes', 'classes')
     counts = (made.images, made.shards, made.made, made.size, made.classes)
@@ -148,6 +151,9 @@ def pack(root: Path, out: Path, size: int) -> None:
 
 def check_shards(root: str) -> None:
     """Verify checksums, decode every image, print what is there, and fail if anything is wrong."""
+    from moca.data import report as data_report
+    from moca.pretrain.data.shards.verify import verify_shards
+
     found, missing = verify_shards(root, watch)
     faults = [f'{name}: this shard is in the manifest and not there' for name in missing]
     faults += [fault for shard in found for fault in shard.faults]
@@ -162,6 +168,9 @@ def check_shards(root: str) -> None:
 
 def check(args: argparse.Namespace) -> None:
     """Look at every file, print what is there, draw some of it, and fail if anything is wrong."""
+    from moca.engine.cli import read_config
+    from moca.transfer.overrides import set_data_root
+
     cfg = read_config(args.config)
     if args.data_root:
         set_data_root(cfg, args.data_root)
@@ -186,6 +195,8 @@ def _fail_on(faults: Sequence[str]) -> None:
 
 def _check_panoptic(cfg: Config, out: Path, count: int) -> tuple[list[str], bool] | None:
     """Return the faults, and whether a sheet was drawn; None without panoptic data."""
+    from moca.data import panoptic_survey
+
     if not panoptic_survey.panoptic_datasets(cfg):
         return None
     surveys = panoptic_survey.panoptic_survey(cfg, watch)
@@ -196,6 +207,9 @@ def _check_panoptic(cfg: Config, out: Path, count: int) -> tuple[list[str], bool
 
 def _check_coco(cfg: Config, out: Path, count: int) -> tuple[list[str], bool] | None:
     """Return the faults, and whether a sheet was drawn; None if there are no data sets of COCO."""
+    from moca.data import coco_report
+    from moca.data.coco_survey import coco_datasets, coco_survey
+
     if not any(coco_datasets(cfg)):
         return None
     surveys = coco_survey(cfg, watch)
@@ -206,6 +220,9 @@ def _check_coco(cfg: Config, out: Path, count: int) -> tuple[list[str], bool] | 
 
 def _check_depth(cfg: Config, out: Path, count: int) -> tuple[list[str], bool] | None:
     """Return the faults, and whether a sheet was drawn; None if there are no depth maps."""
+    from moca.data import depth_survey
+    from moca.data.config_datasets import depth_datasets
+
     if not any(depth_datasets(cfg)):
         return None
     surveys = depth_survey.depth_survey(cfg, watch)
@@ -215,6 +232,11 @@ def _check_depth(cfg: Config, out: Path, count: int) -> tuple[list[str], bool] |
 
 
 def _check_pairs(cfg: Config, out: Path, count: int) -> tuple[list[str], bool]:
+    from moca.data import report as data_report
+    from moca.data.config_datasets import segmentation_datasets
+    from moca.data.survey import survey
+    from moca.transfer.protocol import check_segmentation
+
     if any(segmentation_datasets(cfg)) and cfg.get('model'):
         check_segmentation(cfg)
     surveys = survey(cfg, watch)

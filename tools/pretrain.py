@@ -7,32 +7,13 @@ import sys
 
 from mmengine.config import Config
 
-import moca  # noqa: F401  (registers the components)
-from moca.backbone import vit_dimensions
-from moca.checkpoints.changes import add_change_arguments, changes_of
-from moca.checkpoints.loading import AUTO, set_checkpoint
-from moca.engine.amp import gpu_has_bfloat16
-from moca.engine.backends import BACKENDS, log_to
-from moca.engine.cli import (
+from moca.command_line import (
+    LOG_BACKENDS,
+    add_change_arguments,
     add_common_arguments,
-    apply_common,
-    main_guard,
-    merge_options,
     seed_number,
 )
-from moca.engine.config_check import check_config
-from moca.engine.fsdp import runner_of
-from moca.engine.hooks import set_hook
-from moca.engine.meeting import join
-from moca.engine.same_run import check_same_start
-from moca.engine.work_dir import alone_in_work_dir, check_unused
 from moca.errors import UserError
-from moca.pretrain.moca.released import accept_released
-from moca.pretrain.monitors.dense import add_dense_hooks
-from moca.pretrain.monitors.features import add_features_hook
-from moca.pretrain.training.check import check_run
-from moca.pretrain.training.config import pretraining_config, take_from_checkpoint
-from moca.pretrain.training.schedule import check_options
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -86,7 +67,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--log-to',
         nargs='+',
-        choices=tuple(BACKENDS),
+        choices=LOG_BACKENDS,
         default=(),
         help='log scalars and images here too, beside the JSON files',
     )
@@ -106,6 +87,21 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def configure(args: argparse.Namespace) -> Config:
     """The config of the run, checked."""
+    import moca.pretrain  # noqa: F401  (registers the components)
+    from moca.backbone import vit_dimensions
+    from moca.checkpoints.changes import changes_of
+    from moca.checkpoints.loading import AUTO, set_checkpoint
+    from moca.engine.amp import gpu_has_bfloat16
+    from moca.engine.backends import log_to
+    from moca.engine.cli import apply_common, merge_options
+    from moca.engine.config_check import check_config
+    from moca.engine.hooks import set_hook
+    from moca.pretrain.moca.released import accept_released
+    from moca.pretrain.monitors.dense import add_dense_hooks
+    from moca.pretrain.monitors.features import add_features_hook
+    from moca.pretrain.training.config import pretraining_config, take_from_checkpoint
+    from moca.pretrain.training.schedule import check_options
+
     cfg = pretraining_config(
         args.config,
         data_root=args.data_root,
@@ -149,10 +145,22 @@ def configure(args: argparse.Namespace) -> Config:
     return cfg
 
 
-@main_guard
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     """Pre-train as the command line says."""
     args = parse_args(arguments)
+    from moca.engine.cli import main_guard  # takes seconds, which --help need not
+
+    return main_guard(run)(args)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do what the arguments ask for."""
+    from moca.engine.fsdp import runner_of
+    from moca.engine.meeting import join
+    from moca.engine.same_run import check_same_start
+    from moca.engine.work_dir import alone_in_work_dir, check_unused
+    from moca.pretrain.training.check import check_run
+
     join(args.launcher, 'pretrain.py')
     cfg = configure(args)
     check_run(cfg)

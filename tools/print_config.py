@@ -12,8 +12,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import moca  # noqa: F401  (registers the components)
-from moca.engine.cli import add_cfg_options, main_guard, read_config
+from moca.command_line import add_cfg_options
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -26,10 +25,19 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-@main_guard
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Print the config; a field that its class does not take is an error, as in a run."""
     args = parse_args(argv)
+    from moca.engine.cli import main_guard  # takes seconds, which --help need not
+
+    return main_guard(show)(args)
+
+
+def show(args: argparse.Namespace) -> None:
+    """Read the config with all components known, and print it."""
+    import moca.pretrain  # noqa: F401  (registers the components)
+    from moca.engine.cli import read_config
+
     print(read_config(args.config, args.cfg_options).pretty_text, end='')
 
 

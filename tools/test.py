@@ -24,14 +24,11 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 
-from moca.checkpoints.changes import add_change_arguments
-from moca.data.config_datasets import nested_dicts
-from moca.engine.cli import add_common_arguments, main_guard
-from moca.engine.meeting import join
-from moca.evaluation import run as measured
-from moca.transfer.evaluate import evaluate, prepare_test
-from moca.transfer.run import add_protocol_arguments
-from moca.transfer.run_record import read_record
+from moca.command_line import (
+    add_change_arguments,
+    add_common_arguments,
+    add_protocol_arguments,
+)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -64,6 +61,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def written(cfg: Config) -> str:
     """Say where evaluators with ``format_only`` have written predictions."""
+    from moca.data.config_datasets import nested_dicts
+
     fields = ('outfile_prefix', 'output_dir')  # of mmdet's and of mmseg's
     places = [
         str(node[field])
@@ -74,10 +73,21 @@ def written(cfg: Config) -> str:
     return f'Predictions are in {", ".join(places)}*' if places else 'Predictions were not kept.'
 
 
-@main_guard
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Check everything, evaluate, and print the metrics in percent."""
     args = parse_args(argv)
+    from moca.engine.cli import main_guard  # takes seconds, which --help need not
+
+    return main_guard(run)(args)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do what the arguments ask for."""
+    from moca.engine.meeting import join
+    from moca.evaluation import run as measured
+    from moca.transfer.evaluate import evaluate, prepare_test
+    from moca.transfer.run_record import read_record
+
     join(args.launcher, 'test.py')
     if measured.is_evaluation(args.config):
         metrics = read_record(measured.evaluate(*measured.prepare_evaluation(args)))['metrics']

@@ -15,12 +15,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from moca.checkpoints.changes import add_change_arguments
-from moca.engine.cli import add_common_arguments, main_guard, seed_number
-from moca.engine.ema import MOMENTUM
-from moca.engine.meeting import join
-from moca.evaluation.run import evaluate, is_evaluation, prepare_evaluation
-from moca.transfer.run import add_protocol_arguments, prepare_training, train
+from moca.command_line import (
+    EMA_MOMENTUM,
+    add_change_arguments,
+    add_common_arguments,
+    add_protocol_arguments,
+    seed_number,
+)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -74,19 +75,30 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--ema',
         nargs='?',
-        const=MOMENTUM,
+        const=EMA_MOMENTUM,
         type=float,
         metavar='MOMENTUM',
-        help=f'validate and save a moving average of the weights [{MOMENTUM} where none is named]',
+        help='validate and save a moving average of the weights '
+        f'[{EMA_MOMENTUM} where none is named]',
     )
     add_common_arguments(parser)
     return parser.parse_args(argv)
 
 
-@main_guard
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Check everything, train and validate, or measure, and write ``run.json``."""
     args = parse_args(argv)
+    from moca.engine.cli import main_guard  # takes seconds, which --help need not
+
+    return main_guard(run)(args)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do what the arguments ask for."""
+    from moca.engine.meeting import join
+    from moca.evaluation.run import evaluate, is_evaluation, prepare_evaluation
+    from moca.transfer.run import prepare_training, train
+
     join(args.launcher, 'train.py')
     if is_evaluation(args.config):
         evaluate(*prepare_evaluation(args))

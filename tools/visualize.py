@@ -28,24 +28,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from moca.checkpoints.changes import add_change_arguments, changes_of
-from moca.engine.cli import main_guard
+from moca.command_line import add_change_arguments
 from moca.errors import UserError
-from moca.evaluation.backbones import NamedBackbone, load_backbones
-from moca.evaluation.dense.davis import chosen_preset
-from moca.figures import FORMATS
-from moca.images.files import some_images
-from moca.visualize.correspondences import correspondence_sheet
-from moca.visualize.curves import curves_sheet
-from moca.visualize.depth import depth_predictions_sheet
-from moca.visualize.discoveries import discovery_sheet
-from moca.visualize.features import attention_sheet, features_sheet, progress_sheet
-from moca.visualize.panoptic import panoptic_sheet
-from moca.visualize.predictions import detection_sheet, segmentation_sheet
-from moca.visualize.untrained import is_untrained, untrained_sheet
-from moca.visualize.videos import video_sheet
+
+if TYPE_CHECKING:
+    from moca.evaluation.backbones import NamedBackbone
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -203,10 +192,24 @@ def _add_output(
         parser.add_argument('--count', type=int, default=4, help='how many images [4]')
 
 
-@main_guard
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Draw one sheet."""
     args = parse_args(argv)
+    from moca.engine.cli import main_guard  # takes seconds, which --help need not
+
+    return main_guard(draw_sheet)(args)
+
+
+def draw_sheet(args: argparse.Namespace) -> None:
+    """Do what the arguments ask for."""
+    from moca.figures import FORMATS
+    from moca.visualize.curves import curves_sheet
+    from moca.visualize.depth import depth_predictions_sheet
+    from moca.visualize.features import progress_sheet
+    from moca.visualize.panoptic import panoptic_sheet
+    from moca.visualize.predictions import segmentation_sheet
+    from moca.visualize.untrained import is_untrained, untrained_sheet
+
     formats = (*FORMATS, '.gif') if args.command == 'video' else FORMATS
     if args.out.suffix not in formats:
         raise UserError(f'--out {args.out}: the name must end in {", ".join(formats)}.')
@@ -238,6 +241,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _detection(args: Any) -> None:
+    from moca.visualize.predictions import detection_sheet
+
     if args.errors and args.images:
         raise UserError('--errors needs truth, which --images has not: give one of the two.')
     if args.errors:
@@ -255,6 +260,9 @@ def _backbones(args: Any) -> None:
 
 
 def _loaded(args: Any) -> list[NamedBackbone]:
+    from moca.checkpoints.changes import changes_of
+    from moca.evaluation.backbones import load_backbones
+
     return load_backbones(
         args.checkpoint,
         args.arch,
@@ -269,6 +277,10 @@ def _loaded(args: Any) -> list[NamedBackbone]:
 
 
 def _images(args: Any) -> None:
+    from moca.images.files import some_images
+    from moca.visualize.discoveries import discovery_sheet
+    from moca.visualize.features import attention_sheet, features_sheet
+
     if len(args.size) > 2 or min(args.size) < 1:
         raise UserError(f'--size {args.size}: give the shorter side, or height and width.')
     paths = some_images(args.images, args.count)
@@ -281,12 +293,17 @@ def _images(args: Any) -> None:
 
 
 def _video(args: Any) -> None:
+    from moca.evaluation.dense.davis import chosen_preset
+    from moca.visualize.videos import video_sheet
+
     chosen_preset(args.preset, args.short_side)  # wrong ones are refused before weights are read
     where = args.frames, args.mask, args.preset, args.out, args.count
     video_sheet(_loaded(args), *where, short_side=args.short_side)
 
 
 def _correspondence(args: Any) -> None:
+    from moca.visualize.correspondences import correspondence_sheet
+
     if args.size < 1:
         raise UserError(f'--size {args.size}: give the side of the square images in pixels.')
     data = args.data_root, args.out, args.count, args.size, args.split, args.category

@@ -9,11 +9,8 @@ from mmengine.model import MomentumAnnealingEMA
 from mmengine.registry import HOOKS, MODELS
 from torch import nn
 
+from moca.command_line import EMA_MOMENTUM as MOMENTUM
 from moca.errors import UserError
-
-MOMENTUM = 2e-4
-"""mmengine's and mmdet's: an average over the last 5000 steps or so."""
-
 
 @MODELS.register_module()
 class TrainedWeightsEMA(MomentumAnnealingEMA):

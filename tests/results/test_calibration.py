@@ -113,13 +113,12 @@ def calibrate(
     monkeypatch.chdir(place)
     monkeypatch.setattr(InThisProcess, 'started', [])
     monkeypatch.setattr(
-        leaderboard,
-        'launcher',
+        'moca.results.queue.launcher',
         lambda tool, *_: lambda arguments, log: InThisProcess(tool, arguments, log),
     )
 
     def run(table: Sequence[Fingerprint], *options: str) -> tuple[int, str]:
-        monkeypatch.setattr(leaderboard, 'FINGERPRINTS', tuple(table))
+        monkeypatch.setattr('moca.results.fingerprints.FINGERPRINTS', tuple(table))
         code = leaderboard.main(['calibrate', 'files', '--data-root', 'own=images', *options])
         said = capsys.readouterr()
         return code, said.out + said.err

@@ -38,7 +38,7 @@ def backbones(monkeypatch: pytest.MonkeyPatch) -> None:
     model: Any = Pieces(8).eval()
     model.norm = torch.nn.Identity()
     found = [NamedBackbone(name, model) for name in ('ours', 'theirs')]
-    monkeypatch.setattr(visualize, 'load_backbones', lambda *_, **__: found)
+    monkeypatch.setattr('moca.evaluation.backbones.load_backbones', lambda *_, **__: found)
 
 
 def draw(*arguments: Any, code: int = 0) -> None:
