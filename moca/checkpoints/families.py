@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from moca.checkpoints.names.trunk import IMAGENET, StateDict, Statistics
+from moca.errors import UserError
 
 # Wrappers that may stand anywhere in a key: DDP, compile, FSDP, activation checkpointing.
 _WRAPPERS = re.compile(
@@ -93,10 +96,26 @@ FAMILIES = (
 )
 
 
-def tensors(entry: Mapping[str, Any]) -> StateDict:
-    """The tensors of a file or of an entry of it, without the names of wrappers."""
-    return {
-        _WRAPPERS.sub('', str(key)): value
-        for key, value in entry.items()
-        if isinstance(value, Tensor)
-    }
+def tensors(entry: Mapping[str, Any], path: str | Path = 'the file') -> StateDict:
+    """The tensors of a file or of an entry of it, without the names of wrappers.
+
+    Raises:
+        UserError: two of them are then called the same and differ.
+    """
+    found: StateDict = {}
+    keys: dict[str, str] = {}
+    for key, value in entry.items():
+        if not isinstance(value, Tensor):
+            continue
+        name = _WRAPPERS.sub('', str(key))
+        if name in found and not _equal(found[name], value):
+            raise UserError(
+                f'{path}: {keys[name]} and {key} are one tensor under two names, with different '
+                'values. Remove the wrong one from the file.'
+            )
+        found[name], keys[name] = value, str(key)
+    return found
+
+
+def _equal(one: Tensor, two: Tensor) -> bool:
+    return one.shape == two.shape and one.dtype == two.dtype and torch.equal(one, two)
