@@ -160,10 +160,12 @@ def run(args: argparse.Namespace) -> None:
     from moca.engine.same_run import check_same_start
     from moca.engine.work_dir import alone_in_work_dir, check_unused
     from moca.pretrain.training.check import check_run
+    from moca.pretrain.training.resumed import check_resumed
 
     join(args.launcher, 'pretrain.py')
     cfg = configure(args)
     check_run(cfg)
+    check_resumed(cfg)
     check_same_start(cfg)
     with alone_in_work_dir(cfg):
         check_unused(cfg)
