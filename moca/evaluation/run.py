@@ -206,7 +206,7 @@ def _measured(cfg: Config, record: dict[str, Any], evaluation: Evaluation) -> Pa
     write_record(cfg.work_dir, {'status': 'running', **record})
     set_random_seed(seed)
     model = build_backbone(cfg)
-    if record['checkpoint']['path'] is None:
+    if record['checkpoint']['path'] is None and not hasattr(model, 'label'):
         print_log(random_weights_text(cfg), 'current', level=30)
     half = record.get('precision')
     run = EvaluationRun(

@@ -206,7 +206,9 @@ def prepare_checkpoint(cfg: Config, args: argparse.Namespace) -> dict[str, Any]:
     if weights.get('type') != 'ViTCheckpoint':
         if backbone.get('interpolation') is None:
             backbone.interpolation = 'bicubic'
-        return {'name': random_label(backbone.arch), 'path': None, 'branch': None}
+        cls = MODELS.get(backbone.get('type'))
+        name = getattr(cls, 'label', None) or random_label(backbone.arch)  # colors
+        return {'name': name, 'path': None, 'branch': None}
     options = {key: value for key, value in weights.items() if key not in ('type', 'checkpoint')}
     path = weights['checkpoint']
     size = backbone.get('img_size')

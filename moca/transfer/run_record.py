@@ -259,7 +259,8 @@ _NOT_MEASURING = {
 
 # Fields of the backbone that are of the weights, of training or of memory.
 _NOT_OF_PROTOCOL = {
-    *('arch', 'init_cfg', 'interpolation', 'norm_eps', 'drop_path_rate', 'grad_checkpoint'),
+    *('type', 'arch', 'init_cfg', 'interpolation', 'norm_eps'),
+    *('drop_path_rate', 'grad_checkpoint'),
 }
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +30,24 @@ from moca.evaluation.protocol import EvaluationRun
 ROOM = 0.5
 """Share of a GPU's free memory that a bank may take; a larger one stays in main memory [our
 choice: search and backbone need the rest]."""
+
+
+@dataclass(frozen=True)
+class BankSettings:
+    """What is put into a bank.
+
+    Attributes:
+        size: Side of the squares in pixels.
+        memory: Rows of the bank, about; None for all patches.
+        epochs: How often each image is cut anew.
+        void: What ignored pixels are; see `class_shares`. With ``drop``, patches of nothing else
+            are not in the bank.
+    """
+
+    size: int
+    memory: int | None
+    epochs: int
+    void: Void
 
 
 @dataclass(frozen=True)
@@ -59,27 +76,19 @@ class Bank:
 
 
 def stored_bank(
-    model: PlainViT,
-    maps: LabeledMaps,
-    run: EvaluationRun,
-    *,
-    size: int,
-    memory: int | None,
-    epochs: int,
-    void: Void,
+    model: PlainViT, maps: LabeledMaps, run: EvaluationRun, settings: BankSettings
 ) -> Bank:
     """The bank of `build_bank`, kept in the run's folder of computed features, if it has one.
 
     Only the sampled rows are kept, not the maps that they are of. A bank is read again if weights,
     files, settings and batch size are the same, whatever k and temperature.
     """
-    settings: dict[str, Any] = dict(size=size, memory=memory, epochs=epochs, void=void)
     if run.cache is None:
-        return build_bank(model, maps, run, **settings)
+        return build_bank(model, maps, run, settings)
     facts = {
         **model_facts(model),
         'maps': maps.state(),
-        'settings': settings,
+        'settings': asdict(settings),
         'seed': run.seed,
         'batch': run.batch_size,
     }
@@ -90,7 +99,7 @@ def stored_bank(
         device = _place(len(found.features), found.width, run.device)
         print_log(f'The bank is read from {path}.', 'current')
         return Bank(found.features.to(device), found.shares.to(device), found.rows_per_image)
-    bank = build_bank(model, maps, run, **settings)
+    bank = build_bank(model, maps, run, settings)
     _write(path, bank)
     return bank
 
@@ -118,14 +127,7 @@ def _write(path: Path, bank: Bank) -> None:
 
 
 def build_bank(
-    model: PlainViT,
-    maps: LabeledMaps,
-    run: EvaluationRun,
-    *,
-    size: int,
-    memory: int | None,
-    epochs: int,
-    void: Void,
+    model: PlainViT, maps: LabeledMaps, run: EvaluationRun, settings: BankSettings
 ) -> Bank:
     """Encode randomly cut images and keep patches of scarce classes.
 
@@ -135,15 +137,12 @@ def build_bank(
         model: In eval mode.
         maps: The images and their label maps.
         run: Seed, device, batches.
-        size: Side of the squares in pixels.
-        memory: Rows of the bank, about; None for all patches.
-        epochs: How often each image is cut anew.
-        void: What ignored pixels are; see `class_shares`. With ``drop``, patches of nothing else
-            are not in the bank.
+        settings: How many rows of what.
     """
+    size, epochs, void = settings.size, settings.epochs, settings.void
     side = size // model.patch_size
     patches, classes = side * side, maps.num_classes
-    count = rows_per_image(memory, len(maps) * epochs, patches)
+    count = rows_per_image(settings.memory, len(maps) * epochs, patches)
     kept = patches if count is None else count
     total = len(maps) * epochs * kept
     device = _place(total, model.embed_dims + classes, run.device)

@@ -18,7 +18,7 @@ from torch import Tensor
 from moca.backbone import PlainViT
 from moca.engine.ranges import check_count, check_positive
 from moca.errors import UserError
-from moca.evaluation.dense.bank import Bank, stored_bank
+from moca.evaluation.dense.bank import Bank, BankSettings, stored_bank
 from moca.evaluation.dense.confusion import (
     Confusion,
     miou_hungarian,
@@ -150,15 +150,8 @@ class InContext(Evaluation):
     def run(self, model: PlainViT, run: EvaluationRun) -> Result:
         """Fill the bank, segment the queries, and measure."""
         size = whole_patches(self.size, model.patch_size, 'evaluation.size')
-        bank = stored_bank(
-            model,
-            self.train,
-            run,
-            size=size,
-            memory=self.memory,
-            epochs=self.epochs,
-            void=self.void,
-        )
+        settings = BankSettings(size, self.memory, self.epochs, self.void)
+        bank = stored_bank(model, self.train, run, settings)
         search = BankSearch(bank.features, backend=self.search)
         voting = _Voting(bank, search, self.neighbors, self.temperature)
         confusion = Confusion(self.train.num_classes, (*self.ignored, IGNORE))
@@ -178,7 +171,7 @@ class InContext(Evaluation):
             'mIoU_all': miou_identity(counts),
             'aAcc': pixel_accuracy(counts),
         }
-        settings = {
+        told = {
             'size': size,
             'memory': self.memory,
             'bank_rows': search.count,
@@ -192,7 +185,7 @@ class InContext(Evaluation):
             'classes': self.train.num_classes,
             'classes_without_bank_patch': missing,
         }
-        return Result(metrics=metrics, chosen={}, settings=settings)
+        return Result(metrics=metrics, chosen={}, settings=told)
 
     def _say_missing(self, bank: Bank, confusion: Confusion) -> list[int]:
         """Classes of the queries that no patch of the bank holds: their IoU is 0."""

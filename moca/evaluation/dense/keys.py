@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from moca.backbone import PlainViT
+from moca.evaluation.dense.colors import PatchColors
 from moca.evaluation.features import check_finite, patch_map
 
 
@@ -14,7 +15,8 @@ def keys_and_features(model: PlainViT, images: Tensor) -> tuple[Tensor, Tensor]:
     """Keys of the last block's attention, and patch features after the final norm.
 
     Keys are what the layer that makes queries, keys and values gives, with its bias: of rotary
-    positions, they are not rotated; where keys are normalized, they are not.
+    positions, they are not rotated; where keys are normalized, they are not. Of `PatchColors` both
+    are its pixels.
 
     Args:
         model: In eval mode.
@@ -31,6 +33,8 @@ def keys_and_features(model: PlainViT, images: Tensor) -> tuple[Tensor, Tensor]:
         features = check_finite(patch_map(model, images), 'an image')
     finally:
         handle.remove()
+    if isinstance(model, PatchColors):
+        return features, features
     keys = seen[0].chunk(3, dim=-1)[1].flatten(1, -2)
     grid = features.shape[-2:]
     # with windows, prefix tokens take no part
@@ -40,5 +44,7 @@ def keys_and_features(model: PlainViT, images: Tensor) -> tuple[Tensor, Tensor]:
 
 def which_keys(model: PlainViT) -> str:
     """What `keys_and_features` takes of a model, for the record."""
+    if isinstance(model, PatchColors):
+        return 'pixels'
     where = 'keys of the last attention, not of unit length'
     return where if model.rope is None else f'{where}, before rotary positions'

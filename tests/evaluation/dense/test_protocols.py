@@ -16,7 +16,7 @@ import moca.transfer  # noqa: F401  (registers the data sets)
 from moca.backbone import PlainViT
 from moca.errors import UserError
 from moca.evaluation.dense import bank as bank_module
-from moca.evaluation.dense.bank import build_bank
+from moca.evaluation.dense.bank import BankSettings, build_bank
 from moca.evaluation.dense.capi_protocol import CapiKNN, CapiLogreg
 from moca.evaluation.dense.encoding import whole_patches
 from moca.evaluation.dense.in_context import InContext
@@ -239,15 +239,8 @@ def test_void_is_class_0_or_nothing(bank: dict[str, Any]) -> None:
     without = read_labeled_maps({**bank, 'indices': places}, 'evaluation.train')
     model = MeanColors().eval()
     for void, missing in (('class0', [3]), ('drop', [0, 3])):
-        found = build_bank(
-            model,
-            without,
-            RUN,
-            size=SIZE,
-            memory=None,
-            epochs=1,
-            void=void,  # type: ignore[arg-type]
-        )
+        settings = BankSettings(SIZE, memory=None, epochs=1, void=void)  # type: ignore[arg-type]
+        found = build_bank(model, without, RUN, settings)
         assert found.missing_classes().tolist() == missing
         assert found.shares.sum(1).tolist() == pytest.approx([1.0] * len(found.shares))
         lengths = found.features.norm(dim=1)
@@ -298,6 +291,16 @@ def test_capi_chooses_on_held_out_training_images(
     assert result.metrics['mIoU'] > 95
     assert result.settings['patches'] == 20 * (SIZE // PATCH) ** 2
     assert result.settings['ignored'] == [255]
+
+
+def test_one_of_eight_settings_is_chosen(train: dict[str, Any], queries: dict[str, Any]) -> None:
+    """As published: 10 ** (-6 + 11 i / 7), and four numbers of neighbors by two distances."""
+    strengths = [1e-6, 3.73e-5, 1.39e-3, 5.18e-2, 1.931, 71.97, 2682.7, 1e5]
+    assert list(CapiLogreg(train, queries).candidates()) == pytest.approx(strengths, rel=2e-3)
+    found = [str(setting) for setting in CapiKNN(train, queries).candidates()]
+    assert len(set(found)) == len(found) == 8
+    for word in ('cosine', 'L2'):
+        assert sum(word in each for each in found) == 4
 
 
 def test_the_scaler_is_of_the_fitted_images_throughout(
