@@ -38,6 +38,17 @@ def commands_of(page: Path) -> list[list[str]]:
     return found
 
 
+def started_by(command: list[str]) -> list[str]:
+    """The command of a tool that a launch script starts, without what is the launcher's."""
+    script = re.fullmatch(r'tools/(dist|slurm)_(\w+)\.sh', command[0])
+    if script is None:
+        return command
+    launcher, tool = script.groups()
+    gpus = 2 if tool == 'test' else 1  # behind the config, and a test's checkpoint
+    words = command[3:] if launcher == 'slurm' else [*command[1:][:gpus], *command[1:][gpus + 1 :]]
+    return [f'tools/{tool}.py', *words]
+
+
 COMMANDS = [command for page in PAGES for command in commands_of(page)]
 
 
@@ -51,7 +62,8 @@ def test_there_are_commands() -> None:
 
 @pytest.mark.parametrize('command', COMMANDS, ids=' '.join)
 def test_a_documented_command_is_understood(command: list[str]) -> None:
-    tool, *arguments = command
+    assert command[0].startswith('tools.') or (REPOSITORY / command[0]).exists()
+    tool, *arguments = started_by(command)
     module = f'tools.{Path(tool).stem}' if tool.endswith('.py') else f'{tool}.__main__'
     args = importlib.import_module(module).parse_args(arguments)
     configs = {word for word in arguments if word.startswith('configs/')} - WRITTEN_BY_THE_READER
