@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import io
-import logging
 import tarfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
-from hashlib import sha256
 from itertools import pairwise
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
-from mmengine.logging import print_log
 from numpy.typing import NDArray
 
 from moca.engine.once import once_for_all
-from moca.errors import UserError
 from moca.images.image_io import CorruptImage
-from moca.images.listing import USUAL_ENDINGS
-from moca.pretrain.data.shards.index_cache import find_indexes
-from moca.pretrain.data.shards.manifest import MANIFEST, missing_shards
-from moca.pretrain.data.shards.storage import RangeReader, ShardFile, find_shards, is_local
-from moca.pretrain.data.shards.tar_index import MEMBER, ShardIndex
+from moca.pretrain.data.shards.member_table import gather_members
+from moca.pretrain.data.shards.storage import (
+    RangeReader,
+    is_local,
+    reason,
+)
 
 WINDOW = 1 << 17
 """Images among which one is shuffled at a time [our choice: a tenth of ImageNet, 14 GB, which a
 node's page cache holds]."""
 
+_BLOCK = tarfile.BLOCKSIZE
 _AT_ONCE = 64 << 20  # bytes that a worker asks a URL for at a time [our choice]
 _STALE = 'its shard is another one than when its index was made; remove that and start again'
 
@@ -64,8 +60,9 @@ class ShardImages:
         window: int = WINDOW,
     ) -> None:
         self.root, self.window = root, window
-        found = once_for_all(lambda: _gather(root, limit, pattern))
-        self.urls, self.members, self._ends, self.digest, self._about = found
+        table = once_for_all(lambda: gather_members(root, limit, pattern))
+        self.urls, self.members, self._ends = table.urls, table.members, table.ends
+        self.digest, self._about = table.digest, table.about
         self._reader = RangeReader()
         folders = {url.rpartition('/')[0] for url in self.urls}
         self._above = f'{folders.pop()}/' if len(folders) == 1 else ''
@@ -101,15 +98,22 @@ class ShardImages:
 
         Those behind a URL are asked for at the same time, `_AT_ONCE` bytes of them.
         """
-        for group in self._groups(indices):
-            rows = [self.members[index].item() for index in group]
-            ranges = [
-                (self._url(index), start, start + header + size)
-                for index, (start, size, header) in zip(group, rows, strict=True)
-            ]
-            found = self._reader.read(ranges)
-            for data, (_, size, header) in zip(found, rows, strict=True):
-                yield _content(data, size, header)
+        rows = ((self._url(index), *self.members[index].item()) for index in indices)
+        # where the image's last header begins, and its bytes
+        places = [(url, start + header - _BLOCK, size) for url, start, size, header in rows]
+        if is_local(self.urls[0]):
+            for url, start, size in places:  # which needs no copy
+                middle = start + _BLOCK
+                parts = [(url, start, middle), (url, middle, middle + size)]
+                yield _content(*self._reader.read(parts), size)
+            return
+        for group in _groups(places):
+            ranges = [(url, start, start + _BLOCK + size) for url, start, size in group]
+            for data, (_, _, size) in zip(self._reader.read(ranges), group, strict=True):
+                if isinstance(data, OSError):
+                    yield _content(data, data, size)
+                else:
+                    yield _content(data[:_BLOCK], data[_BLOCK:], size)
 
     def shuffled(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """An order of all images that stays within a few shards at a time, ``[N]``.
@@ -138,16 +142,6 @@ class ShardImages:
     def relative(self, index: int) -> str:
         """As `path`, from the folder that all shards lie in."""
         return self.path(index).removeprefix(self._above)
-
-    def _groups(self, indices: Sequence[int]) -> Iterator[Sequence[int]]:
-        """Those that are read at the same time: of a disk one by one."""
-        if is_local(self.urls[0]):
-            yield from ([index] for index in indices)
-            return
-        ends = np.cumsum([self.members[index]['size'] for index in indices])
-        cuts = np.flatnonzero(np.diff(ends // _AT_ONCE)) + 1
-        for first, last in pairwise([0, *cuts.tolist(), len(indices)]):
-            yield indices[first:last]
 
     def _url(self, index: int) -> str:
         return self.urls[int(np.searchsorted(self._ends, index, side='right'))]
@@ -185,80 +179,24 @@ def _name(headers: bytes | OSError) -> str:
     return member.name if member else ''
 
 
-def _content(data: bytes | OSError, size: int, header: int) -> bytes | CorruptImage:
-    """An image out of what was read of a tar, if it is that image's still."""
+def _groups(places: Sequence[tuple[str, int, int]]) -> Iterator[Sequence[tuple[str, int, int]]]:
+    """Those that are asked for at the same time."""
+    ends = np.cumsum([size for _, _, size in places])
+    cuts = np.flatnonzero(np.diff(ends // _AT_ONCE)) + 1
+    for first, last in pairwise([0, *cuts.tolist(), len(places)]):
+        yield places[first:last]
+
+
+def _content(header: bytes | OSError, data: bytes | OSError, size: int) -> bytes | CorruptImage:
+    """What was read of an image, if that is the image which was there when it was indexed."""
+    if isinstance(header, OSError):
+        return CorruptImage(f'cannot read its shard: {reason(header)}')
     if isinstance(data, OSError):
-        return CorruptImage(f'cannot read its shard: {data.strerror}')
-    if len(data) < header + size:
+        return CorruptImage(f'cannot read its shard: {reason(data)}')
+    if len(data) < size or len(header) < _BLOCK:
         return CorruptImage('its shard ends before it does')
     try:
-        block = data[header - tarfile.BLOCKSIZE : header]
-        if tarfile.TarInfo.frombuf(block, 'utf-8', 'surrogateescape').size != size:
-            return CorruptImage(_STALE)
+        found = tarfile.TarInfo.frombuf(header, 'utf-8', 'surrogateescape').size
     except tarfile.TarError:
-        return CorruptImage(_STALE)
-    return data[header:]
-
-
-def _gather(
-    root: str, limit: int | None, pattern: str | None
-) -> tuple[list[str], NDArray[Any], NDArray[np.int64], str, str]:
-    """URLs, members, the end of each shard among them, their digest, and a line about them."""
-    urls = find_shards(root)
-    if lacking := missing_shards(urls) if urls[0].rpartition('/')[0] == root.rstrip('/') else []:
-        print_log(
-            f'{root}: {len(lacking):,} shards that its {MANIFEST} names are not there, such as '
-            f'{lacking[0]}; the {len(urls):,} others are used.',
-            'current',
-            level=logging.WARNING,
-        )
-    found = find_indexes(urls)
-    tables = [_chosen(file, index, pattern) for file, index in found]
-    ends = np.cumsum([len(table) for table in tables])
-    table = np.concatenate(tables) if len(ends) else np.zeros(0, MEMBER)
-    about = _describe(root, found, len(table), pattern)
-    if len(table) < 2:
-        raise UserError(
-            f'data_root {root} holds {"one image" if len(table) else "no image"} ({about}). '
-            'Pre-training needs at least 2; give the shards that hold the images.'
-        )
-    if limit is not None and limit < len(table):
-        kept = np.arange(limit) * len(table) // limit
-        table, ends = table[kept], np.searchsorted(kept, ends)
-    digest = sha256(table.tobytes() + ends.tobytes()).hexdigest()
-    return [file.url for file, _ in found], table, ends, digest, about
-
-
-def _chosen(file: ShardFile, index: ShardIndex, pattern: str | None) -> NDArray[Any]:
-    if pattern is not None:
-        kept = [fnmatchcase(name, pattern) for name in index.names]
-        return index.members[np.array(kept, bool)]
-    if index.doubled:
-        one, other = index.doubled
-        raise UserError(
-            f'{file.url}: {one} and {other} are two images under one key. Say which to learn from '
-            "by a pattern: --cfg-options train_dataloader.dataset.members='*.jpg' (or '*' for all)."
-        )
-    return index.members
-
-
-def _describe(
-    root: str, found: Sequence[tuple[ShardFile, ShardIndex]], images: int, pattern: str | None
-) -> str:
-    left_out: Counter[str] = Counter()
-    for file, index in found:
-        left_out.update(index.left_out)
-        if index.damage:
-            print_log(
-                f'{file.url}: {index.damage}. The {len(index.members):,} images before that are '
-                'used; fetch or make the shard again.',
-                'current',
-                level=logging.WARNING,
-            )
-    if pattern is not None:
-        left_out[f'images that are no {pattern}'] = sum(len(i.members) for _, i in found) - images
-    counts = ', '.join(f'{count:,} {kind}' for kind, count in left_out.most_common() if count)
-    text = f'{root}: {images:,} images in {len(found):,} shards' + f'; left out: {counts}' * bool(
-        counts
-    )
-    return text if images else f'{text}; looked for {USUAL_ENDINGS}'
+        found = None
+    return data if found == size else CorruptImage(_STALE)

@@ -182,6 +182,7 @@ def test_bad_shards_are_refused(folder: Path, tmp_path: Path) -> None:
 
 def test_limit_spreads_over_the_shards(shards: Path) -> None:
     images = ShardImages(str(shards), limit=4)
+    assert images.describe() == f'4 images of {shards}: 23 images in 4 shards'
     kept = [0, 5, 11, 17]
     every = ShardImages(str(shards))
     assert list(images.paths) == [every.paths[index] for index in kept]

@@ -19,6 +19,7 @@ from tests.images.photographs import save_photographs
 from tests.pretrain.data.shards.tars import contents, write_split
 from tests.pretrain.data.test_dataset import VIEWS
 from tests.processes import run_processes
+from tools.pretrain import configure, parse_args
 
 KILLED_AFTER = 7  # steps, of which an epoch has five
 
@@ -108,3 +109,11 @@ def test_other_shards_go_on_approximately(shards: Path, tmp_path: Path, whole: A
     seen = [index for step in range(12, 18) for index in got.batches[step][2]]
     assert len(set(seen)) == 6 * BATCH
     assert STEPS == 5
+
+
+def test_the_option_is_for_a_run_that_is_resumed(tmp_path: Path) -> None:
+    command = ['configs/pretrain/moca_small.py', '--data-root', 'x', '--work-dir', str(tmp_path)]
+    with pytest.raises(UserError, match='--resume-approximately needs --resume'):
+        configure(parse_args([*command, '--resume-approximately']))
+    cfg = configure(parse_args([*command, '--resume', '--resume-approximately']))
+    assert cfg.train_cfg.approximately is True

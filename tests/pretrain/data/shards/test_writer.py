@@ -183,6 +183,8 @@ def test_the_tool_writes_and_verifies(
     data[700] ^= 1  # in the first image, and nowhere else
     shard.write_bytes(data)
     (out / '000002.tar').rename(tmp_path / 'gone.tar')
+    ShardImages(str(out))
+    assert '1 shards that its manifest.json names are not there, such as' in capsys.readouterr().out
     assert main(['check', str(out)]) == 2
     said = capsys.readouterr()
     assert '000002.tar: this shard is in the manifest and not there' in said.out
