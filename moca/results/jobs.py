@@ -25,12 +25,14 @@ class Job(Run):
         options: data root and ``--cfg-options``, as `run.json` keeps them.
         protocol: the name of what is measured.
         reads: what is in the checkpoint, None of random weights.
+        delta_of: the file that the checkpoint's differences add to, None if it has whole weights.
     """
 
     checkpoint: str
     options: dict[str, Any] = field(default_factory=dict)
     protocol: str = ''
     reads: CheckpointInfo | None = None
+    delta_of: str | None = None
 
     @property
     def record(self) -> dict[str, Any]:
@@ -100,6 +102,12 @@ def _check_reading(job: Job) -> None:
             f'{job.folder} has measured patches {_of_file(recorded.get("patch"))}, not '
             f'{_of_file(patch)}. Give the same --patch, or move that folder away.'
         )
+    added = None if job.delta_of is None else file_digest(job.delta_of)
+    if recorded.get('delta_of') != added:
+        raise UserError(
+            f'{job.folder} has measured {_sum(recorded.get("delta_of"))}, not {_sum(added)}. Give '
+            'the same --delta-of, or move that folder away.'
+        )
     said = ours.normalized_by or recorded.get('normalized_by')
     for name, value in (('mean', ours.mean), ('std', ours.std)):
         before = recorded.get(name)
@@ -112,3 +120,7 @@ def _check_reading(job: Job) -> None:
 
 def _of_file(patch: int | None) -> str:
     return 'as in the file' if patch is None else f'resampled to {patch} pixels'
+
+
+def _sum(added: str | None) -> str:
+    return 'the file by itself' if added is None else f'it added to the file of sha256 {added[:12]}'

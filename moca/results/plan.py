@@ -228,4 +228,5 @@ def _job(
     if settings:
         arguments += ['--cfg-options', *settings]
     options = told_options(root, parse_cfg_options(settings))
-    return Job(title, folder, tuple(arguments), checkpoint, options, protocol, info)
+    delta_of = None if info is None else plan.changes.get('delta_of')
+    return Job(title, folder, tuple(arguments), checkpoint, options, protocol, info, delta_of)

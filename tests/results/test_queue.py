@@ -25,6 +25,7 @@ from moca.results.jobs import Job
 from moca.results.plan import Plan, known_tasks, make_jobs, task_parts, task_path
 from moca.results.queue import run_jobs
 from moca.transfer.run import prepare_training
+from moca.transfer.run_record import file_digest
 from tests.configs.helpers import REPOSITORY, write_cityscapes
 from tools import leaderboard, train
 
@@ -314,6 +315,24 @@ def test_a_file_is_read_as_the_command_line_says(checkpoint, tmp_path, monkeypat
         make_jobs(replace(given, changes={}, **same))
     with pytest.raises(UserError, match='random has no file to take it of'):
         make_jobs(plan('random', archs=['auto']))
+
+
+def test_differences_are_held_against_the_file_they_were_added_to(
+    checkpoint, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    write_cityscapes(tmp_path / 'data')
+    whole = plan(checkpoint, data_roots={'driving': 'data'})
+    added = replace(whole, changes=dict(delta_of=checkpoint))
+    (job,) = make_jobs(added)
+    record = {'path': checkpoint, 'sha256': file_digest(checkpoint)}
+    job.folder.mkdir(parents=True)
+    for delta, fits, other in ((file_digest(checkpoint), added, whole), (None, whole, added)):
+        known = {**record, 'delta_of': delta} if delta else record
+        (job.folder / 'run.json').write_text(json.dumps({'checkpoint': known}))
+        make_jobs(fits)
+        with pytest.raises(UserError, match=r'has measured .* Give the same --delta-of'):
+            make_jobs(other)
 
 
 def test_what_cannot_run_is_refused_before_anything_runs(checkpoint, tmp_path):
