@@ -1,4 +1,4 @@
-"""Stand-in for mmcv's compiled module `mmcv._ext`, on torchvision's CPU and CUDA kernels.
+"""Stand-in for mmcv's compiled module `mmcv._ext`, on torch's and torchvision's own kernels.
 
 Signatures, argument names and in-place outputs are those of mmcv 2.x's C++ operators
 (mmcv/ops/csrc/pytorch/pybind.cpp), since mmcv's own Python functions are the callers.
@@ -15,6 +15,9 @@ import torchvision  # noqa: F401  (registers torch.ops.torchvision)
 from torch import Tensor
 
 from moca.errors import UserError
+from moca.ops.deformable import ms_deform_attn_backward, ms_deform_attn_forward  # noqa: F401
+from moca.ops.focal import sigmoid_focal_loss_backward, sigmoid_focal_loss_forward  # noqa: F401
+from moca.ops.rounding import compute_dtype
 
 MAX_POOLING = 0
 NOT_COMPILED = 'n/a (mmcv is not compiled; its operators run on torchvision)'
@@ -33,7 +36,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
         Indices of the kept boxes, best score first, `[K]` (int64). Of equal scores the earlier
         box counts as the better one.
     """
-    dtype = _compute_dtype(boxes, scores)
+    dtype = compute_dtype(boxes, scores)
     corners = boxes.to(dtype)
     if offset:
         corners = torch.cat((corners[:, :2], corners[:, 2:] + offset), dim=1)
@@ -72,7 +75,7 @@ def roi_align_forward(
         UserError: max pooling is asked for.
     """
     _refuse_max_pooling(pool_mode)
-    dtype = _compute_dtype(input)
+    dtype = compute_dtype(input)
     pooled = torch.ops.torchvision.roi_align(
         input.to(dtype),
         rois.to(dtype),
@@ -103,7 +106,7 @@ def roi_align_backward(
     `grad_output` is `[N, C, h, w]`; the other arguments and the error are the forward's.
     """
     _refuse_max_pooling(pool_mode)
-    dtype = _compute_dtype(grad_output)
+    dtype = compute_dtype(grad_output)
     grad = torch.ops.torchvision._roi_align_backward(
         grad_output.to(dtype),
         rois.to(dtype),
@@ -127,14 +130,6 @@ def get_compiling_cuda_version() -> str:
     return NOT_COMPILED
 
 
-def _compute_dtype(*tensors: Tensor) -> torch.dtype:
-    """Return the widest type of the tensors, at least fp32."""
-    dtype = torch.float32
-    for tensor in tensors:
-        dtype = torch.promote_types(dtype, tensor.dtype)
-    return dtype
-
-
 def _refuse_max_pooling(pool_mode: int) -> None:
     if pool_mode == MAX_POOLING:
         _raise_missing('roi_align with max pooling')
@@ -142,9 +137,10 @@ def _refuse_max_pooling(pool_mode: int) -> None:
 
 def _raise_missing(operator: str, *_: Any, **__: Any) -> NoReturn:
     raise UserError(
-        f"mmcv's operator '{operator}' has no stand-in on torchvision (moca/ops has nms and "
-        'average roi_align). Compile mmcv, which takes a C++ compiler (and nvcc for the GPU): '
-        'pip install --no-build-isolation --no-deps --no-cache-dir --force-reinstall '
+        f"mmcv's operator '{operator}' has no stand-in on torchvision (moca/ops has nms, average "
+        'roi_align, ms_deform_attn and sigmoid_focal_loss). Compile mmcv, which takes a C++ '
+        'compiler (and nvcc for the GPU): pip install --no-build-isolation --no-deps '
+        '--no-cache-dir --force-reinstall '
         '--no-binary onedl-mmcv onedl-mmcv; or choose a model that does without the operator.'
     )
 
