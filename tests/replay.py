@@ -70,19 +70,20 @@ class Report:
         return '\n'.join(rows)
 
 
-def replay(path: str | Path, compiled: bool = False) -> Report:
+def replay(path: str | Path, compiled: bool = False, device: str = 'cpu') -> Report:
     """Replay the recording at ``path`` (its tensors lie beside it, as ``.safetensors``).
 
     Args:
         path: The ``.json`` file.
-        compiled: Run the transformer blocks through torch.compile.
+        compiled: Run the transformer blocks and the losses through torch.compile.
+        device: Where to run.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f'{path}: no such recording.')
     record = json.loads(path.read_text())
-    tensors = load_file(path.with_suffix('.safetensors'))
-    model = build_model(record['model'])
+    tensors = load_file(path.with_suffix('.safetensors'), device=device)
+    model = build_model(record['model']).to(device)
     initial = from_released(_under(tensors, 'state.'))
     model.load_state_dict(initial)
     if compiled:
@@ -257,9 +258,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n\n')[0])
     parser.add_argument('recording', help='REFERENCE.json, with REFERENCE.safetensors beside it')
     parser.add_argument('--compile', action='store_true', help='with torch.compile')
+    parser.add_argument('--device', default='cpu', help='[cpu]')
     args = parser.parse_args(arguments)
     try:
-        report = replay(args.recording, args.compile)
+        report = replay(args.recording, args.compile, args.device)
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2

@@ -73,7 +73,10 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--seed', type=seed_number, help='seed of all random numbers [0]')
     parser.add_argument(
-        '--compile', action='store_true', help='compile the transformer blocks with torch.compile'
+        '--compile',
+        action=argparse.BooleanOptionalAction,
+        help='compile transformer blocks and losses with torch.compile [on GPUs, if parameters are '
+        'not sharded]',
     )
     add_common_arguments(parser)
     parser.add_argument(
@@ -89,6 +92,7 @@ def configure(args: argparse.Namespace) -> Config:
     """The config of the run, checked."""
     import moca.pretrain  # noqa: F401  (registers the components)
     from moca.backbone import vit_dimensions
+    from moca.backbone.compile import can_compile
     from moca.checkpoints.changes import changes_of
     from moca.checkpoints.loading import AUTO, set_checkpoint
     from moca.engine.amp import gpu_has_bfloat16
@@ -131,12 +135,14 @@ def configure(args: argparse.Namespace) -> Config:
             raise UserError('--resume-approximately needs --resume, the run to go on with.')
         cfg.train_cfg.approximately = True
     log_to(cfg, args.log_to)
-    if args.compile:
-        set_hook(cfg, 'compile', type='CompileBlocks')
     if args.amp is None:
         args.amp = gpu_has_bfloat16()
     check_options(args.cfg_options)
     merge_options(cfg, args.cfg_options)  # last, so that they win
+    if args.compile is None:
+        args.compile = can_compile() and not cfg.get('strategy')
+    if args.compile:
+        set_hook(cfg, 'compile', type='CompileBlocks')
     take_from_checkpoint(cfg, args.arch)
     check_config(cfg, source=args.config)
     vit_dimensions(cfg.model.backbone.arch)  # an unknown name is an error here and now

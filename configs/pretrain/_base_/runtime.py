@@ -17,8 +17,11 @@ default_hooks = dict(
     corrupt=dict(type='CorruptImages', max_share=0.01),
 )
 train_cfg = dict(type='ExactEpochLoop')
-# every process holds the same codebook or bank, and batch norm sees the same rows
-model_wrapper_cfg = dict(type='MMDistributedDataParallel', broadcast_buffers=False)
+# every process holds the same codebook or bank, and batch norm sees the same rows; gradients lie
+# where they are averaged, without a copy
+model_wrapper_cfg = dict(
+    type='MMDistributedDataParallel', broadcast_buffers=False, gradient_as_bucket_view=True
+)
 
 log_processor = dict(
     by_epoch=False,

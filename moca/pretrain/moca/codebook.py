@@ -114,12 +114,8 @@ class Codebook(nn.Module):
         """Move the running normalizer towards the mean of (max cos - mean cos) over tokens.
 
         Args:
-            spread: That mean on this process, a scalar; it is averaged over processes.
+            spread: That mean over all processes, a scalar.
         """
-        if get_world_size() > 1:
-            spread = spread.clone()
-            dist.all_reduce(spread)
-            spread /= get_world_size()
         self.normalizer.mul_(self.decay).add_(spread, alpha=1 - self.decay)
 
     @torch.no_grad()
@@ -147,14 +143,9 @@ class Codebook(nn.Module):
     def update(self, picked: Tensor) -> None:
         """Overwrite the oldest words and freeze the normalizer.
 
-        Every process ends with the same words bit for bit: the owner of an image contributes its
-        token, the others zeros.
-
         Args:
-            picked: What :meth:`pick` found in this process's images, ``[words_per_step, C]``.
+            picked: What :meth:`pick` found in the images of the step, ``[words_per_step, C]``.
         """
-        if get_world_size() > 1:
-            dist.all_reduce(picked)
         rows = self.pointer + torch.arange(len(picked), device=picked.device)
         self.words[rows % len(self.words)] = picked
         self.pointer.add_(len(picked)).remainder_(len(self.words))
@@ -193,11 +184,28 @@ class Codebook(nn.Module):
         self._usages.append(usage)
         if number < count - 1:
             return {}
-        for spread in torch.stack(self._spreads).mean(0):
-            self.track(spread)
-        self.update(torch.stack(self._picked).sum(0))
-        used = torch.stack(self._usages).mean(0)
-        if get_world_size() > 1:
-            dist.all_reduce(used)
-            used /= get_world_size()
+        spread, picked, used = self._over_processes(
+            torch.stack(self._spreads).mean(0),
+            torch.stack(self._picked).sum(0),
+            torch.stack(self._usages).mean(0),
+        )
+        for mean in spread:
+            self.track(mean)
+        self.update(picked)
         return dict(normalizer=self.normalizer.clone(), words_in_use=perplexity(used))
+
+    @staticmethod
+    def _over_processes(
+        spread: Tensor, picked: Tensor, used: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Means of spreads and usages and sums of words over all processes, in one collective.
+
+        Every process ends with the same words bit for bit: the owner of an image contributes its
+        token, the others zeros.
+        """
+        if (world := get_world_size()) == 1:
+            return spread, picked, used
+        joined = torch.cat([spread.float(), picked.flatten(), used.float()])
+        dist.all_reduce(joined)
+        spread, words, used = joined.split([len(spread), picked.numel(), len(used)])
+        return spread / world, words.view_as(picked), used / world

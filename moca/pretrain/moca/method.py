@@ -20,7 +20,7 @@ from moca.errors import UserError
 from moca.pretrain.base import PretrainMethod, init_linears
 from moca.pretrain.moca.codebook import Codebook, perplexity
 from moca.pretrain.moca.draws import Draws, check_words, make_draws
-from moca.pretrain.moca.kl import assignment_kl
+from moca.pretrain.moca.kl import Terms, assignment_kl, compiled_terms, terms
 from moca.pretrain.moca.prototypes import PrototypeGenerator
 from moca.pretrain.moca.targets import AssignmentTargets
 from moca.pretrain.parts.decoder import FILLED, CondenserDecoder
@@ -87,6 +87,7 @@ class MOCAPretrain(PretrainMethod):
         self.dense_prototypes = PrototypeGenerator(width, dense_width, generator_mlp_ratio)
 
         self.kappa = check_positive(kappa, 'model.kappa')
+        self._terms: Terms = terms
         self.image_weight = check_weight(image_weight, 'model.image_weight')
         self.dense_weight = check_weight(dense_weight, 'model.dense_weight')
         self.round_sizes = round_sizes(grid[0] * grid[1], mask_ratio, decoder_mask_ratio)
@@ -127,6 +128,10 @@ class MOCAPretrain(PretrainMethod):
         number, count = self.part
         draws = draws or self.draw(len(view1) * count, view1.device)
         return self.loss(images, draws.part(number, count))
+
+    def compile_losses(self) -> None:
+        """Let the sums of the losses be compiled; see :func:`moca.backbone.compile`."""
+        self._terms = compiled_terms()
 
     def check_batch(self, images: int, size: int | None) -> None:
         """Check as the base class does, and that there is an image for each new word."""
@@ -183,6 +188,7 @@ class MOCAPretrain(PretrainMethod):
             self.dense_prototypes(self.codebook.words),
             targets.dense(),
             self.kappa,
+            self._terms,
         )
         del patches, dense  # for the sake of the peak
         image_target = targets.image()
@@ -191,6 +197,7 @@ class MOCAPretrain(PretrainMethod):
             self.image_prototypes(self.codebook.words),
             image_target.repeat(rounds, 1),
             self.kappa,
+            self._terms,
         )
         kl_image = rounds * kl_image
         # last, because the targets above are made of the words before their update

@@ -115,3 +115,49 @@ def test_float16_gradients_survive_by_the_loss_scale(inputs):
     # far below float16's smallest normal number, 6e-5
     assert exact.grad.abs().max() < 1e-6
     torch.testing.assert_close(features.grad.float() / scale, exact.grad, rtol=1e-2, atol=1e-10)
+
+
+def test_the_body_to_compile_equals_the_one_in_place(inputs, monkeypatch):
+    monkeypatch.setattr(kl, 'rows_at_once', lambda *_: 7)
+    features, prototypes, targets = inputs
+    targets[3] = F.one_hot(torch.tensor(5), 30).float()  # probabilities of 0
+    results = []
+    for make_terms in (kl.terms, kl._terms_to_fuse):
+        loss, entropy = assignment_kl(features, prototypes, targets, 3.0, make_terms)
+        results.append((loss, entropy, *torch.autograd.grad(loss, (features, prototypes))))
+    for eager, other in zip(*results, strict=True):
+        torch.testing.assert_close(other, eager, rtol=1e-6, atol=1e-8)
+
+
+def test_what_cannot_be_compiled_is_computed_without(inputs, monkeypatch):
+    from torch._dynamo.exc import TorchDynamoException
+
+    calls = []
+
+    def broken(*_):
+        calls.append(1)
+        raise TorchDynamoException('no compiler here')
+
+    monkeypatch.setattr(kl.torch, 'compile', lambda _: broken)
+    lines = []
+    monkeypatch.setattr(kl, 'print_log', lambda text, *_: lines.append(text))
+    features, prototypes, targets = inputs
+    make_terms = kl.compiled_terms()
+    expected, _ = assignment_kl(features, prototypes, targets, 3.0)
+    for _ in range(2):
+        loss, _ = assignment_kl(features, prototypes, targets, 3.0, make_terms)
+        assert torch.equal(loss, expected)
+    assert len(calls) == len(lines) == 1
+    assert 'no compiler here' in lines[0]
+
+
+@pytest.mark.slow
+def test_compiled(inputs, monkeypatch):
+    monkeypatch.setattr(kl, 'rows_at_once', lambda *_: 16)  # the last block has 2 rows
+    features, prototypes, targets = inputs
+    results = []
+    for make_terms in (kl.terms, kl.compiled_terms()):
+        loss, entropy = assignment_kl(features, prototypes, targets, 3.0, make_terms)
+        results.append((loss, entropy, *torch.autograd.grad(loss, (features, prototypes))))
+    for eager, other in zip(*results, strict=True):
+        torch.testing.assert_close(other, eager, rtol=1e-6, atol=1e-8)
