@@ -138,6 +138,11 @@ def normalize(image: Pixels, mean: Sequence[float], std: Sequence[float]) -> Ten
     return torch.from_numpy(planes)
 
 
+def planes(image: Pixels) -> Tensor:
+    """One channel after the other: ``[3, H, W]`` uint8."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
 def _blend_with_level(image: Pixels, level: int, factor: float) -> Pixels:
     table = np.clip(level + factor * (_LEVELS - level), 0, 255)
     return cv2.LUT(image, table.astype(np.uint8))

@@ -199,6 +199,9 @@ class AugmentedViews:
         mean: Per channel, of images scaled to [0, 1].
         std: Likewise.
 
+    Attributes:
+        as_bytes: Whether to leave the normalizing to the model's device (:mod:`.on_device`).
+
     Raises:
         UserError: A field is unknown or out of its range.
 
@@ -220,6 +223,7 @@ class AugmentedViews:
         self.size = size
         self.mean = tuple(mean)
         self.std = tuple(std)
+        self.as_bytes = False
 
     def sample(self, rng: np.random.Generator, height: int, width: int) -> list[ViewParams]:
         """Draw all views of an image of ``height`` x ``width`` pixels."""
@@ -234,11 +238,18 @@ class AugmentedViews:
     def render(
         self, image: Pixels, params: Sequence[ViewParams], reduction: int = 1
     ) -> dict[str, Tensor]:
-        """The views as ``view1``, ``view2``, ...: ``[3, size, size]`` float32, normalized."""
+        """The views as ``view1``, ``view2``, ...: ``[3, size, size]``.
+
+        They are float32 and normalized, or uint8 where they are to travel as bytes.
+        """
         views = {}
         for number, (recipe, drawn) in enumerate(zip(self.recipes, params, strict=True), start=1):
             view = recipe.render(image, drawn, self.size, reduction)
-            views[f'view{number}'] = transforms.normalize(view, self.mean, self.std)
+            views[f'view{number}'] = (
+                transforms.planes(view)
+                if self.as_bytes
+                else transforms.normalize(view, self.mean, self.std)
+            )
         return views
 
 

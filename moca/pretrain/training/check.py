@@ -55,8 +55,8 @@ def _check_shared_memory(cfg: Config) -> None:
     dataset = cfg.train_dataloader.dataset
     if dataset.type == 'UnlabeledImages':
         views = TRANSFORMS.build(dataset.views)
-        pixels = len(views.recipes) * 3 * views.size**2
-        batch = pixels * torch.finfo(torch.float32).bits // 8 * cfg.train_dataloader.batch_size
+        pixels = len(views.recipes) * 3 * views.size**2  # a byte each
+        batch = pixels * cfg.train_dataloader.batch_size
         processes = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
         check_shared_memory(batch, cfg.train_dataloader.get('num_workers', 0), processes)
 

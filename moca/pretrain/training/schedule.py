@@ -16,6 +16,7 @@ from moca.engine.accumulate import images_per_step
 from moca.engine.hooks import find_hook
 from moca.engine.ranges import check_positive, check_weight
 from moca.errors import UserError
+from moca.pretrain.data.on_device import send_bytes
 
 
 def warmup_cosine(step: float, peak: float, warmup: float, end: float) -> float:
@@ -153,6 +154,7 @@ class PretrainSchedule(Hook):
         batch = images_per_step(runner)
         views = getattr(runner.train_dataloader.dataset, 'views', None)
         check_views(method, views)
+        send_bytes(method, views)
         if hasattr(method, 'part'):
             method.part = (0, getattr(loop, 'accumulate', 1))
         if hasattr(method, 'num_images'):
