@@ -58,12 +58,17 @@ def identity(predictor: Predictor, root: Path, **options: Any) -> dict[str, Any]
     return {
         'task': trained.task,
         'checkpoint': str(trained.checkpoint.absolute()),
-        'sha256': file_digest(trained.checkpoint),
+        'sha256': [file_digest(path) for path in _weights(trained.checkpoint)],
         'inputs': str(root),
         **options,
         'classes': list(trained.classes),
         'model': sha256(model.encode()).hexdigest(),
     }
+
+
+def _weights(checkpoint: Path) -> list[Path]:
+    """The files of a checkpoint, which is several in a folder of transformers."""
+    return sorted(checkpoint.glob('*.safetensors')) if checkpoint.is_dir() else [checkpoint]
 
 
 def open_folder(out: Path, made_by: dict[str, Any]) -> None:

@@ -93,7 +93,7 @@ def find_trained(
     if path.suffix == '.py':
         raise UserError(f'{path}: a config alone. Give a checkpoint too, or the folder of a run.')
     configs = [Path(config)] if config is not None else []
-    if path.is_dir():
+    if path.is_dir() and not (path / 'config.json').is_file():  # that is a folder of transformers
         folder, found = path, latest_checkpoint(path)
         if found is None:
             raise UserError(
@@ -101,7 +101,7 @@ def find_trained(
                 'a run of tools/train.py, or a checkpoint.'
             )
         path, configs = found, configs or sorted(folder.glob('*.py'))
-    elif not path.is_file():
+    elif not path.exists():
         raise UserError(f'{path}: no such file or folder. Name a run, or a checkpoint.')
     content = dict(read_file(path))
     own = run_config(content)

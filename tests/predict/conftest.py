@@ -24,19 +24,25 @@ CONFIGS = {
     'panoptic': 'detection/coco/eomt_panoptic',
     'depth': 'depth/nyu_linear',
     'image': 'imagenet/finetune_own-images',
+    'mask transformer': 'segmentation/cityscapes/eomt',
+    'sweep': 'imagenet/linear_own-images',
 }
 
 
 def edited(task: str) -> Config:
     """A config at toy size, whose model predicts something with random weights."""
     cfg = Config.fromfile(REPOSITORY / f'configs/{CONFIGS[task]}.py')
-    if task == 'image':
+    if task in ('image', 'sweep'):
         arch = dict(patch_size=16, embed_dim=32, depth=1, num_heads=2)
-        cfg.model.backbone = dict(type='PlainViT', arch=arch, img_size=32)
+        frozen = task == 'sweep'
+        cfg.model.backbone = dict(type='PlainViT', arch=arch, img_size=32, frozen=frozen)
         cfg.model.head.num_classes = 6
         cfg.test_dataloader.dataset.size = 32
+        if frozen:
+            cfg.model.head.rates = [0.01, 0.1]
+            cfg.model.feature = 'cls'
         return cfg
-    shrink(cfg)
+    shrink(cfg, 32 if task == 'mask transformer' else 8)
     if task == 'detection':
         cfg.model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=5)
     if task == 'panoptic':
@@ -56,11 +62,11 @@ def write_run(folder: Path, task: str, note: bool = True) -> Path:
     content: dict[str, Any] = dict(state_dict=model.state_dict())
     if note:
         meta: dict[str, Any] = dict(cfg=cfg.pretty_text)
-        if task == 'image':
+        if task in ('image', 'sweep'):
             meta['dataset_meta'] = dict(classes=tuple('abcdef'))
         content['meta'] = meta
     torch.save(content, folder / 'iter_1.pth')
-    cfg.dump(folder / f'{task}.py')
+    cfg.dump(folder / f'{task.replace(" ", "_")}.py')
     return folder
 
 

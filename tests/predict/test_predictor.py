@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from moca.errors import CheckpointMismatch, UserError
 from moca.predict.pixels import as_pixels
 from moca.predict.predictor import Predictor, load, panoptic_of
 from moca.predict.trained import load_trained
+from tests.predict.conftest import write_run
 
 RunOf = Callable[[str], Path]
 FIELDS = {
@@ -232,3 +234,38 @@ def test_no_state_of_mmengine_is_left_behind(run_of: RunOf) -> None:
     before = DefaultScope.get_current_instance()
     assert isinstance(load(run_of('detection')), Predictor)
     assert DefaultScope.get_current_instance() is before
+
+
+def test_a_published_mask_transformer_is_loaded_with_a_config(images: Path, tmp_path: Path) -> None:
+    run = write_run(tmp_path / 'run', 'mask transformer')
+    state = torch.load(run / 'iter_1.pth', weights_only=False)['state_dict']
+    theirs = {
+        key.replace('network.backbone.', 'network.encoder.backbone.'): value
+        for key, value in state.items()
+        if key.startswith('network.')
+    }
+    torch.save(dict(state_dict=theirs), tmp_path / 'published.bin')
+    (config,) = run.glob('*.py')
+    found: Any = load(tmp_path / 'published.bin', config).predict(images / 'a/0.png')
+    whole: Any = load(run).predict(images / 'a/0.png')
+    assert np.array_equal(found.mask, whole.mask)
+    assert len(np.unique(found.mask)) > 1
+    with pytest.raises(UserError, match='does not say its config'):
+        load(tmp_path / 'published.bin')
+    with pytest.raises(UserError, match='as large as its training images'):
+        load(run, window=32)
+
+
+def test_of_several_heads_the_chosen_one_speaks(images: Path, tmp_path: Path) -> None:
+    run = write_run(tmp_path / 'run', 'sweep')
+    with pytest.raises(UserError, match='which of the heads was chosen'):
+        load(run)
+    (run / 'run.json').write_text(json.dumps({'chosen': {'last': {'rate': 0.1}}}))
+    model = load(run)
+    found: Any = model.predict(images / 'a/0.png')
+    inner = model.trained.model
+    with torch.no_grad():
+        data = dict(inputs=model._input(as_pixels(images / 'a/0.png'))['inputs'][None])
+        logits = inner.head(inner.features(inner.data_preprocessor(data)['inputs']))
+    assert logits.shape == (2, 1, 6)
+    np.testing.assert_allclose(found.scores, logits[1, 0].softmax(0), atol=1e-5)
