@@ -74,7 +74,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--out',
         type=Path,
         metavar='FILE',
-        help='sheet [work_dirs/data/FOLDER_CONFIG.png]',
+        help='sheet [work_dirs/data/FOLDER_CONFIG_DATA.png]',
     )
     command.add_argument('--count', type=int, default=4, help='images of each split in it [4]')
     return parser.parse_args(argv)
@@ -175,7 +175,9 @@ def check(args: argparse.Namespace) -> None:
     if args.data_root:
         set_data_root(cfg, args.data_root)
     config = Path(args.config)
-    name = f'{config.absolute().parent.name}_{config.stem}.png'  # many are called linear-bn
+    # many are called linear-bn, and one config serves many data
+    data = [Path(args.data_root).resolve().name] if args.data_root else []
+    name = '_'.join([config.absolute().parent.name, config.stem, *data]) + '.png'
     out = args.out or Path('work_dirs', 'data', name)
     faults, drawn = (
         _check_panoptic(cfg, out, args.count)
@@ -190,7 +192,8 @@ def check(args: argparse.Namespace) -> None:
 
 def _fail_on(faults: Sequence[str]) -> None:
     if faults:
-        raise UserError(f'{len(faults)} faults, of which the first is {faults[0]}')
+        several = f'{len(faults)} faults, of which the first is ' if len(faults) > 1 else ''
+        raise UserError(f'{several}{faults[0]}')
 
 
 def _check_panoptic(cfg: Config, out: Path, count: int) -> tuple[list[str], bool] | None:

@@ -174,7 +174,8 @@ def duplicates(file: CocoFile) -> list[str]:
         twice = [key for key, count in ids.items() if count > 1]
         if twice:
             first = file.written.get(twice[0], twice[0]) if name == 'annotations' else twice[0]
-            texts.append(f'{file.path}: {len(twice)} ids of {name} occur twice, such as {first}.')
+            several = f', one of {len(twice)} such ids' if len(twice) > 1 else ''
+            texts.append(f'{file.path}: id {first} of {name} occurs twice{several}.')
     return texts
 
 

@@ -120,8 +120,8 @@ def test_every_fault_at_once(tmp_path: Path, capsys: Any) -> None:
     captured = capsys.readouterr()
     assert '8 faults, of which the first is' in captured.err
     for text in (
-        f'train: {root / TRAIN}: 1 ids of images occur twice, such as 5',
-        f'train: {root / TRAIN}: 1 ids of annotations occur twice, such as 11',
+        f'train: {root / TRAIN}: id 5 of images occurs twice.',
+        f'train: {root / TRAIN}: id 11 of annotations occurs twice.',
         f'train: {root / TRAIN}: annotation 9 of {images[4].name}: its RLE mask needs',
         f'train: {root / TRAIN}: annotation 10 of {images[4].name} has no segmentation',
         f'train: {images[0]}: the file is missing',

@@ -187,11 +187,17 @@ def test_check_names_a_split_that_is_missing(tmp_path: Path, capsys: Any) -> Non
     assert 'leftImg8bit/val: no such folder' in capsys.readouterr().err
 
 
-def test_check_of_many_classes_in_their_own_ids(tmp_path: Path, capsys: Any) -> None:
+def test_check_of_many_classes_in_their_own_ids(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = write_coco_semantic(tmp_path / 'data')
     config = REPOSITORY / 'configs/segmentation/coco-semantic/linear-bn.py'
-    assert check(config, root, tmp_path / 'sheet.png') == 0
+    monkeypatch.chdir(tmp_path)
+    assert main(['check', str(config), '--data-root', str(root), '--count', '2']) == 0
     output = capsys.readouterr().out
+    sheet = 'work_dirs/data/coco-semantic_linear-bn_data.png'  # another folder, another sheet
+    assert f'Written: {sheet}\n' in output
+    assert (tmp_path / sheet).is_file()
     assert 'The 40 most frequent of 133 classes' in output
     assert re.search(r'│ 0 +│ person ', output)
     assert re.search(r'│ 125 +│ grass-merged ', output)

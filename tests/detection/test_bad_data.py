@@ -144,7 +144,7 @@ def test_a_batch_without_a_single_object(data: Path, tmp_path: Path, logged: lis
         ),
         (lambda c: c['annotations'][0].pop('bbox'), r'annotations\[0\] has no bbox'),
         (lambda c: c['images'][1].pop('width'), r'images\[1\] has no width'),
-        (lambda c: c['annotations'][1].update(id=1), '1 ids of annotations occur twice, such as 1'),
+        (lambda c: c['annotations'][1].update(id=1), r'id 1 of annotations occurs twice\.'),
         (lambda c: c['annotations'][0].update(bbox=[8, 8]), r'annotations\[0\]\.bbox=\[8, 8\]'),
         (
             lambda c: c['annotations'][0].update(segmentation=dict(size=[96, 128], counts=[9])),
