@@ -36,7 +36,8 @@ def set_held_out(cfg: Config, share: float) -> dict[str, Any]:
         UserError: if the share leaves no image on either side, or as `training_images`; or the
             protocol holds images out by itself.
     """
-    model = MODELS.get(cfg.model.get('type'))
+    kind = cfg.model.get('type')
+    model: Any = MODELS.get(kind) if isinstance(kind, str) else kind
     if hasattr(model, 'set_held_out'):
         count, total = model.set_held_out(cfg, share)
     else:

@@ -206,7 +206,8 @@ def prepare_checkpoint(cfg: Config, args: argparse.Namespace) -> dict[str, Any]:
     if weights.get('type') != 'ViTCheckpoint':
         if backbone.get('interpolation') is None:
             backbone.interpolation = 'bicubic'
-        cls = MODELS.get(backbone.get('type'))
+        kind = backbone.get('type')
+        cls = MODELS.get(kind) if isinstance(kind, str) else kind
         name = getattr(cls, 'label', None) or random_label(backbone.arch)  # colors
         return {'name': name, 'path': None, 'branch': None}
     options = {key: value for key, value in weights.items() if key not in ('type', 'checkpoint')}
