@@ -105,7 +105,8 @@ class ShardImages:
             for url, start, size in places:  # which needs no copy
                 middle = start + _BLOCK
                 parts = [(url, start, middle), (url, middle, middle + size)]
-                yield _content(*self._reader.read(parts), size)
+                header, image = self._reader.read(parts)
+                yield _content(header, image, size)
             return
         for group in _groups(places):
             ranges = [(url, start, start + _BLOCK + size) for url, start, size in group]
