@@ -19,6 +19,7 @@ ROOMS = (
     'pretrain',
     'evaluation',
     'transfer',
+    'export',
     'data',
     'depth',
     'segmentation',
@@ -30,8 +31,8 @@ ROOMS = (
     'images',
     'engine',
     'ops',
-    'errors',
     'command_line',
+    'errors',
 )
 
 # Within `pretrain`: methods know nothing of each other, and training knows no method. What every

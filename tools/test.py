@@ -29,6 +29,7 @@ from moca.command_line import (
     add_common_arguments,
     add_protocol_arguments,
 )
+from moca.errors import UserError
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -53,6 +54,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar='SET',
         help='test a classifier of ImageNet on imagenet-a, -r, -sketch or -v2, which --data-root '
         'holds, or on the labels of imagenet-real',
+    )
+    parser.add_argument(
+        '--show-dir', metavar='DIR', help='draw predictions beside the truth, an image each, there'
+    )
+    parser.add_argument(
+        '--out',
+        metavar='FILE',
+        help='keep predictions: a .pkl of data samples; of a segmentor also a folder of label maps',
     )
     add_change_arguments(parser)
     add_common_arguments(parser, resume=False)
@@ -87,12 +96,21 @@ def run(args: argparse.Namespace) -> None:
     from moca.evaluation import run as measured
     from moca.transfer.evaluate import evaluate, prepare_test
     from moca.transfer.run_record import read_record
+    from moca.transfer.showing import set_out, set_show
 
     join(args.launcher, 'test.py')
     if measured.is_evaluation(args.config):
+        if args.show_dir or args.out:
+            raise UserError(
+                f'--show-dir and --out: {args.config} trains nothing; tools/visualize.py draws it.'
+            )
         metrics = read_record(measured.evaluate(*measured.prepare_evaluation(args)))['metrics']
     else:
         cfg = prepare_test(args)
+        if args.out:
+            set_out(cfg, args.out)
+        if args.show_dir:
+            set_show(cfg, args.show_dir)
         metrics = evaluate(cfg, args.checkpoint)
     if not metrics:
         Console().print(f'Nothing was evaluated. {written(cfg)}', markup=False, soft_wrap=True)

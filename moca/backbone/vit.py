@@ -261,7 +261,7 @@ class PlainViT(BaseModule):
                 if index in self.out_indices:
                     out = (self.norm(out) if self.final_norm else out)[:, skip:]
                     out = out.flatten(1, -2).transpose(1, 2)
-                    maps[index] = out.reshape(len(images), self.embed_dims, *grid).contiguous()
+                    maps[index] = out.reshape(images.shape[0], self.embed_dims, *grid).contiguous()
         return tuple(maps[index] for index in self.out_indices)
 
     def start(self, images: Tensor) -> tuple[Tensor, tuple[int, int], Tensor | None]:
@@ -393,5 +393,5 @@ class PlainViT(BaseModule):
         tokens = torch.cat(prefix, dim=1)
         if self.pos_embed is not None and not self.no_embed_class:
             tokens = tokens + self.pos_embed[:, : self.num_prefix_tokens]
-        tokens = tokens.expand(len(patches), -1, -1).to(patches.dtype)
+        tokens = tokens.expand(patches.shape[0], -1, -1).to(patches.dtype)
         return self.norm_pre(torch.cat([tokens, patches], dim=1))

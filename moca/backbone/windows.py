@@ -81,7 +81,7 @@ class WindowAttention(Attention):
         """Attention over each whole grid of ``[B, h, w, C]``, with angles ``[n, h, w, 2 * d]``."""
         of_rows, of_columns = self.rel_pos_h, self.rel_pos_w
         if table is not None:
-            table = table.flatten(1, 2).repeat(len(x) // len(table), 1, 1)
+            table = table.flatten(1, 2).repeat(x.shape[0] // table.shape[0], 1, 1)
             return rotated_attention(self, x.flatten(1, 2), table).view(*x.shape[:3], -1)
         if of_rows is None or of_columns is None:
             return super().forward(x.flatten(1, 2)).view(*x.shape[:3], -1)

@@ -6,16 +6,24 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
 
 from moca.data.config_datasets import leaf_datasets
 from moca.errors import UserError
 
-_RESIZES = ('Resize', 'mmseg.Resize', 'mmcv.Resize')
+DETECTION: dict[str, Any] = dict(ratios=[1.0, 0.5, 1.5], flip=True)
+"""Source: mmdetection, configs/retinanet/retinanet_tta.py: images of (1333, 800), (666, 400) and
+(2000, 1200), each mirrored as well; suppression is that of the detector's own test."""
+
+_RESIZES = ('Resize', 'mmseg.Resize', 'mmdet.Resize', 'mmcv.Resize')
 
 
 def set_tta(cfg: Config) -> None:
-    """Test a segmentor on several sizes of each image, and flipped, by the config's ``tta``.
+    """Test a model on several sizes of each image, and flipped, by the config's ``tta``.
+
+    A detector whose config has none takes `DETECTION` and merges boxes; its masks are left out.
+    Of segmentors:
 
     ``tta.ratios`` multiply the size to which the test pipeline resizes; a ratio at which the short
     side would fall below that of the sliding window is raised to where it does not, as in the
@@ -30,6 +38,9 @@ def set_tta(cfg: Config) -> None:
             leaves no place for it.
     """
     tta, model = cfg.get('tta'), cfg.get('tta_model')
+    if cfg.protocol.task == 'detection':
+        _check_boxes(cfg)
+        tta, model = tta or ConfigDict(DETECTION), model or _merged_boxes(cfg)
     if not tta or not model:
         raise UserError(
             f'--tta: {cfg.filename} has no tta and tta_model. Those of the segmentation protocols '
@@ -45,6 +56,32 @@ def set_tta(cfg: Config) -> None:
     if model['type'] in ('SegTTAModel', 'mmseg.SegTTAModel'):
         model = dict(model, type='AveragingTTAModel')
     cfg.model = dict(**model, module=cfg.model)
+
+
+def _check_boxes(cfg: Config) -> None:
+    """Have boxes alone evaluated, and flips reach the model; of detectors that find boxes first."""
+    if 'roi_head' not in cfg.model:
+        raise UserError(
+            f'--tta: {cfg.filename}: boxes are merged over scales and flips, and a '
+            f'{cfg.model.type} finds masks. Leave it out.'
+        )
+    for dataset in leaf_datasets(cfg.test_dataloader['dataset']):
+        last = dataset['pipeline'][-1]
+        if keys := last.get('meta_keys'):
+            last['meta_keys'] = tuple(dict.fromkeys((*keys, 'flip', 'flip_direction')))
+    found = cfg.test_evaluator
+    for metric in found if isinstance(found, list | tuple) else [found]:
+        kinds = metric.get('metric', 'bbox')
+        if kinds != 'bbox' and kinds != ['bbox']:
+            metric['metric'] = ['bbox']
+            print_log('--tta: masks are not merged; boxes alone are evaluated.', 'current')
+
+
+def _merged_boxes(cfg: Config) -> ConfigDict:
+    test = cfg.model.test_cfg.rcnn
+    return ConfigDict(
+        type='BoxTTAModel', tta_cfg=dict(nms=dict(test.nms), max_per_img=test.max_per_img)
+    )
 
 
 def _window(cfg: Config) -> int:
