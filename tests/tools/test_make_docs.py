@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import posixpath
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -116,3 +119,12 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         main([str(tmp_path)])
     assert (tmp_path / 'mine.txt').exists()
+
+
+def test_roles_in_docstrings_become_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, 'griffe', SimpleNamespace(Extension=object))  # of the site
+    roles = importlib.import_module('tools.docs_roles')
+    docstring = SimpleNamespace(value='See :func:`moca.a.b` and :class:`~C`, not :x:`d` or ``e``.')
+    for each in (SimpleNamespace(docstring=docstring), SimpleNamespace(docstring=None)):
+        roles.CodeForRoles().on_object(obj=each, loader=None)
+    assert docstring.value == 'See `moca.a.b` and `C`, not :x:`d` or ``e``.'
