@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch.distributed as dist
 
+from moca.engine.background import finish_jobs
 from moca.errors import UserError
 
 T = TypeVar('T')
@@ -172,7 +173,8 @@ class Processes:
     def leave(self, code: int, line: str) -> None:
         """Print a line and end the process, whatever its threads wait for.
 
-        A process that hosts the store stays until the others have looked.
+        A process that hosts the store stays until the others have looked, and one that writes a
+        checkpoint until it is written.
         """
         self._leaving.acquire()  # for good: one thread says why
         print(line, file=sys.stderr)
@@ -180,6 +182,7 @@ class Processes:
             stream.flush()
         if self.hosts:
             time.sleep(3 * _LOOK)
+        finish_jobs()
         os._exit(code)
 
     def finish(self) -> None:

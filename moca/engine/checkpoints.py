@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from mmengine.dist import is_main_process
+import torch
+from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
@@ -17,23 +20,43 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
+from moca.engine.background import BackgroundJob
+from moca.engine.ranges import check_positive
 from moca.engine.renamed import rename_keys
-from moca.errors import CheckpointMismatch
+from moca.engine.snapshot import Snapshot
+from moca.errors import CheckpointMismatch, UserError
+
+# Steps between two looks at the first process's clock, which all processes have to share.
+_STEPS_BETWEEN_LOOKS = 20
 
 
-def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all, also if the process is killed meanwhile."""
+class CheckpointNotWritten(UserError, OSError):
+    """The disk refuses a checkpoint."""
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file for writing, which takes its name when all of it is on the disk.
+
+    Until then it is called ``.NAME.PROCESS.partial``, in the same folder; an error removes it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
     try:
         with partial.open('wb') as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all, also if the process is killed meanwhile."""
+    with atomic_file(path) as file:
+        file.write(content)
 
 
 @register_backend('atomic')
@@ -47,18 +70,32 @@ class AtomicLocalBackend(LocalBackend):
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """mmengine's hook, safe against a kill at any moment.
+    """mmengine's hook, safe against a kill at any moment, and training goes on meanwhile.
 
-    Checkpoints are written atomically, and old ones are removed after the new one is in place
-    (mmengine removes first, and a kill between the two would leave none). A checkpoint that is
-    resumed from or tested must fit the model exactly (mmengine would load what happens to match).
+    Checkpoints are written atomically, by a thread of the first process and from a copy of the
+    state; at most one is being written, and the run ends when the last one is there. A kill
+    loses at most that one: old ones are removed after the new one is in place (mmengine
+    removes first, and a kill between the two would leave none). What keeps a checkpoint from being
+    written ends the run at its next step. ``save_best`` is written at once.
+
+    A checkpoint that is resumed from or tested must fit the model exactly (mmengine would load
+    what happens to match).
 
     Args:
+        minutes: Beside those of ``interval``, write a checkpoint ``iter_N.pth`` when the last one
+            is that many minutes old. Needs a loop that resumes within an epoch, as all of ours do.
         kwargs: Those of mmengine's ``CheckpointHook``.
+
+    Raises:
+        UserError: ``minutes`` is not above 0.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, minutes: float | None = None, **kwargs: Any) -> None:
         super().__init__(backend_args=dict(backend='atomic'), **kwargs)
+        if minutes is not None:
+            check_positive(minutes, 'default_hooks.checkpoint.minutes')
+        self.minutes = minutes
+        self._writer = BackgroundJob()
 
     def before_train(self, runner: Any) -> None:
         """Clear what a killed process left half written, and see what is this run's to remove."""
@@ -70,6 +107,8 @@ class AtomicCheckpointHook(CheckpointHook):
                 partial.unlink(missing_ok=True)
         # without --resume, checkpoints found here are another run's: they stay
         self._mine = run_checkpoints(self.out_dir) if runner.iter > 0 else []
+        self._snapshot = Snapshot(runner)
+        self._saved = time.monotonic()
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Compare the tensors of a run's checkpoint with the model's; see `check_fit`."""
@@ -77,17 +116,78 @@ class AtomicCheckpointHook(CheckpointHook):
         rename_keys(state)
         check_fit(runner.model, state, 'the checkpoint')
 
+    def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        """Save if it is time, and end the run if the last checkpoint could not be written."""
+        self._writer.check()
+        super().after_train_iter(runner, *args, **kwargs)
+        if self.minutes is not None and self._is_due(runner.iter):
+            named: tuple[str, bool] = self.filename_tmpl, self.by_epoch  # type: ignore[has-type]
+            self.filename_tmpl, self.by_epoch = 'iter_{}.pth', False
+            try:
+                self._save_checkpoint(runner)
+            finally:
+                self.filename_tmpl, self.by_epoch = named
+
+    def after_train(self, runner: Any) -> None:
+        """Wait for the last checkpoint."""
+        self._writer.wait()
+        super().after_train(runner)
+
+    def _is_due(self, step: int) -> bool:
+        assert self.minutes is not None
+        due = [time.monotonic() - self._saved >= 60 * self.minutes]
+        if get_world_size() > 1:
+            if (step + 1) % _STEPS_BETWEEN_LOOKS:
+                return False
+            broadcast_object_list(due)
+        return due[0]
+
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict[str, Any]) -> None:
-        keep: int = self.max_keep_ckpts  # type: ignore[has-type]
-        self.max_keep_ckpts = -1
-        try:
-            super()._save_checkpoint_with_step(runner, step, meta)
-        finally:
-            self.max_keep_ckpts = keep
-        self._mine.insert(0, Path(self.last_ckpt))
-        if keep > 0 and is_main_process():
-            for old in self._mine[keep:]:
-                old.unlink(missing_ok=True)
+        path = Path(self.out_dir) / self.filename_tmpl.format(step)
+        self.last_ckpt = str(path)
+        runner.message_hub.update_info('last_ckpt', str(path))
+        self._wait(runner)
+        content = self._snapshot.take(
+            self.out_dir,
+            path.name,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            **self.args,
+        )
+        # once, though `save_best` makes one anew
+        self._mine = [path, *(other for other in self._mine if other != path)]
+        old = self._mine[self.max_keep_ckpts :] if self.max_keep_ckpts > 0 else []
+        self._mine = [other for other in self._mine if other not in old]
+        self._saved = time.monotonic()
+
+        def write() -> None:
+            try:
+                with atomic_file(path) as file:
+                    torch.save(content, file)
+                write_atomically(Path(runner.work_dir) / 'last_checkpoint', str(path).encode())
+                for other in old:
+                    other.unlink(missing_ok=True)
+            except OSError as error:
+                raise CheckpointNotWritten(
+                    f'{path}: this checkpoint could not be written ({error}). The one before is '
+                    'still there: make room on the disk or make it writable, then --resume.'
+                ) from error
+
+        if content is not None:
+            self._writer.start(write)
+
+    def _wait(self, runner: Any) -> None:
+        """Wait for the checkpoint before, whose memory the next one takes; say so if it is long."""
+        since = time.monotonic()
+        self._writer.wait()
+        waited = time.monotonic() - since
+        if waited > 1:
+            runner.logger.warning(
+                f'Training has waited {waited:.0f} s for the last checkpoint to be written. Save '
+                'less often (default_hooks.checkpoint.interval), or to a faster disk.'
+            )
 
 
 def check_fit(model: nn.Module, state: Mapping[str, Any], name: str) -> None:

@@ -28,6 +28,7 @@ from moca.command_line import seed_number as seed_number
 from moca.command_line import whole_number as whole_number
 from moca.engine.accumulate import set_accumulation
 from moca.engine.amp import enable_amp
+from moca.engine.background import finish_jobs
 from moca.engine.config_check import building_error, check_config, nearest
 from moca.engine.distributed import check_environment, prepare_launcher
 from moca.engine.meeting import joined, processes_of
@@ -35,6 +36,7 @@ from moca.engine.memory import keep_freed_memory
 from moca.engine.resume import settle_resume
 from moca.engine.same_run import check_same_device
 from moca.engine.shared_memory import shared_memory_error
+from moca.engine.workers import check_cpus
 from moca.errors import UserError
 
 P = ParamSpec('P')
@@ -92,6 +94,7 @@ def apply_common(cfg: Config, args: argparse.Namespace) -> Config:
     prepare_launcher(cfg, tool)
     if not torch.cuda.is_available():
         keep_freed_memory()
+    check_cpus(cfg, int(os.environ.get('LOCAL_WORLD_SIZE', 1)))
     settle_resume(cfg, args.resume, processes)
     count = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
     if args.accumulate or count != 1:  # by --cfg-options: of steps of the optimizer as well
@@ -140,6 +143,7 @@ def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
             print(line, file=sys.stderr)
             return code
         finally:
+            finish_jobs()
             # Left to the interpreter's exit, gloo's threads can outlive what they use and abort.
             if torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()

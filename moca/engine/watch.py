@@ -14,8 +14,13 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from moca.engine.accumulate import images_per_step
+from moca.engine.histories import cap_histories
 from moca.engine.work_dir import warn_of_changes
+from moca.engine.workers import bottleneck_text, loader_share
 from moca.errors import UserError
+
+# Steps by which the time of loading is judged, so that one slow file is no bottleneck; ours.
+_ENOUGH_STEPS = 20
 
 
 @HOOKS.register_module()
@@ -26,7 +31,9 @@ class WatchTraining(RuntimeInfoHook):
     the device several times a step. Here they stay tensors until the next log line or checkpoint,
     when all of them are fetched together: the log shows the same averages. The norm of the
     gradients is treated likewise, and ``images_per_second`` is added: over all processes, with
-    loading in it and without validation. Values are means over the processes.
+    loading in it and without validation; so is ``waiting_for_data``, the share of the time in
+    which training waited for its loader, with one warning if that is much. Values are means over
+    the processes, and are kept for as long as the log looks back (`cap_histories`).
 
     A loss, a gradient or a weight that is no longer a number stops the run, at the next log line
     and before any checkpoint of the broken weights. (float16 steps over gradients that overflow.)
@@ -40,6 +47,8 @@ class WatchTraining(RuntimeInfoHook):
         self._steps: list[tuple[int, dict[str, Tensor], float, list[str]]] = []
         self._norms: list[Tensor] = []
         self._names: list[str] | None = None
+        # lines of the log before a warning; the first has the workers' start in it
+        self._patience: int | None = 1
 
     def before_train(self, runner: Any) -> None:
         """Begin a log, and keep the gradients' norm from being read."""
@@ -70,6 +79,7 @@ class WatchTraining(RuntimeInfoHook):
         """Stop it."""
         super().before_val(runner)
         self._report(runner)
+        cap_histories(runner, 'val', len(runner.val_dataloader))
 
     def after_val(self, runner: Any) -> None:
         """Start it again."""
@@ -155,6 +165,21 @@ class WatchTraining(RuntimeInfoHook):
         speed = self._images * len(steps) / (now - self._since)
         self._since = now
         runner.message_hub.update_scalar('train/images_per_second', speed)
+        share = loader_share(runner.message_hub, len(steps))
+        if share is not None:
+            runner.message_hub.update_scalar('train/waiting_for_data', share)
+            if len(steps) >= _ENOUGH_STEPS:
+                self._judge_loader(runner, share)
+        cap_histories(runner, 'train', len(runner.train_dataloader))
+
+    def _judge_loader(self, runner: Any, share: float) -> None:
+        if self._patience is None:
+            return
+        if self._patience > 0:
+            self._patience -= 1
+        elif text := bottleneck_text(share, getattr(runner.train_dataloader, 'num_workers', 0)):
+            runner.logger.warning(text)
+            self._patience = None
 
 
 @HOOKS.register_module()

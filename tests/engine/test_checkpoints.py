@@ -15,7 +15,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from moca.engine import checkpoints
-from moca.engine.checkpoints import check_fit, latest_checkpoint, write_atomically
+from moca.engine.checkpoints import (
+    CheckpointNotWritten,
+    check_fit,
+    latest_checkpoint,
+    write_atomically,
+)
 from moca.errors import CheckpointMismatch, UserError
 
 
@@ -77,7 +82,7 @@ def test_the_old_checkpoint_is_there_while_the_new_one_is_written(tmp_path, monk
         raise OSError('killed')
 
     monkeypatch.setattr(checkpoints.os, 'replace', fail)
-    with pytest.raises(OSError, match='killed'):
+    with pytest.raises(CheckpointNotWritten, match=r'epoch_2\.pth: .*\(killed\).*--resume'):
         run(tmp_path, 2, keep=1, resume=True)
     assert names(tmp_path) == {'epoch_1.pth'}
     assert not list(tmp_path.glob('.*partial'))

@@ -1,0 +1,59 @@
+"""One job at a time in a thread, whose errors are raised where it is waited for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+_NAME = 'moca: writing'
+
+
+class BackgroundJob:
+    """Runs a function in a thread; the next one starts when it is done.
+
+    The interpreter does not end before the thread does. A process that leaves by `os._exit` has to
+    call :func:`finish_jobs`.
+    """
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def start(self, job: Callable[[], None]) -> None:
+        """Run a function, after the one before.
+
+        Raises:
+            Exception: What the one before has raised.
+        """
+        self.wait()
+
+        def run() -> None:
+            try:
+                job()
+            except BaseException as error:
+                self._error = error
+
+        self._thread = threading.Thread(target=run, name=_NAME)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise what a job has raised, once; a job that is running goes on."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def wait(self) -> None:
+        """Wait for the job and raise what it has raised."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self.check()
+
+
+def finish_jobs(seconds: float = 60) -> None:
+    """Wait for the jobs of this process before it leaves, but no longer than that."""
+    until = time.monotonic() + seconds
+    for thread in threading.enumerate():
+        if thread.name == _NAME and thread is not threading.current_thread():
+            thread.join(max(0, until - time.monotonic()))
