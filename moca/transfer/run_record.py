@@ -280,7 +280,7 @@ def changes_of_protocol(cfg_options: Mapping[str, Any], recipe: Mapping[str, Any
     """
     given = {key: value for key, value in cfg_options.items() if _is_measuring(key)}
     return ' '.join(
-        f'{key}={_written(value)}'
+        f'{key}={option_text(value)}'
         for key, value in sorted(given.items())
         if key not in recipe or recipe[key] != value
     )
@@ -297,10 +297,10 @@ def _is_measuring(key: str) -> bool:
     return not set(parts) & _NOT_MEASURING
 
 
-def _written(value: Any) -> str:
-    """A value as the command line has it, without blanks."""
+def option_text(value: Any) -> str:
+    """Return a value of ``--cfg-options`` as the command line has it, without blanks."""
     if isinstance(value, list | tuple):
-        return f'[{",".join(map(_written, value))}]'
+        return f'[{",".join(map(option_text, value))}]'
     return str(value).replace(' ', '')
 
 

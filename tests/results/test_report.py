@@ -208,11 +208,14 @@ def test_the_command_says_what_the_record_does(tmp_path: Path) -> None:
 
     checkpoint = dict(name="it's (MOCA)", path='a b/moca.pth', branch='student', patch=14,
                       mean=[0.5, 0.5, 0.5], std=[0.2, 0.2, 0.2])  # fmt: skip
-    command = command_of(dict(checkpoint=checkpoint, seed=3), 'work dirs/x.py')
+    told = {'a.b': [1, (2, 'c')], 'd': None, 'e': 0.5, 'f': True}
+    options = dict(cfg_options=told, data_root='there')
+    command = command_of(dict(checkpoint=checkpoint, seed=3, options=options), 'work dirs/x.py')
     _, tool, *words = shlex.split(command)
     args = parse_args(words)
     assert (tool, args.config, args.seed) == ('tools/train.py', 'work dirs/x.py', 3)
     assert (args.checkpoint, args.name, args.branch) == ('a b/moca.pth', "it's (MOCA)", 'student')
+    assert args.cfg_options == {**told, 'a.b': [1, [2, 'c']]}
     assert (args.patch, args.mean, args.std) == (14, [0.5] * 3, [0.2] * 3)
     random = dict(checkpoint=dict(name='random init', path=None, branch=None), seed=0)
     assert command_of(random, 'x.py') == 'python tools/train.py x.py --seed 0 --work-dir NEW'

@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from moca.transfer.run_record import option_text
+
 # Fields of a record's checkpoint, and the options of tools/train.py that set them.
 _OPTIONS = {
     'path': '--checkpoint',
@@ -20,8 +22,9 @@ _OPTIONS = {
 def command_of(record: Mapping[str, Any], config: str) -> str:
     """Return a command of ``tools/train.py`` by what ``run.json`` says of a run.
 
-    All other options (``--subset``, ``--amp``, ``--epochs``, ``--data-root``, ``--cfg-options``
-    ...) have changed the config that lies in the run's folder: that one is run again.
+    All other options (``--subset``, ``--amp``, ``--epochs``, ``--data-root`` ...) have changed the
+    config that lies in the run's folder: that one is run again. So have ``--cfg-options``, which
+    are given all the same: by them the new record says what is not as in the protocol.
 
     Args:
         record: Content of ``run.json``.
@@ -43,4 +46,7 @@ def command_of(record: Mapping[str, Any], config: str) -> str:
         words += ['--branch', checkpoint['branch']]
     if record.get('seed') is not None:
         words += ['--seed', str(record['seed'])]
-    return shlex.join([*words, '--work-dir', 'NEW'])
+    options = (record.get('options') or {}).get('cfg_options') or {}
+    given = [f'{key}={option_text(value)}' for key, value in options.items()]
+    words += ['--work-dir', 'NEW', *(['--cfg-options', *given] if given else [])]
+    return shlex.join(words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -12,15 +13,18 @@ from mmdet.evaluation import CocoMetric
 from PIL import Image
 
 from moca.errors import UserError
+from moca.results.report.commands import command_of
 from moca.results.report.drawings import confusion_of
 from moca.results.report.run_files import read_run_files
 from moca.transfer.finished import load_finished
+from moca.transfer.run import prepare_training
 from moca.transfer.run_reading import read_runs
 from moca.visualize.errors import breakdowns
 from moca.visualize.predictions import class_ious, validated
 from tools.demo.write import DataSettings, write_data
 from tools.leaderboard import main as leaderboard
 from tools.train import main as train
+from tools.train import parse_args
 from tools.visualize import main as visualize
 
 REPOSITORY = Path(__file__).parents[3]
@@ -144,6 +148,15 @@ def test_a_report_draws_runs_and_counts_what_they_confuse(runs, tmp_path):
     assert page.count('src="data:image/webp;base64,') == 4
     assert 'No picture' not in page
     assert 'Largest confusions' in page
+    # what the page names measures the same again
+    files = read_run_files(runs['mask-rcnn'])
+    words = shlex.split(command_of(files.record, str(runs['mask-rcnn'] / 'mask-rcnn.py')))
+    place = words.index('NEW')
+    assert words[1] == 'tools/train.py'
+    _, record = prepare_training(parse_args([*words[2:place], str(tmp_path), *words[place + 1 :]]))
+    assert record == {key: value for key, value in files.record.items() if key in record} | {
+        'options': {**files.record['options'], 'data_root': None}
+    }
     figures = read_run_files(runs['linear-bn']).classes
     finished = read_runs([runs['linear-bn']])[0][0]
     counts = confusion_of(finished, 'segmentation')
