@@ -111,8 +111,11 @@ def refuse_others(path: Path) -> None:
     with path.open('rb') as file:
         head = file.read(32)
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except (zipfile.BadZipFile, OSError):  # whose members nothing tells
+            return
         if any(name.endswith('constants.pkl') for name in names):
             raise UserError(
                 f'{path}: a TorchScript file, whose network is code. Save the state_dict of the '

@@ -17,7 +17,7 @@ from moca.checkpoints.names.trunk import StateDict, Statistics
 from moca.checkpoints.noted import noted_settings
 from moca.checkpoints.reading import exported_notes, noted_arch
 from moca.checkpoints.refusals import acting_strangers, other_network
-from moca.checkpoints.soundness import check_kernel, unsound
+from moca.checkpoints.soundness import check_kernel, malformed, unsound
 from moca.errors import UserError
 
 _TEACHER = re.compile(r'teacher|momentum|ema|target|key_encoder', re.IGNORECASE)
@@ -61,7 +61,7 @@ def find_encoder(
             tokens is not understood.
     """
     entries = {'': content, **{k: v for k, v in content.items() if isinstance(v, Mapping)}}
-    states = {name: tensors(entry) for name, entry in entries.items()}
+    states = {name: tensors(entry, path) for name, entry in entries.items()}
     candidates = _candidates(states)
     if not candidates:
         raise _no_vit(states, path)
@@ -188,6 +188,8 @@ def _read(
     refusal = refusal or acting_strangers({key: trunk.state[key] for key in strangers}, width)
     for key in strangers:
         del trunk.state[key]
+    if fault := malformed(trunk.state):
+        raise UserError(f'{path}: {fault}')
     name = trunk.family or (family.name if family else f'ViT under {candidate.label}')
     notes, arch = exported_notes(content), noted_arch(content)
     complete(trunk, arch, _OTHER_HEADS.get((notes.get('family', name), width)))

@@ -42,6 +42,27 @@ def unsound(
     )
 
 
+_RANKS = {'pos_embed': 3, 'cls_token': 3, 'reg_token': 3, 'rope.periods': 1}
+"""Dimensions of tensors that the architecture is told by."""
+
+
+def malformed(state: StateDict) -> str | None:
+    """Say which tensor of an encoder has no shape to tell an architecture by; None if none."""
+    for key, value in state.items():
+        shape = list(value.shape)
+        if not value.numel():
+            return f'{key} {shape} is empty. {_AGAIN}'
+        wanted = _RANKS.get(key, value.ndim)
+        if value.ndim != wanted:
+            plain = (
+                'SAM and kin have such: use weights of a plain ViT.'
+                if key == 'pos_embed'
+                else _AGAIN
+            )
+            return f'{key} is {shape}, not of {wanted} dimensions. {plain}'
+    return None
+
+
 def _odd_tensor(state: StateDict) -> str | None:
     for key, value in state.items():
         if not value.is_floating_point() or value.element_size() == 1 or value.is_quantized:

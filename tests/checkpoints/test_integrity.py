@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -142,7 +144,22 @@ def test_key_whose_block_has_no_number(tmp_path: Path) -> None:
 def test_shard_outside_its_folder(tmp_path: Path) -> None:
     index = tmp_path / 'model.safetensors.index.json'
     index.write_text(json.dumps({'weight_map': {'patch_embed.proj.weight': '../a.safetensors'}}))
-    with pytest.raises(
-        UserError, match=r'index\.json: names \.\./a\.safetensors, which'
-    ):
+    with pytest.raises(UserError, match=r'index\.json: names \.\./a\.safetensors, which'):
         read_file(index)
+
+
+@pytest.mark.parametrize(
+    ('key', 'change'),
+    [
+        ('pos_embed', lambda value: value.flatten()),
+        ('pos_embed', lambda value: value[:, :0]),
+        ('cls_token', lambda value: value[0, 0]),
+        ('patch_embed.proj.weight', lambda value: value[:0]),
+        ('blocks.0.mlp.fc1.weight', lambda value: value[:0]),
+    ],
+)
+def test_shapes_that_tell_no_architecture(key: str, change: Any, tmp_path: Path) -> None:
+    state = timm_vit(TINY).state_dict()
+    state[key] = change(state[key])
+    with pytest.raises(UserError, match=rf'a\.pth: {re.escape(key)} (is )?\['):
+        inspect_checkpoint(save(state, tmp_path / 'a.pth'))

@@ -68,7 +68,8 @@ def _convert(state: StateDict, config: Mapping[str, Any]) -> Trunk:
                 'file. Fetch the published weights, or save the model after loading them.'
             )
         (name,) = renamed({key.removesuffix('_mask'): mask}, _TABLE, LEFT)[0]  # without its chunk
-        out[name] = out[name] * mask
+        if out[name].is_floating_point():  # what is none is refused by its type
+            out[name] = out[name] * mask
     _join_biases(out)
     out = join_qkv(out)
     kernel = out['patch_embed.proj.weight']

@@ -1,0 +1,49 @@
+"""``python -m tests.campaign [AREA ...]``: run the campaign, print its table, fail on a fault."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.campaign.campaign import Area, faults, run_area, table
+from tests.campaign.checkpoints import Checkpoints
+from tests.campaign.inputs import Inputs
+
+AREAS: dict[str, type[Area]] = {area.name: area for area in (Checkpoints, Inputs)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run areas; 0 if every case ended as promised."""
+    parser = argparse.ArgumentParser(prog='python -m tests.campaign', description=__doc__)
+    parser.add_argument('areas', nargs='*', choices=[[], *AREAS], metavar='AREA', default=[])
+    parser.add_argument('--quick', action='store_true', help='run fewer cases')
+    parser.add_argument('--seed', type=int, default=0, help='draws the cases')
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/campaign'))
+    parser.add_argument('--case', type=int, help='run one case of one area again and print it')
+    parser.add_argument(
+        '--inject', action='store_true', help='break on purpose what is watched: has to fail'
+    )
+    args = parser.parse_args(argv)
+    failed = False
+    for name in args.areas or AREAS:
+        area = AREAS[name](args.seed)
+        if args.case is not None:
+            folder = args.work_dir / f'{name}_case{args.case}'
+            folder.mkdir(parents=True, exist_ok=True)
+            print(area.run(args.case, folder), f'(files are kept in {folder})')
+            continue
+        folder = args.work_dir / ('injected' if args.inject else f'seed{args.seed}')
+        started = time.monotonic()
+        outcomes = run_area(area, folder, args.quick, args.inject)
+        print(table(area, outcomes, started), flush=True)
+        for number, outcome in faults(outcomes):
+            failed = True
+            print(f'\ncase {number}: {outcome.kind}: {outcome.result}: {outcome.detail[-1500:]}')
+    return int(failed)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

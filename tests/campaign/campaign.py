@@ -1,0 +1,186 @@
+"""Run numbered cases in a process that may hang or die, and keep what became of each."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import time
+import traceback
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+SECONDS = 30.0
+"""After this long a case hangs."""
+
+MEMORY = 2 << 30
+"""Bytes that one case may take beyond what its process had before."""
+
+KEPT = ('refused', 'equal', 'accepted', 'beyond telling')
+"""Outcomes that are promised: refused with the name of the file; the same result as without the
+damage; accepted, where what follows can be read; or damage that no reader can see, counted."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a case.
+
+    Attributes:
+        kind: Of what was done.
+        result: One of :data:`KEPT`, or else a fault: ``silent``, ``traceback``, ``unnamed``,
+            ``ran code``, ``memory``, ``hang``, ``died``.
+        detail: The message, or what was otherwise than promised.
+    """
+
+    kind: str
+    result: str
+    detail: str = ''
+
+
+class Area(ABC):
+    """A kind of misfortune; its cases are numbered, and each is a function of seed and number."""
+
+    name: str
+    title: str
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    @abstractmethod
+    def count(self, quick: bool) -> int:
+        """The number of cases."""
+
+    @abstractmethod
+    def run(self, number: int, folder: Path) -> Outcome:
+        """Run a case in an empty folder, which is removed afterwards."""
+
+    def inject(self) -> None:
+        """Break on purpose what the area watches over: the campaign then has to fail."""
+        raise NotImplementedError
+
+
+def run_area(
+    area: Area, work_dir: Path, quick: bool, inject: bool = False, seconds: float = SECONDS
+) -> list[Outcome]:
+    """Run the cases of an area that have no outcome yet, and return all outcomes.
+
+    Args:
+        area: What to run.
+        work_dir: Keeps ``AREA.jsonl``, a line per case.
+        quick: Fewer cases.
+        inject: Break what the area watches over first.
+        seconds: After which a case hangs.
+    """
+    work_dir.mkdir(parents=True, exist_ok=True)
+    path = work_dir / f'{area.name}.jsonl'
+    known = dict(_known(path))
+    todo = [number for number in range(area.count(quick)) if number not in known]
+    scratch = work_dir / f'{area.name}_scratch'
+    with path.open('a') as log:
+        for number, outcome in _run_all(area, todo, scratch, inject, seconds):
+            known[number] = outcome
+            log.write(json.dumps({'number': number, **asdict(outcome)}) + '\n')
+            log.flush()
+    shutil.rmtree(scratch, ignore_errors=True)
+    return [known[number] for number in range(area.count(quick))]
+
+
+def _known(path: Path) -> Iterator[tuple[int, Outcome]]:
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        try:
+            content = json.loads(line)
+        except ValueError:  # the last line of a campaign that was killed
+            continue
+        yield content.pop('number'), Outcome(**content)
+
+
+def _run_all(
+    area: Area, numbers: list[int], scratch: Path, inject: bool, seconds: float
+) -> Iterator[tuple[int, Outcome]]:
+    context = multiprocessing.get_context('spawn')
+    process: Any = None
+    for number in numbers:
+        if process is None:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(area, theirs, str(scratch), inject))
+            process.start()
+            theirs.close()
+            ours.recv()  # imports are no part of a case
+        ours.send(number)
+        outcome = _wait(ours, seconds)
+        if outcome.result in ('hang', 'died'):
+            process.kill()
+            process.join()
+            process = None
+        yield number, outcome
+    if process is not None:
+        ours.send(None)
+        process.join(10)
+        process.kill()
+
+
+def _wait(connection: Connection, seconds: float) -> Outcome:
+    try:
+        if connection.poll(seconds):
+            return connection.recv()
+    except (EOFError, ConnectionResetError):
+        return Outcome('?', 'died', 'the process is gone')
+    return Outcome('?', 'hang', f'no answer within {seconds:.0f} s')
+
+
+def _work(area: Area, connection: Connection, scratch: str, inject: bool) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    Path(scratch).mkdir(parents=True, exist_ok=True)
+    with open(f'{scratch}.log', 'a') as log:  # what cases print is no part of the table
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    if inject:
+        area.inject()
+    connection.send('ready')
+    while (number := connection.recv()) is not None:
+        folder = Path(scratch, str(number))
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        before = _peak()
+        try:
+            outcome = area.run(number, folder)
+        except BaseException:
+            outcome = Outcome('?', 'traceback', traceback.format_exc())
+        if _peak() - before > MEMORY and outcome.result in KEPT:
+            outcome = Outcome(outcome.kind, 'memory', f'{(_peak() - before) >> 20} MiB')
+        shutil.rmtree(folder, ignore_errors=True)
+        connection.send(outcome)
+    os._exit(0)
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+def table(area: Area, outcomes: list[Outcome], started: float | None = None) -> str:
+    """Counts of outcomes by kind, in Markdown."""
+    results = [*KEPT, *sorted({o.result for o in outcomes} - set(KEPT))]
+    rows = [['', 'cases', *results]]
+    for kind in [*sorted({o.kind for o in outcomes}), None]:
+        of_kind = [o for o in outcomes if kind in (None, o.kind)]
+        counts = Counter(o.result for o in of_kind)
+        shown = [str(counts[result]) if counts[result] else '' for result in results]
+        rows.append([kind or '**all**', str(len(of_kind)), *shown])
+    lines = ['| ' + ' | '.join(row) + ' |' for row in rows]
+    lines.insert(1, '|' + '---|' * len(rows[0]))
+    took = f', {time.monotonic() - started:.0f} s' if started is not None else ''
+    return '\n'.join([f'## {area.title}', '', f'Seed {area.seed}{took}.', '', *lines])
+
+
+def faults(outcomes: list[Outcome]) -> list[tuple[int, Outcome]]:
+    """What is not promised, with the numbers of the cases."""
+    return [(n, outcome) for n, outcome in enumerate(outcomes) if outcome.result not in KEPT]
