@@ -11,6 +11,7 @@ from mmengine.config import Config
 from moca.evaluation.run import evaluate, is_evaluation, prepare_evaluation
 from moca.transfer.run_reading import read_runs
 from tests.configs.helpers import REPOSITORY
+from tests.configs.image_helpers import KINDS, file_of_half, kind_of
 from tests.evaluation.image_data import write_images
 from tools.train import parse_args
 
@@ -22,8 +23,7 @@ CONFIGS = {
 CLASSES = dict(ant=6, bee=5, cow=5)
 TINY = """
 _base_ = {path!r}
-arch = dict(_delete_=True, embed_dim=24, depth=1, num_heads=3, patch_size=8)
-model = dict(backbone=dict(arch=arch, img_size=16))
+model = dict(backbone=dict(arch=dict(_delete_=True, **{arch!r}), img_size=16))
 loading = dict(num_workers=0, cache=None)
 """
 
@@ -52,16 +52,31 @@ def test_there_are_configs() -> None:
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize('name', CONFIGS)
-def test_run(name: str, place: Path, tmp_path: Path) -> None:
+# Each on another kind of ViT in turn.
+CASES = [
+    (name, kind_of(number, cfg.evaluation.feature))
+    for number, (name, cfg) in enumerate(CONFIGS.items())
+]
+
+
+def test_all_kinds_are_run() -> None:
+    assert {kind for _, kind in CASES} == KINDS.keys()
+
+
+@pytest.mark.parametrize(('name', 'kind'), CASES)
+def test_run(name: str, kind: str, place: Path, tmp_path: Path) -> None:
     path = str(REPOSITORY / f'configs/imagenet/{name}.py')
     assert is_evaluation(path)
     config = tmp_path / f'{name}.py'
-    config.write_text(TINY.format(path=path))
+    config.write_text(TINY.format(path=path, arch=KINDS[kind]))
     options = ['--cfg-options', 'evaluation.k=[1,3]'] if 'knn' in name else []
     words = [config, '--data-root', place / 'data', '--work-dir', tmp_path / 'run', *options]
+    if kind == 'other statistics':
+        words[1:1] = file_of_half(KINDS[kind], tmp_path)
     args = parse_args([str(word) for word in words])
     record = json.loads(evaluate(*prepare_evaluation(args)).read_text())
+    if kind == 'other statistics':
+        assert record['checkpoint']['mean'] == record['checkpoint']['std'] == [0.5] * 3
     assert record['status'] == 'finished'
     assert record['val_images'] == 6
     assert record['settings']['classes'] == 3

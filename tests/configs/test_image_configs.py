@@ -10,9 +10,10 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from moca.transfer.overrides import set_statistics
 from moca.transfer.run_record import percent_metrics
 from tests.configs.helpers import REPOSITORY
-from tests.configs.image_helpers import prepare, tiny_config
+from tests.configs.image_helpers import KINDS, kind_of, prepare, tiny_config
 from tests.evaluation.classification.conftest import write_images
 
 CONFIGS = {
@@ -58,12 +59,28 @@ def test_fine_tuning_alone_is_tested_on_whole_images_above_224(name: str) -> Non
         assert loader.dataset.get('whole_above') == (224 if 'finetune' in name else None)
 
 
-@pytest.mark.parametrize('name', CONFIGS)
-def test_step_and_prediction(name: str, data: Path, tmp_path: Path) -> None:
-    config = tiny_config(name, tmp_path, classes=3)
+# Each on another kind of ViT in turn.
+CASES = [
+    (name, kind_of(number, cfg.model.feature)) for number, (name, cfg) in enumerate(CONFIGS.items())
+]
+
+
+def test_all_kinds_are_stepped() -> None:
+    assert {kind for _, kind in CASES} == KINDS.keys()
+
+
+@pytest.mark.parametrize(('name', 'kind'), CASES)
+def test_step_and_prediction(name: str, kind: str, data: Path, tmp_path: Path) -> None:
+    config = tiny_config(name, tmp_path, classes=3, kind=kind)
     cfg, _ = prepare(config, data, tmp_path / 'run', train_dataloader__batch_size=4)
+    if kind == 'other statistics':
+        set_statistics(cfg, [0.5] * 3, [0.5] * 3, 'the checkpoint')
     runner = Runner.from_cfg(cfg)
     model: Any = runner.model
+    if kind == 'other statistics':
+        assert model.data_preprocessor.mean.flatten().tolist() == [0.5] * 3
+    assert (model.backbone.rope is not None) == (kind == 'rotary')
+    assert (model.backbone.cls_token is None) == (kind == 'no class token')
     model.init_weights()
     wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
     batch = next(iter(runner.build_dataloader(cfg.train_dataloader)))

@@ -13,12 +13,14 @@ from moca.engine.cli import read_config
 from moca.errors import UserError
 from moca.evaluation.run import evaluate, prepare_evaluation
 from tests.configs.helpers import (
+    OTHER_VITS,
     REPOSITORY,
     write_ade20k,
     write_cityscapes,
     write_coco_semantic,
     write_voc,
 )
+from tests.configs.image_helpers import file_of_half
 from tools.train import parse_args
 
 CONFIGS = sorted(
@@ -27,6 +29,8 @@ CONFIGS = sorted(
     for path in (REPOSITORY / 'configs' / 'dense').glob(f'{name}*.py')
 )
 ARCH = dict(patch_size=16, embed_dim=32, depth=2, num_heads=2, img_size=32)
+# The config's own kind and others, which the configs take in turn.
+KINDS = {'plain': ARCH, **{name: {**arch, **ARCH} for name, arch in OTHER_VITS.items()}}
 SMALL = {
     'InContext': ['evaluation.memory=60', 'evaluation.epochs=1', 'evaluation.neighbors=3'],
     'CapiKNN': ['evaluation.k=(1,3)'],
@@ -52,7 +56,9 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def run(config: Path, root: Path, work_dir: Path, *options: str) -> dict[str, Any]:
+def run(
+    config: Path, root: Path, work_dir: Path, *options: str, kind: str = 'plain'
+) -> dict[str, Any]:
     cfg = read_config(config)
     settings = [
         'model.backbone.img_size=32',
@@ -62,16 +68,23 @@ def run(config: Path, root: Path, work_dir: Path, *options: str) -> dict[str, An
         *options,
     ]
     arguments = [str(config), '--data-root', str(root), '--work-dir', str(work_dir)]
+    if kind == 'other statistics':
+        arguments += file_of_half(KINDS[kind], work_dir)
     args = parse_args([*arguments, '--cfg-options', *settings])
-    args.arch = ARCH
+    args.arch = KINDS[kind]
     path = evaluate(*prepare_evaluation(args))
     return dict(json.loads(path.read_text()))
 
 
-@pytest.mark.parametrize('config', CONFIGS, ids=lambda path: path.stem)
-def test_the_config_runs(config: Path, roots: dict[str, Path], tmp_path: Path) -> None:
+CASES = [(config, list(KINDS)[number % len(KINDS)]) for number, config in enumerate(CONFIGS)]
+
+
+@pytest.mark.parametrize(('config', 'kind'), CASES, ids=lambda each: getattr(each, 'stem', each))
+def test_the_config_runs(config: Path, kind: str, roots: dict[str, Path], tmp_path: Path) -> None:
     data = config.stem.split('_')[1]
-    record = run(config, roots[data], tmp_path)
+    record = run(config, roots[data], tmp_path, kind=kind)
+    if kind == 'other statistics':
+        assert record['checkpoint']['mean'] == record['checkpoint']['std'] == [0.5] * 3
     assert record['status'] == 'finished'
     assert record['protocol'] == config.stem.replace('-', '_')
     assert record['task'] == 'dense'
