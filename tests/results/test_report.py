@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 from html.parser import HTMLParser
@@ -141,6 +142,19 @@ def test_only_unfinished_runs_make_a_page_and_no_run_is_refused(tmp_path: Path) 
     with pytest.raises(UserError, match=r'no run of a protocol in there'):
         write_report([tmp_path / 'none'], tmp_path / 'b.html', Options())
     assert not (tmp_path / 'b.html').exists()
+
+
+def test_folders_of_damaged_files_make_a_page(tmp_path: Path) -> None:
+    odd = dict(checkpoint='x', options=[1], metrics=[1], config=5, seed={}, arch=None)
+    for number, record in enumerate((odd, dict(checkpoint=dict(path=5, mean=1)), {})):
+        folder = write_run(tmp_path / 'runs' / str(number), CLASSES)
+        (folder / 'run.json').write_text(json.dumps(record))
+        for name in ('vis_data/scalars.json', '20260101_100000.log'):
+            lines = (b'[1]\n', b'{"step": "a", "loss": 1}\n', b'\xff\x00')
+            (folder / '20260101_100000' / name).write_bytes(lines[number] * 3)
+    missing = write_report([tmp_path / 'runs'], tmp_path / 'a.html', Options(count=1, whole=True))
+    assert missing == []
+    assert (tmp_path / 'a.html').read_text().count('<article>') == 3
 
 
 def test_where_the_page_goes_is_checked_first(

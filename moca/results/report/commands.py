@@ -34,7 +34,7 @@ def command_of(record: Mapping[str, Any], config: str) -> str:
         >>> command_of({'checkpoint': {'path': 'a b.pth', 'branch': 'teacher'}, 'seed': 1}, 'x.py')
         "python tools/train.py x.py --checkpoint 'a b.pth' --branch teacher --seed 1 --work-dir NEW"
     """
-    checkpoint = record.get('checkpoint') or {}
+    checkpoint = _mapping(record.get('checkpoint'))
     words = ['python', 'tools/train.py', config]
     if checkpoint.get('path'):
         for name, option in _OPTIONS.items():
@@ -46,7 +46,12 @@ def command_of(record: Mapping[str, Any], config: str) -> str:
         words += ['--branch', checkpoint['branch']]
     if record.get('seed') is not None:
         words += ['--seed', str(record['seed'])]
-    options = (record.get('options') or {}).get('cfg_options') or {}
+    options = _mapping(_mapping(record.get('options')).get('cfg_options'))
     given = [f'{key}={option_text(value)}' for key, value in options.items()]
     words += ['--work-dir', 'NEW', *(['--cfg-options', *given] if given else [])]
     return shlex.join(words)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """What a record holds in a place; nothing where it is of another kind."""
+    return value if isinstance(value, Mapping) else {}

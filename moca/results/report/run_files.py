@@ -62,7 +62,7 @@ def read_run_files(folder: Path) -> RunFiles:
     logs = logs_of(folder)
     try:
         curves = read_curves(folder)
-    except UserError:  # of a run without training
+    except (UserError, OSError, ValueError, TypeError):  # none without training, or damaged
         curves = {}
     end = tail(logs[-1], _TAIL) if logs else ''
     return RunFiles(
@@ -99,8 +99,11 @@ def environment_text(logs: list[Path], record: dict[str, Any]) -> str:
     if isinstance(noted, dict):
         said = ''.join(f'{name}: {value}\n' for name, value in noted.items())
     for log in reversed(logs):
-        with log.open('rb') as file:
-            found = _ENVIRONMENT.search(file.read(_HEAD).decode(errors='replace'))
+        try:
+            with log.open('rb') as file:
+                found = _ENVIRONMENT.search(file.read(_HEAD).decode(errors='replace'))
+        except OSError:
+            continue
         if found:
             lines = found[1].replace('Runtime environment:', '').splitlines()
             return said + '\n'.join(line.strip() for line in lines if line.strip()) + '\n'
