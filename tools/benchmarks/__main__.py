@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import torch
 from mmengine.device import get_device
 
-import moca  # noqa: F401  (registers the components)
+import moca.pretrain  # noqa: F401  (registers the components)
 from moca.engine.amp import gpu_has_bfloat16
 from moca.engine.cli import add_cfg_options, main_guard, merge_options, read_config
 from moca.transfer.run import add_protocol_arguments, protocol_config
