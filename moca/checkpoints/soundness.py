@@ -115,7 +115,7 @@ def _missing_tokens(
     # of what is published all have them: DINOv3, EUPE, LingBot-Vision and CAPI
     said = trained or {'num_register_tokens', 'architecture'} & config.keys()
     registers = kind == 'learned' or (kind == 'dinov3' and not said)
-    if (registers or re.search(r'_reg\d|dinov3_vit', name)) and 'reg_token' not in state:
+    if (registers or re.search(r'_reg\d|dinov3_vit|tipsv2', name)) and 'reg_token' not in state:
         return f'it has no register tokens, which its family or its name says. {_AGAIN}'
     return None
 

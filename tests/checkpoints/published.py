@@ -17,6 +17,7 @@ from tests.checkpoints.written_out import (
     offset,
     periods,
     quick_gelu,
+    resized,
     smooth,
     trunk,
     written_out,
@@ -114,6 +115,20 @@ def dinov2(registers: int = 0, gated: bool = False) -> Published:
                 halves = [published.pop(f'{mlp}{name}.{part}') for name in ('w1', 'w2')]
                 published[f'{mlp}w12.{part}'] = torch.cat(halves)
     return Published(published, partial(written_out, state, resample=resample), family='DINOv2')
+
+
+def tipsv2() -> Published:
+    """TIPSv2's image tower: DINOv2's names, one register, images as they are; text is beside."""
+    state = trunk(registers=1, scale=True)
+    published = called(state, ('reg_token', 'register_tokens')) | MASK
+    text = {'text_encoder.token_embedding.weight': torch.ones(9, 16)}
+    return Published(
+        published,
+        partial(written_out, state, resample=partial(resized, mode='bilinear', antialias=True)),
+        lambda state: under('vision_encoder.', state) | text,
+        'TIPSv2',
+        mean=0.0,
+    )
 
 
 def chunked(state: State) -> State:
@@ -247,6 +262,7 @@ PUBLISHED: dict[str, Callable[[], Published]] = {
         two(('state_dict', f'teacher_{_LIGHTLY}'), ('state_dict', f'student_{_LIGHTLY}')),
         'teacher',
     ),
+    'TIPSv2': tipsv2,
     'DINOv3': dinov3,
     'DINOv3 7B': lambda: dinov3(gated=True, bias=False),
     'DINOv3 in training': lambda: nested(dinov3(), in_training),

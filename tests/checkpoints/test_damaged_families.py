@@ -40,6 +40,7 @@ CALLED = {
 UNTOLD = {
     # docs/checkpoints.md, what no tensor shows
     ('DINOv2 with registers', 'register_tokens'),
+    ('TIPSv2', 'register_tokens'),
     ('DINOv2 in training', 'register_tokens'),
     ('DINOv3 in training', 'storage_tokens'),
 }

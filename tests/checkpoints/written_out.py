@@ -64,8 +64,10 @@ def periods() -> Tensor:
 
 
 # How positions of a grid [1, C, rows, columns] are resampled to a size.
-def resized(grid: Tensor, size: tuple[int, int], antialias: bool = False) -> Tensor:
-    return F.interpolate(grid, size, mode='bicubic', antialias=antialias)
+def resized(
+    grid: Tensor, size: tuple[int, int], mode: str = 'bicubic', antialias: bool = False
+) -> Tensor:
+    return F.interpolate(grid, size, mode=mode, antialias=antialias)
 
 
 def offset(grid: Tensor, size: tuple[int, int]) -> Tensor:
