@@ -19,6 +19,8 @@ from mmengine.registry import MODELS
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+import moca.backbone
+import moca.checkpoints
 from moca.backbone import PlainViT
 from moca.checkpoints import inspect_checkpoint, load_checkpoint
 from moca.checkpoints.reading import read_file, run_config
@@ -46,6 +48,13 @@ def assert_same(ours: dict[str, Any], recorded: dict[str, Any]) -> None:
     assert ours.keys() == recorded.keys()
     for name, value in recorded.items():
         assert torch.equal(ours[name], value), name
+
+
+def test_functions_that_moved_are_found_where_they_were() -> None:
+    for name in ('check_checkpoint', 'inspect_checkpoint', 'load_checkpoint'):
+        assert getattr(moca.backbone, name) is getattr(moca.checkpoints, name)
+    with pytest.raises(AttributeError, match=r'moca\.backbone.*save_checkpoint'):
+        _ = moca.backbone.save_checkpoint
 
 
 def test_the_encoder_of_a_run_is_the_one_exported_then() -> None:

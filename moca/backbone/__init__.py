@@ -14,6 +14,15 @@ from moca.backbone.vit import PlainViT, Tokens
 
 __all__ = ['CompileBlocks', 'PlainViT', 'Tokens', 'ViTDimensions', 'vit_dimensions']
 
+# Before checkpoints had a room of their own; scripts elsewhere still take them from here.
+_MOVED = ('check_checkpoint', 'inspect_checkpoint', 'load_checkpoint')
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MOVED:
+        return getattr(import_module('moca.checkpoints'), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
 
 class _Callable(ModuleType):
     """A package that loads a backbone when it is called."""
