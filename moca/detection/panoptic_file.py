@@ -234,5 +234,6 @@ def fault_of(
     listed = {VOID, *(segment.id for segment in segments)}
     strange = [key for key in np.unique(ids).tolist() if key not in listed]
     if strange:
-        return f'id {strange[0]} ({len(strange)} ids in all) is no segment of the JSON file'
+        others = f' ({len(strange)} ids in all)' if len(strange) > 1 else ''
+        return f'id {strange[0]}{others} is no segment of the JSON file'
     return None

@@ -192,7 +192,7 @@ def test_an_image_that_is_listed_twice_is_refused(root: Path) -> None:
 def test_a_png_that_disagrees_stops_the_loading(root: Path) -> None:
     row = PanopticDataset(**fields(root), pipeline=[]).get_data_info(0)
     Image.new('RGB', (8, 6), (9, 0, 0)).save(root / 'masks/a.png')
-    with pytest.raises(UserError, match=r'id 9 .* is no segment of the JSON file'):
+    with pytest.raises(UserError, match='id 9 is no segment of the JSON file'):
         LoadPanopticMasks().transform(row)
     Image.new('RGB', (6, 8)).save(root / 'masks/a.png')
     with pytest.raises(UserError, match='6 x 8 pixels for an image of 8 x 6'):
@@ -208,7 +208,7 @@ def test_a_png_that_disagrees_stops_the_loading(root: Path) -> None:
 def test_a_survey_names_every_fault(root: Path) -> None:
     write_ids(root / 'masks/a.png', np.full((6, 8), 9, np.int32))
     (survey,) = looked_at(root)
-    assert 'a.png: id 9 (1 ids in all) is no segment' in survey.faults[0]
+    assert 'a.png: id 9 is no segment' in survey.faults[0]
     assert not survey.right
     (root / 'a.json').unlink()
     (survey,) = looked_at(root)

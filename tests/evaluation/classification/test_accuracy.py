@@ -67,6 +67,15 @@ def test_the_best_head_and_the_one_chosen_on_held_out_images() -> None:
     assert metric.chosen['top1_held_out']['chosen_on'] == '2 training images held out'
 
 
+def test_a_head_that_has_diverged_is_never_right() -> None:
+    """Numbers that are none would be sorted before all others, in the order of the classes."""
+    logits = torch.cat([one_hot([[0, 9, 9]], 10), torch.full((1, 3, 10), float('nan'))])
+    found, metric = measured(logits, [0, 0, 0])
+    assert found['top1'] == pytest.approx(100 / 3)
+    assert metric.chosen['last']['rate'] == pytest.approx(0.1)
+    assert measured(logits[1:], [0, 0, 0])[0]['top5'] == 0.0
+
+
 def test_logits_are_cut_to_the_classes_of_the_set() -> None:
     # the best class of all is no class of the set
     logits = torch.tensor([[[9.0, 0, 5, 0, 3], [9, 0, 1, 0, 3]]])
