@@ -13,10 +13,12 @@ model = dict(
         pad_val=0,
         seg_pad_val=255,
     ),
-    # positions are resampled once, at load, to the crop's grid: 48 x 48 patches of 16 for 768
+    # positions are resampled once, at load, to the crop's grid: 48 x 48 patches of 16 for 768; as
+    # mmcv_custom/checkpoint.py there does it for any weights
     backbone=dict(
         type='PlainViT',
         arch='vit_base_patch16',
+        interpolation='bicubic',
         out_indices=(3, 5, 7, 11),
         final_norm=True,
         frozen=False,
