@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from mmengine.logging import print_log
 
 from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
+from moca.pretrain.data.shards.parallel import in_threads
 from moca.pretrain.data.shards.storage import (
     ShardFile,
     is_local,
@@ -81,13 +81,12 @@ def find_indexes(urls: Sequence[str]) -> list[tuple[ShardFile, ShardIndex]]:
         return file, *find_index(file)
 
     found, made, said = [], 0, time.monotonic()
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for file, index, is_new in pool.map(find, urls):
-            found.append((file, index))
-            made += is_new
-            if made and time.monotonic() - said > _EVERY:
-                said = time.monotonic()
-                print_log(f'Looked through {len(found):,} of {len(urls):,} shards', 'current')
+    for file, index, is_new in in_threads(find, urls, _THREADS):
+        found.append((file, index))
+        made += is_new
+        if made and time.monotonic() - said > _EVERY:
+            said = time.monotonic()
+            print_log(f'Looked through {len(found):,} of {len(urls):,} shards', 'current')
     if made:
         print_log(
             f'Made the indexes of {made:,} of {len(urls):,} shards, kept in {cache_folder()}',

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,12 +17,15 @@ from PIL import Image
 from moca.errors import UserError
 from moca.images.image_io import FORMATS
 from moca.images.listing import ending_of
+from moca.pretrain.data.shards.parallel import in_threads
 
 Watch = Callable[[Iterable[Any], int, str], Iterable[Any]]
 """Shows the progress of an iteration, of which the number of items and a title are given."""
 
 _UNITS = {'': 1, 'B': 1, 'KB': 10**3, 'MB': 10**6, 'GB': 10**9}
 _UNITS |= {'KIB': 2**10, 'MIB': 2**20, 'GIB': 2**30}
+_THREADS = 16  # [our choice: waiting for a disk takes the time]
+_AT_ONCE = 1000  # files that a thread looks at [our choice]
 _SMALLEST = 1000  # bytes of a shard
 _SEED = 0  # of the shuffle: a folder gives the same shards wherever they are written
 
@@ -96,9 +98,9 @@ def plan_shards(root: Path, paths: Sequence[str], size: int, watch: Watch) -> Pl
     Raises:
         UserError: A file cannot be looked at.
     """
-    with ThreadPoolExecutor(16) as pool:
-        found = pool.map(partial(_size, root), paths, chunksize=64)
-        sizes = list(watch(found, len(paths), 'sizes'))
+    parts = [paths[i : i + _AT_ONCE] for i in range(0, len(paths), _AT_ONCE)]
+    found = in_threads(partial(_sizes, root), parts, _THREADS)
+    sizes = [size for part in watch(found, len(parts), 'sizes') for size in part]
     folders = {path.rpartition('/')[0] for path in paths}
     labeled = len(folders) > 1 and all(folder and '/' not in folder for folder in folders)
     classes = sorted(folders) if labeled else []
@@ -117,11 +119,14 @@ def digest_of(members: Sequence[Member]) -> str:
     return hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()
 
 
-def _size(root: Path, path: str) -> int:
-    try:
-        return (root / path).stat().st_size
-    except OSError as error:
-        raise UserError(f'{root / path}: {error.strerror}. Mend or remove it.') from error
+def _sizes(root: Path, paths: Sequence[str]) -> list[int]:
+    sizes = []
+    for path in paths:
+        try:
+            sizes.append((root / path).stat().st_size)
+        except OSError as error:
+            raise UserError(f'{root / path}: {error.strerror}. Mend or remove it.') from error
+    return sizes
 
 
 def _keys(root: Path, paths: Sequence[str]) -> tuple[list[tuple[str, str]], int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from moca.errors import UserError
@@ -11,6 +10,7 @@ from moca.images.inspection import inspect
 from moca.pretrain.data.shards.index_cache import find_index
 from moca.pretrain.data.shards.manifest import missing_shards
 from moca.pretrain.data.shards.packing import Watch
+from moca.pretrain.data.shards.parallel import in_threads
 from moca.pretrain.data.shards.storage import (
     RangeReader,
     find_shards,
@@ -58,8 +58,7 @@ def verify_shards(root: str, watch: Watch) -> tuple[list[Verified], list[str]]:
         UserError: There are no shards, or one cannot be read at all.
     """
     urls = find_shards(root)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(watch(pool.map(_verify, urls), len(urls), 'shards'))
+    found = list(watch(in_threads(_verify, urls, _THREADS), len(urls), 'shards'))
     return found, missing_shards(urls)
 
 

@@ -14,7 +14,6 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -26,6 +25,7 @@ from moca.images.listing import list_folder
 from moca.pretrain.data.shards.index_cache import INDEX
 from moca.pretrain.data.shards.manifest import MANIFEST
 from moca.pretrain.data.shards.packing import Member, Watch, digest_of, plan_shards
+from moca.pretrain.data.shards.parallel import in_threads
 from moca.pretrain.data.shards.storage import TAR
 from moca.pretrain.data.shards.tar_index import ShardIndex, index_tar
 
@@ -132,13 +132,12 @@ def _make_folder(out: Path, names: Sequence[str]) -> None:
 def _write_all(
     root: Path, shards: Sequence[Sequence[Member]], paths: Sequence[Path], watch: Watch
 ) -> list[tuple[ShardIndex, bool]]:
-    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
-        jobs = pool.map(_write_unless_there, [root] * len(paths), shards, paths)
-        try:
-            return list(watch(jobs, len(paths), 'shards'))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    def write(job: tuple[Sequence[Member], Path]) -> tuple[ShardIndex, bool]:
+        return _write_unless_there(root, *job)
+
+    jobs = zip(shards, paths, strict=True)
+    threads = min(_THREADS, os.cpu_count() or 1)
+    return list(watch(in_threads(write, jobs, threads), len(paths), 'shards'))
 
 
 def _write_unless_there(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from moca.errors import UserError
 from moca.pretrain.data.shards import index_cache
 from moca.pretrain.data.shards.index_cache import INDEX, find_index, find_indexes
+from moca.pretrain.data.shards.parallel import in_threads
 from moca.pretrain.data.shards.storage import look_at
 from moca.pretrain.data.shards.tar_index import ShardIndex, index_tar
 from tests.pretrain.data.shards.tars import write_tar
@@ -127,6 +129,23 @@ def test_indexes_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     beside.write_bytes(index_of(paths[0].read_bytes()[:1024]).to_bytes())
     assert list(find_index(look_at(str(paths[2])))[0].names) == ['2.jpg']
     assert len(made) == 4
+
+
+def test_an_error_ends_the_search() -> None:
+    begun = []
+
+    def work(number: int) -> int:
+        begun.append(number)
+        time.sleep(0.001)
+        if number == 3:
+            raise UserError('the fourth')
+        return number
+
+    found = in_threads(work, range(1000), 2)
+    assert [next(found) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(UserError, match='the fourth'):
+        next(found)
+    assert len(begun) < 500
 
 
 def test_a_cache_that_cannot_be_written_is_named(
