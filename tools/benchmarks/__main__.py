@@ -11,6 +11,8 @@ Example:
     python -m tools.benchmarks eomt semantic instance --arch vit_small_patch16 --size 512
     python -m tools.benchmarks extraction --data photos/
     python -m tools.benchmarks neighbors --rows 100000 --queries 100000
+    python -m tools.benchmarks saving configs/pretrain/moca_v1p0.py --folder /mnt/scratch
+    python -m tools.benchmarks logging --steps 125000
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import moca.pretrain  # noqa: F401  (registers the components)
 from moca.engine.amp import gpu_has_bfloat16
 from moca.engine.cli import add_cfg_options, main_guard, merge_options, read_config
 from moca.transfer.run import add_protocol_arguments, protocol_config
+from tools.benchmarks.around_step import measure_logging, measure_saving
 from tools.benchmarks.detector import measure_detector
 from tools.benchmarks.eomt import HEADING, PAIRS, measure_eomt
 from tools.benchmarks.extraction import measure_extraction
@@ -54,6 +57,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_eomt(commands)
     add_extraction(commands)
     add_neighbors(commands)
+    add_saving(commands)
+    add_logging(commands)
     return parser.parse_args(argv)
 
 
@@ -171,6 +176,7 @@ def add_pretrain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument('--arch', help='timm name of the ViT, such as vit_small_patch16')
     parser.add_argument('--batch-size', type=int, default=8, help='images a step [8]')
     parser.add_argument('--steps', type=int, default=5, help='timed steps of each version [5]')
+    parser.add_argument('--compile', action='store_true', help='ours through torch.compile')
     add_place(parser)
     add_cfg_options(parser)
     parser.set_defaults(run=run_pretrain)
@@ -182,7 +188,8 @@ def run_pretrain(args: argparse.Namespace) -> None:
     if args.arch:
         cfg.model.backbone.arch = args.arch
     merge_options(cfg, args.cfg_options)
-    print(measure_step(cfg, args.batch_size, args.steps, args.dtype, torch.device(args.device)))
+    where = args.dtype, torch.device(args.device)
+    print(measure_step(cfg, args.batch_size, args.steps, *where, compiled=args.compile))
 
 
 def add_slide(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -300,6 +307,35 @@ def run_eomt(args: argparse.Namespace) -> None:
     for task in args.tasks:
         numbers = args.size, args.batch_size, args.steps
         print(measure_eomt(task, args.arch, *numbers, args.dtype, device), flush=True)
+
+
+def add_saving(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``saving``."""
+    parser = commands.add_parser(
+        'saving', help="how long training waits for a checkpoint, beside mmengine's hook"
+    )
+    parser.add_argument('config', help='such as configs/pretrain/moca_v1p0.py')
+    parser.add_argument('--folder', help='where to write [a temporary folder]')
+    parser.add_argument('--rounds', type=int, default=3, help='checkpoints of each [3]')
+    parser.add_argument('--device', default=get_device(), help='[the first GPU, else cpu]')
+    add_cfg_options(parser)
+    parser.set_defaults(run=run_saving)
+
+
+def run_saving(args: argparse.Namespace) -> None:
+    """Print for how long training waits both ways."""
+    cfg = read_config(args.config)
+    merge_options(cfg, args.cfg_options)
+    print(measure_saving(cfg, args.rounds, torch.device(args.device), args.folder))
+
+
+def add_logging(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``logging``."""
+    parser = commands.add_parser(
+        'logging', help="what a step pays for its log late in a run, beside mmengine's histories"
+    )
+    parser.add_argument('--steps', type=int, default=125_000, help='that it has had [125000]')
+    parser.set_defaults(run=lambda args: print(measure_logging(args.steps)))
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:

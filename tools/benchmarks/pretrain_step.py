@@ -13,6 +13,7 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from moca.backbone import vit_dimensions
+from moca.backbone.compile import compile_blocks
 from moca.engine.memory import keep_freed_memory
 from moca.errors import UserError
 from moca.pretrain.moca.method import MOCAPretrain
@@ -59,7 +60,12 @@ class Benchmark(Table):
 
 
 def measure_step(
-    cfg: Config, batch: int, steps: int, dtype: str, device: torch.device
+    cfg: Config,
+    batch: int,
+    steps: int,
+    dtype: str,
+    device: torch.device,
+    compiled: bool = False,
 ) -> Benchmark:
     """Time steps of a config's method on random images, and count what they need.
 
@@ -72,6 +78,7 @@ def measure_step(
         steps: How many to time of each version, after one that is not.
         dtype: One of :data:`DTYPES`; the latter two by autocast.
         device: Where to run.
+        compiled: Whether ours goes through torch.compile, as a run on a GPU does.
 
     Raises:
         UserError: A number is not positive, or the config is no pre-training.
@@ -82,22 +89,26 @@ def measure_step(
     size, count = _size_and_number_of_views(cfg)
     if device.type == 'cpu':
         keep_freed_memory()  # as in every run of the tools; both versions gain
-    model, wrapper = _build(cfg, dtype, device)
+    model, wrapper = build_method(cfg, dtype, device)
     views = [torch.randn(batch, 3, size, size, device=device) for _ in range(count)]
     calls: dict[str, Callable[[int], object]] = {OURS: _ours(model, wrapper, views)}
     autocast = getattr(torch, dtype)
     if isinstance(model, MOCAPretrain):
         calls[PLAIN] = _straightforward(cfg, model, views, autocast)
+    flops = {name: step_flops(call) for name, call in calls.items()}
+    if compiled:  # now: nothing counts the operations of compiled kernels
+        compile_blocks(model)
     peaks = [peak_flops(device, autocast)]
     versions = measure_versions(calls, steps, device)
     peaks.append(peak_flops(device, autocast))  # the better one: the machine may be busy
     peak = max(filter(None, peaks), default=None)
-    versions = {name: replace(v, flops=step_flops(calls[name])) for name, v in versions.items()}
+    versions = {name: replace(v, flops=flops[name]) for name, v in versions.items()}
     kl = None
     if isinstance(model, MOCAPretrain):
         kl = measure_dense_kl(model, batch, steps, autocast, device)
     title = (
-        f'{type(model).__name__}, {cfg.model.backbone.arch}, {dtype}; a step takes {batch} '
+        f'{type(model).__name__}, {cfg.model.backbone.arch}, {dtype}'
+        f'{", compiled" * compiled}; a step takes {batch} '
         f'images of {count} views, {size} px\n'
         f'{_name(device)}, peak of matrix products '
         + (f'{peak / 1e9:.0f} GFLOP/s' if peak else 'unknown')
@@ -116,7 +127,7 @@ def _size_and_number_of_views(cfg: Config) -> tuple[int, int]:
     return views.size, len(views.views)
 
 
-def _build(cfg: Config, dtype: str, device: torch.device) -> tuple[Any, OptimWrapper]:
+def build_method(cfg: Config, dtype: str, device: torch.device) -> tuple[Any, OptimWrapper]:
     """The method and its optimizer, as a run has them after their first weights are made."""
     vit_dimensions(cfg.model.backbone.arch)  # an unknown name is an error here and now
     # random ones cost as much, and need no file
