@@ -107,8 +107,12 @@ def _literal(node: ast.expr) -> Any:
 
 
 def published_table(tasks: Iterable[str], library: Mapping[str, Any]) -> str:
-    """Return a table of the published results of some tasks; nothing where there are none."""
-    lines = []
+    """Return a table of the published results of some tasks; nothing where there are none.
+
+    Sources and what the letters of the evidence mean stand below it.
+    """
+    lines: list[str] = []
+    sources: dict[str, str] = {}
     for task in tasks:
         for result in (r for r in library['results'] if r['task'] == task):
             values = result.get('values')
@@ -116,15 +120,18 @@ def published_table(tasks: Iterable[str], library: Mapping[str, Any]) -> str:
             cells = [
                 *(task, result['metric'], result['method'], result['arch']),
                 f'{result["value"]}{several}',
-                library['sources'][result['source']],
+                result['source'],
                 f'{result["evidence"]}. {result.get("remark", "")}'.removesuffix('. '),
             ]
+            sources[result['source']] = library['sources'][result['source']]
             lines.append('| ' + ' | '.join(plain(str(cell)) for cell in cells) + ' |')
     if not lines:
         return ''
     legend = '; '.join(f'{letter}: {plain(said)}' for letter, said in library['evidence'].items())
     head = '| task | metric | method | architecture | value | source | evidence |'
-    return '\n'.join([head, '|' + '---|' * 7, *lines]) + f'\n\nEvidence: {legend}.\n'
+    table = '\n'.join([head, '|' + '---|' * 7, *lines])
+    told = '\n'.join(f'- {plain(key)}: {plain(text)}.' for key, text in sorted(sources.items()))
+    return f'{table}\n\n{told}\n\nEvidence: {legend}.\n'
 
 
 def config_page(path: str, source: str, library: Mapping[str, Any]) -> str:
