@@ -32,9 +32,7 @@ def test_saving(
         sizes = {path.name: path.stat().st_size for path in folder.glob('*.pth')}
         written.append(sizes)
 
-    monkeypatch.setattr(
-        around_step.AtomicCheckpointHook, '_save_checkpoint_with_step', watched
-    )
+    monkeypatch.setattr(around_step.AtomicCheckpointHook, '_save_checkpoint_with_step', watched)
     words = ['saving', CONFIG, '--rounds', '2', '--device', 'cpu', '--folder', str(tmp_path)]
     assert main([*words, '--cfg-options', *TINY]) == 0
     printed = capsys.readouterr().out
