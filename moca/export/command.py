@@ -27,7 +27,7 @@ from moca.export.graphs import (
     QueriedSegmentorGraph,
     SegmentorGraph,
 )
-from moca.export.verifying import generated, verify
+from moca.export.verifying import generated, runner, verify
 from moca.export.writing import FORMATS, exported, save_onnx, save_torch
 from moca.images.files import some_images
 from moca.images.image_io import read_pixels
@@ -169,7 +169,7 @@ def write(
         else:
             files = save_torch(program, path, notes)
         if shown:
-            lines = verify(model, graph, path, to, shown)
+            lines = verify(model, graph, runner(path, to), shown)
         for file in files:  # the weights first: a graph names them
             os.replace(file, out.parent / file.name)
     megabytes = sum((out.parent / file.name).stat().st_size for file in files) / 1e6

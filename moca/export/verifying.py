@@ -20,6 +20,7 @@ from moca.export.graphs import (
     Graph,
     QueriedDetectorGraph,
 )
+from moca.export.runtime import paste
 
 SAME_PIXELS = 0.999
 """Share of pixels whose class has to be the same [choice]: others lie between two classes."""
@@ -85,25 +86,22 @@ def generated(size: tuple[int, int]) -> NDArray[np.uint8]:
 def verify(
     model: Any,
     graph: Graph,
-    path: Path,
-    to: str,
+    run: Callable[[Mapping[str, NDArray[Any]]], Arrays],
     images: Iterable[tuple[str, NDArray[np.uint8]]],
 ) -> list[str]:
-    """Compare a written graph with its model on images; returns a line of differences for each.
+    """Compare what runs a graph with its model on images; returns a line of differences for each.
 
     The model predicts by its own `predict`, as in a test.
 
     Args:
         model: mmseg's, mmdet's or the backbone, in eval mode on the CPU.
         graph: Made of it.
-        path: The file.
-        to: Its format, of `moca.export.writing.FORMATS`.
+        run: Of `runner`.
         images: Names and images, RGB ``[H, W, 3]``.
 
     Raises:
         UserError: They differ by more than rounding.
     """
-    run = runner(path, to)
     lines = []
     for name, image in images:
         array, extent = fitted(image, graph)
@@ -114,9 +112,7 @@ def verify(
         with torch.no_grad():
             good, text = _compare(model, graph, torch.from_numpy(array), extent, found)
         if not good:
-            raise UserError(
-                f'{path}: the graph and the model differ on {name}: {text}. Nothing was written.'
-            )
+            raise UserError(f'The graph and the model differ on {name}: {text}.')
         lines.append(f'{name}: {text}')
     return lines
 
@@ -189,19 +185,24 @@ def _detections(
 def _compare_boxes(truth: InstanceData, found: Arrays, longer: int) -> tuple[bool, str]:
     """Pair each box of mmdet with the exported one of its class that is nearest."""
     count = int((found['labels'] >= 0).sum())
-    moved, scores = 0.0, 0.0
-    for box, score, label in zip(
-        truth.bboxes.numpy(), truth.scores.numpy(), truth.labels.numpy(), strict=True
+    moved, scores, same = 0.0, 0.0, 1.0
+    for place, (box, score, label) in enumerate(
+        zip(truth.bboxes.numpy(), truth.scores.numpy(), truth.labels.numpy(), strict=True)
     ):
-        same = found['labels'] == label
-        if not same.any():
+        of_class = np.flatnonzero(found['labels'] == label)
+        if not len(of_class):
             return False, f'{len(truth.scores)} boxes and {count}, none of class {label}'
-        distances = np.abs(found['boxes'][same] - box).max(1)
-        near = int(distances.argmin())
-        moved = max(moved, float(distances[near]))
-        scores = max(scores, float(abs(found['scores'][same][near] - score)))
-    good = count == len(truth.scores) and moved <= SAME_BOXES * longer and scores <= SAME_VALUES
-    return good, (
+        distances = np.abs(found['boxes'][of_class] - box).max(1)
+        near = of_class[int(distances.argmin())]
+        moved = max(moved, float(distances.min()))
+        scores = max(scores, float(abs(found['scores'][near] - score)))
+        if 'masks' in found:
+            mask = truth.masks[place].numpy()
+            pasted = paste(found['masks'][near], found['boxes'][near], *mask.shape)
+            same = min(same, float(((pasted >= 0.5) == mask).mean()))
+    good = count == len(truth.scores) and moved <= SAME_BOXES * longer
+    return good and scores <= SAME_VALUES and same >= SAME_PIXELS, (
         f'{len(truth.scores)} boxes and {count}, of which sides differ by {moved:.1e} pixels and '
         f'scores by {scores:.1e} at most'
+        + (f', masks agree on {100 * same:.3f} % of pixels or more' if 'masks' in found else '')
     )
