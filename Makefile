@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-long test check format docs clean
+.PHONY: help setup demo demo-long test check format docs gpu clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -46,6 +46,9 @@ docs: ## the site, into build/site, by packages of its own in .venv-docs
 	@.venv-docs/bin/python -m pip install -q --disable-pip-version-check -r requirements/docs.txt
 	@.venv-docs/bin/python tools/make_docs.py build/docs
 	@.venv-docs/bin/zensical build --strict
+
+gpu: setup ## what a GPU makes of it, on a page in work_dirs/gpu_check (smaller on a CPU)
+	@bash tools/gpu_check.sh
 
 clean: ## remove the environment and all caches; leaves work_dirs and data alone
 	rm -rf .venv .venv-docs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .dist_test
