@@ -10,6 +10,7 @@ import pytest
 
 from moca.errors import UserError
 from moca.pretrain.data.shards.storage import RangeReader, find_shards, look_at, names_shards
+from moca.pretrain.data.sources import check_data_root
 from tests.pretrain.data.shards.tars import write_tar
 
 
@@ -62,6 +63,8 @@ def test_what_cannot_be_read_is_refused(shards: Path, tmp_path: Path) -> None:
         find_shards(f'{tmp_path}/*.tar')
     with pytest.raises(UserError, match=r'007\.tar: this shard cannot be read \(No such file'):
         look_at(str(shards / '007.tar'))
+    with pytest.raises(UserError, match=r'007\.tar: this shard cannot be read'):
+        check_data_root(f'{shards}/{{007..009}}.tar')
     with pytest.raises(UserError, match=r'memory://none/0\.tar: this shard cannot be read'):
         look_at('memory://none/0.tar')
     with pytest.raises(UserError, match=r'nowhere://0\.tar: Protocol not known: nowhere'):
