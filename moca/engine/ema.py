@@ -12,6 +12,7 @@ from torch import nn
 from moca.command_line import EMA_MOMENTUM as MOMENTUM
 from moca.errors import UserError
 
+
 @MODELS.register_module()
 class TrainedWeightsEMA(MomentumAnnealingEMA):
     """The moving average of a model's trained weights and of the statistics of its norms.

@@ -15,7 +15,6 @@ from mmengine.model import BaseTTAModel
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.utils import import_modules_from_strings
 
-import moca.transfer  # noqa: F401  (registers what configs name)
 from moca.checkpoints.loading import set_checkpoint
 from moca.checkpoints.reading import read_file, run_config
 from moca.data.config_datasets import leaf_datasets, nested_dicts
