@@ -119,8 +119,8 @@ def _batch(cfg: Config, batch: int, real: bool) -> dict[str, Any]:
     return made_up_labels(cfg, batch)
 
 
-def made_up_labels(cfg: Config, batch: int) -> dict[str, Any]:
-    """Noise with labels of all classes, and some ignored."""
+def made_up_labels(cfg: Config, batch: int, present: int | None = None) -> dict[str, Any]:
+    """Noise with labels of all classes, or of some (`present`) alone, and some ignored."""
     height, width = cfg.model.data_preprocessor['size']
     classes = cfg.model.decode_head.num_classes
     generator = torch.Generator().manual_seed(0)
@@ -128,7 +128,9 @@ def made_up_labels(cfg: Config, batch: int) -> dict[str, Any]:
     for _ in range(batch):
         image = torch.randint(256, (3, height, width), generator=generator, dtype=torch.uint8)
         # blobs of 32 pixels, some rows ignored
-        labels = torch.randint(classes, (height // 32 + 1, width // 32 + 1), generator=generator)
+        labels = torch.randint(
+            present or classes, (height // 32 + 1, width // 32 + 1), generator=generator
+        )
         labels = labels.repeat_interleave(32, 0).repeat_interleave(32, 1)[:height, :width]
         labels[: height // 8] = 255
         made['inputs'].append(image)
