@@ -14,8 +14,9 @@ from moca.pretrain.moca.export import FORMATS
 ROOT = Path(__file__).parents[2]
 
 TOOLS = (
-    *('checkpoint', 'draw_method', 'leaderboard', 'predict', 'prepare_data', 'pretrain'),
-    *('print_config', 'test', 'train', 'visualize'),
+    *('analyze_logs', 'browse_dataset', 'checkpoint', 'confusion_matrix', 'draw_method', 'export'),
+    *('get_flops', 'leaderboard', 'predict', 'prepare_data', 'pretrain', 'print_config'),
+    *('test', 'train', 'visualize'),
 )
 
 
