@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 import time
 from collections.abc import Callable
@@ -53,7 +54,12 @@ class Late(Hook):
         self.step(runner.iter + 1)
 
 
-def run(folder: Path, step: Callable[[int], None] = lambda _: None, **hook: Any) -> Runner:
+def run(
+    folder: Path,
+    step: Callable[[int], None] = lambda _: None,
+    resume: Path | None = None,
+    **hook: Any,
+) -> Runner:
     """Six steps of AdamW, with a checkpoint after each if nothing else is said."""
     torch.manual_seed(0)
     line = Line()
@@ -67,6 +73,8 @@ def run(folder: Path, step: Callable[[int], None] = lambda _: None, **hook: Any)
         optim_wrapper=OptimWrapper(torch.optim.AdamW(line.parameters(), lr=0.1)),
         default_hooks=dict(checkpoint=dict(type='AtomicCheckpointHook', **hook)),
         custom_hooks=[Late(step)],
+        resume=resume is not None,
+        load_from=str(resume) if resume else None,
         experiment_name=f'{folder.parent.name}{folder.name}',
     )
     runner.train()
@@ -150,6 +158,36 @@ def test_what_keeps_a_checkpoint_from_being_written_ends_the_run(tmp_path, monke
         run(tmp_path, step, max_keep_ckpts=1)
     assert steps == [1, 2, 3]
     assert [path.name for path in tmp_path.glob('*.pth')] == ['iter_2.pth']
+    assert not list(tmp_path.glob('.*partial'))
+
+
+def test_a_kill_during_a_write_loses_that_checkpoint_alone(tmp_path):
+    def stuck() -> None:
+        save = torch.save
+
+        def half(content: Any, file: Any) -> None:
+            if content['meta']['iter'] == 3:
+                file.write(b'half of it')
+                file.flush()
+                threading.Event().wait()
+            save(content, file)
+
+        checkpoints.torch.save = half
+        run(tmp_path, max_keep_ckpts=1)
+
+    process = multiprocessing.get_context('fork').Process(target=stuck)
+    process.start()
+    until = time.monotonic() + 60
+    while not list(tmp_path.glob('.iter_3.pth.*.partial')) and time.monotonic() < until:
+        time.sleep(0.02)
+    process.kill()
+    process.join()
+    assert list(tmp_path.glob('.iter_3.pth.*.partial'))
+    assert latest_checkpoint(tmp_path) == tmp_path / 'iter_2.pth'
+    run(tmp_path, resume=tmp_path / 'iter_2.pth', max_keep_ckpts=1)
+    # mmengine's loop begins the epoch anew: two steps and six
+    assert [path.name for path in tmp_path.glob('*.pth')] == ['iter_8.pth']
+    assert read(tmp_path, 8)['meta']['iter'] == 8
     assert not list(tmp_path.glob('.*partial'))
 
 
