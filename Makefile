@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-long test check format docs gpu clean
+.PHONY: help setup demo demo-long test reliability check format docs gpu clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,7 +11,7 @@ BIN := .venv/bin
 STAMP := .venv/.setup-complete
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv and install the locked packages (once)
 
@@ -32,6 +32,9 @@ test: export OPENBLAS_NUM_THREADS := 1
 test: setup ## run the tests (all but those marked slow)
 	@$(BIN)/python -m pytest -q -n 2 -m 'not slow'
 
+reliability: setup ## a thousand damaged checkpoints, ten thousand damaged inputs: what became of them
+	@$(BIN)/python -m tests.campaign
+
 check: setup ## lint, formatting and types
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
@@ -41,14 +44,14 @@ format: setup ## apply the formatting and the safe lint fixes
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
+gpu: setup ## what a GPU makes of it, on a page in work_dirs/gpu_check (smaller on a CPU)
+	@bash tools/gpu_check.sh
+
 docs: ## the site, into build/site, by packages of its own in .venv-docs
 	@test -d .venv-docs || $(PYTHON) -m venv .venv-docs
 	@.venv-docs/bin/python -m pip install -q --disable-pip-version-check -r requirements/docs.txt
 	@.venv-docs/bin/python tools/make_docs.py build/docs
 	@.venv-docs/bin/zensical build --strict
-
-gpu: setup ## what a GPU makes of it, on a page in work_dirs/gpu_check (smaller on a CPU)
-	@bash tools/gpu_check.sh
 
 clean: ## remove the environment and all caches; leaves work_dirs and data alone
 	rm -rf .venv .venv-docs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .dist_test
