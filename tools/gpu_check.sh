@@ -50,9 +50,9 @@ must() {
     part "$@" || failed=1
 }
 
-# a small pre-training, or the rest of it
+# a small pre-training, or the rest of it; in this process group, which is killed as a whole
 pretrain() {
-    timeout -k 5 200 "$PYTHON" tools/pretrain.py configs/pretrain/moca_small.py --data-root "$OUT/images" \
+    timeout --foreground -k 5 200 "$PYTHON" tools/pretrain.py configs/pretrain/moca_small.py --data-root "$OUT/images" \
         --work-dir "$OUT/run" --epochs "$EPOCHS" --resume --cfg-options \
         train_dataloader.batch_size=16 train_dataloader.num_workers=1 model.num_words=64 \
         default_hooks.logger.interval=1 default_hooks.checkpoint.by_epoch=False \

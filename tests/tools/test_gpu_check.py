@@ -21,12 +21,18 @@ case "$*" in
     *tools/pretrain.py*)
         while [ "$1" != --work-dir ]; do shift; done
         if [ -e "$2/iter_5.pth" ]; then
+            # a zombie, whose parent was killed with it, is at work no more
+            if grep -q 'State:.[^ZX]' "/proc/$(cat "$2/process")/status" 2> /dev/null; then
+                echo 'still at work'
+                exit 1
+            fi
             echo 'INFO - resumed epoch: 1, iter: 5'
             piece=second first=6 last=12
         else
             piece=first first=1 last=6
         fi
         mkdir -p "$2/$piece/vis_data"
+        echo $$ > "$2/process"
         for step in $(seq $first $last); do
             loss=${FAKE_LOSS:-$((20 - step))}
             echo "{\"step\": $step, \"loss\": $loss}" >> "$2/$piece/vis_data/scalars.json"
