@@ -98,8 +98,12 @@ def loaded(args: argparse.Namespace) -> tuple[Any, Any, Sequence[str]]:
     from moca.predict.trained import load_trained
 
     if not args.backbone:
+        if args.arch != 'auto' or args.branch:
+            raise UserError('--arch and --branch are of --backbone. Leave them out, or give it.')
         trained = load_trained(args.run, args.config, device='cpu')
         return trained.model, trained.cfg, trained.classes
+    if args.config:
+        raise UserError('--config is of a whole model. Leave it out of --backbone; give --arch.')
     path = Path(args.run)
     checkpoint = latest_checkpoint(path) if path.is_dir() else path
     if checkpoint is None:

@@ -22,6 +22,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 
 PUBLISHED = 'moca/results/published_results.json'
+MADE = '.made_by_make_docs'
 
 # Files beside docs/ that are pages, and what they are called on the site.
 _BESIDE = {'CHANGELOG.md': 'changelog.md', 'CONTRIBUTING.md': 'contributing.md'}
@@ -233,6 +234,7 @@ def write_pages(root: Path, out: Path) -> dict[str, str]:
         (out / page).parent.mkdir(parents=True, exist_ok=True)
         (out / page).write_text(text, 'utf-8')
     shutil.copytree(root / 'docs' / 'img', out / 'img')
+    (out / MADE).touch()
     return site
 
 
@@ -243,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument('out', type=Path, help='folder to write into; what it holds is removed')
     args = parser.parse_args(argv)
-    if args.out.exists() and not (args.out / 'api').is_dir() and any(args.out.iterdir()):
+    if args.out.exists() and not (args.out / MADE).is_file() and any(args.out.iterdir()):
         parser.error(f'{args.out}: holds other files; give a folder of its own')
     write_pages(ROOT, args.out)
     print(f'{sum(1 for _ in args.out.rglob("*.md"))} pages in {args.out}')

@@ -14,16 +14,20 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import track
 
 from moca.command_line import whole_number
 from moca.errors import UserError
+
+if TYPE_CHECKING:
+    from moca.predict.inputs import Input
 
 CONSOLE = Console(stderr=True, soft_wrap=True)
 
@@ -88,6 +92,7 @@ def predict(args: argparse.Namespace) -> None:
         if not given:
             raise UserError(f'{config} {source}: what is to be predicted? CONFIG CKPT INPUT ...')
     inputs, root = find_inputs(given)
+    inputs = without_results(inputs, args.out)
     how: dict[str, Any] = dict(tta=args.tta, window=args.window, amp=args.amp)
     predictor = load(source, config, arch=args.arch, device=args.device, **how)
     drawing = dict(overlays=args.overlays, score=args.score)
@@ -109,6 +114,20 @@ def predict(args: argparse.Namespace) -> None:
             f'{len(outcome.broken)} of {len(inputs)} files could not be read; all others are done. '
             f'The first: {outcome.broken[0]}'
         )
+
+
+def without_results(inputs: list[Input], out: Path) -> list[Input]:
+    """Leave out what lies in the folder of results, and say how much.
+
+    Raises:
+        UserError: Nothing else is given.
+    """
+    kept = [item for item in inputs if not item.path.is_relative_to(os.path.abspath(out))]
+    if not kept:
+        raise UserError(f'--out {out}: all inputs lie in it. Choose another folder.')
+    if len(kept) < len(inputs):
+        print(f'left out: {len(inputs) - len(kept):,} files in --out {out}')
+    return kept
 
 
 def progress(items: Iterable[Any], count: int) -> Iterable[Any]:

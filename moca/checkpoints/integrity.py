@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def verify_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             names = [member.filename for member in members]
-            doubled = next((name for name in names if names.count(name) > 1), None)
+            doubled = next((name for name, times in Counter(names).items() if times > 1), None)
             packed = next((m.filename for m in members if m.compress_type), None)
             if doubled or packed:
                 what = f'{doubled} is in it twice' if doubled else f'{packed} is compressed'

@@ -69,6 +69,7 @@ ALLOWED: list[Any] = [
 
 # What reading a damaged file raises: torch's unpickler trips over whatever the damage left.
 _BROKEN = (
+    AssertionError,
     SafetensorError,
     struct.error,
     AttributeError,

@@ -6,10 +6,10 @@ import hashlib
 import json
 import re
 import socket
-import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from functools import cache
+from importlib import metadata
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from moca.engine.work_dir import config_leaves
 from moca.errors import UserError
 
 PACKAGES = ('torch', 'torchvision', 'timm', 'mmengine', 'mmcv', 'mmseg', 'mmdet')
-"""Packages whose versions have to be the same on every node, as far as a run imports them."""
+"""Packages whose versions have to be the same on every node."""
 
 # Last names of fields that each node may have its own of, as it may of every value with a slash in
 # it: where its files are, and how it loads them.
@@ -229,12 +229,14 @@ def _factors(device: torch.device) -> Tensor:
 
 
 def _versions() -> dict[str, str]:
-    # of the modules: distributions have several names (mmcv, mmcv-lite)
-    loaded = {name: sys.modules[name] for name in PACKAGES if name in sys.modules}
+    # of what is installed, whatever a process has imported; distributions have several names
+    # (mmcv, mmcv-lite)
+    known = metadata.packages_distributions()
     found = {
-        f'version of {name}': str(getattr(module, '__version__', 'unknown'))
-        for name, module in loaded.items()
-    }
+        f'version of {name}': ' '.join(map(metadata.version, sorted(set(known[name]))))
+        for name in PACKAGES
+        if name in known
+    } | {'version of torch': torch.__version__}  # with its build, such as +cu130
     code = hashlib.sha256()
     for path in sorted(_ROOT.rglob('*.py')):
         code.update(str(path.relative_to(_ROOT)).encode() + b'\0' + path.read_bytes())

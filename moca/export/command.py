@@ -48,7 +48,7 @@ def graph_of(model: Any, size: tuple[int, int], logits: bool = False) -> Graph:
         UserError: Models of its kind are not exported, or not with these options.
     """
     if min(size) < 1:
-        raise UserError(f'--size {size[0]} {size[1]}: give height and width in pixels.')
+        raise UserError(f'{size[0]} x {size[1]}: give height and width of images in pixels.')
     output = 'logits' if logits else 'labels'
     if isinstance(model, MaskTransformerSegmentor):
         return QueriedSegmentorGraph(model, size, output)
@@ -93,7 +93,10 @@ def default_size(model: Any, cfg: Mapping[str, Any] | None) -> tuple[int, int]:
         return rows * model.patch_size, columns * model.patch_size
     found = _scale(cfg)
     if found is None:
-        raise UserError('--size: images of this model are of any size. Give height and width.')
+        raise UserError(
+            'Images of this model are of any size: give height and width (--size; --shape of '
+            'get_flops).'
+        )
     divisor = int(getattr(model.data_preprocessor, 'pad_size_divisor', 1) or 1)
     height, width = (-(-side // divisor) * divisor for side in found)
     return height, width
@@ -101,7 +104,7 @@ def default_size(model: Any, cfg: Mapping[str, Any] | None) -> tuple[int, int]:
 
 def _scale(cfg: Mapping[str, Any] | None) -> tuple[int, int] | None:
     loader = (cfg or {}).get('test_dataloader')
-    for step in leaf_datasets(loader['dataset'])[0]['pipeline'] if loader else []:
+    for step in leaf_datasets(loader['dataset'])[0].get('pipeline', ()) if loader else ():
         scale = step.get('scale')
         if str(step['type']).endswith('Resize') and isinstance(scale, Sequence):
             return int(scale[1]), int(scale[0])
@@ -122,9 +125,14 @@ def notes_of(graph: Graph, classes: Sequence[str]) -> dict[str, Any]:
     )
     if graph.outputs == ('logits',):
         test = dict(getattr(model, 'test_cfg', None) or {})
+        crop, stride = test.get('crop_size') or graph.size, test.get('stride') or graph.size
         notes.update(
             window=list(graph.size),
-            stride=list(test.get('stride') or graph.size),
+            # windows of another size overlap by the same share
+            stride=[
+                max(1, min(side, step * side // whole))
+                for step, side, whole in zip(stride, graph.size, crop, strict=True)
+            ],
             align_corners=bool(model.align_corners),
             threshold=getattr(getattr(model, 'decode_head', None), 'threshold', None),
         )

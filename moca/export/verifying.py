@@ -200,6 +200,11 @@ def _compare_boxes(truth: InstanceData, found: Arrays, longer: int) -> tuple[boo
             mask = truth.masks[place].numpy()
             pasted = paste(found['masks'][near], found['boxes'][near], *mask.shape)
             same = min(same, float(((pasted >= 0.5) == mask).mean()))
+    if not count and not len(truth.scores):
+        return (
+            True,
+            'no box in either, so that boxes were NOT compared: --verify IMAGES with objects',
+        )
     good = count == len(truth.scores) and moved <= SAME_BOXES * longer
     return good and scores <= SAME_VALUES and same >= SAME_PIXELS, (
         f'{len(truth.scores)} boxes and {count}, of which sides differ by {moved:.1e} pixels and '

@@ -30,6 +30,7 @@ from PIL import Image, UnidentifiedImageError
 from moca.errors import UserError
 from moca.images.decoder_warnings import decode_listening
 from moca.images.levels import UnknownRange, eight_bits
+from moca.images.png import PNG_END, PNG_SIGNATURE, png_fault
 from moca.images.transforms import Pixels
 
 # Pillow's names of what is read; those that the installed Pillow lacks are passed over.
@@ -45,8 +46,6 @@ Image.MAX_IMAGE_PIXELS = PIXEL_LIMIT
 
 _JPEG_SIGNATURE = b'\xff\xd8'
 JPEG_END = b'\xff\xd9'
-PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
-PNG_END = b'IEND\xaeB`\x82'  # an empty chunk's name and checksum
 _START_OF_SCAN = 0xDA
 # Start-of-frame markers: C0 to CF but for DHT (C4), JPG (C8) and DAC (CC).
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -169,10 +168,20 @@ def _open_png(data: bytes) -> EncodedImage:
     width, height = (int.from_bytes(data[start : start + 4], 'big') for start in (16, 20))
     depth, color = data[24], data[25]
     if depth == 16:
-        return EncodedImage(height, width, False, partial(_decode_deep, data))
-    if depth != 8 or color not in (0, 2):
-        return _open_pillow(data)
-    return EncodedImage(height, width, False, partial(_decode_opencv, data))
+        decode: Callable[[int], Pixels] = partial(_decode_deep, data)
+    elif depth == 8 and color in (0, 2):
+        decode = partial(_decode_opencv, data)
+    else:
+        found = _open_pillow(data)
+        height, width, decode = found.height, found.width, found.decode
+    return EncodedImage(height, width, False, partial(_decode_verified, data, decode))
+
+
+def _decode_verified(data: bytes, decode: Callable[[int], Pixels], reduction: int) -> Pixels:
+    # OpenCV and Pillow make an image of some PNGs whose checksums are wrong
+    if fault := png_fault(data):
+        raise CorruptImage(fault)
+    return decode(reduction)
 
 
 def _decode_opencv(data: bytes, reduction: int) -> Pixels:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,10 @@ from PIL import ExifTags, Image
 from moca.images.image_io import (
     FORMATS,
     JPEG_END,
-    PNG_SIGNATURE,
     CorruptImage,
     open_image,
 )
+from moca.images.png import PNG_SIGNATURE, png_fault
 from moca.images.transforms import Pixels
 
 _TAIL = 4096  # bytes
@@ -107,8 +106,6 @@ def inspect(path: str | Path | bytes, decode: bool = True) -> Inspection:
 
 
 def _decode(data: bytes) -> Pixels:
-    if fault := png_fault(data):
-        raise CorruptImage(fault)
     return open_image(data).decode()
 
 
@@ -156,28 +153,3 @@ def quick_fault(path: str | Path) -> str | None:
     except CorruptImage as error:
         return str(error)
     return None
-
-
-def png_fault(data: bytes) -> str | None:
-    """Which part of a PNG is damaged, by its checksums; None if all are right, or it is no PNG.
-
-    Source: PNG specification (third edition), section 5.3: length, type, data, CRC-32 of the last
-    two, up to the part ``IEND``.
-    """
-    if not data.startswith(PNG_SIGNATURE):
-        return None
-    view, position = memoryview(data), len(PNG_SIGNATURE)
-    while position + 12 <= len(data):
-        length = int.from_bytes(view[position : position + 4], 'big')
-        end = position + 8 + length
-        kind = bytes(view[position + 4 : position + 8])
-        if end + 4 > len(data):
-            break
-        checksum = int.from_bytes(view[end : end + 4], 'big')
-        if zlib.crc32(view[position + 4 : end]) != checksum:
-            name = kind.decode('ascii', 'replace')
-            return f'the PNG is damaged: its part {name} at byte {position} has a wrong checksum'
-        if kind == b'IEND':
-            return None
-        position = end + 4
-    return 'the PNG is cut short: it has no end marker'

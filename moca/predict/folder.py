@@ -62,6 +62,8 @@ def identity(predictor: Predictor, root: Path, **options: Any) -> dict[str, Any]
         'inputs': str(root),
         **options,
         'classes': list(trained.classes),
+        'values': None if trained.values is None else list(trained.values),
+        'palette': [[float(part) for part in color] for color in trained.palette],
         'model': sha256(model.encode()).hexdigest(),
     }
 
@@ -180,6 +182,12 @@ def _end_videos(out: Path, ended: list[tuple[Input, int]]) -> None:
     """Note videos all of whose frames are written, so that they need not be decoded again."""
     while ended:
         item, count = ended.pop()
+        for path in (out / _RECORDS / item.name).glob('*.json'):  # of a longer video of this name
+            if path.stem.isdigit() and int(path.stem) >= count:
+                path.unlink()
+                for kind in ('masks', 'panoptic', 'depth', 'overlays'):
+                    for stale in (out / kind / item.name).glob(f'{path.stem}.*'):
+                        stale.unlink()
         _write(out, item.name, {'frames': count, 'source': _state(item)})
 
 

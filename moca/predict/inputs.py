@@ -74,18 +74,18 @@ def find_inputs(given: Sequence[str | Path]) -> tuple[list[Input], Path]:
         The files in the order given, those of a folder sorted; and the folder that they share.
 
     Raises:
-        UserError: One of them is missing or holds no image.
+        UserError: One of them is missing or holds no image, or two would have the same name.
     """
     found: dict[Path, None] = {}
     roots: list[Path] = []
     for text in map(str, given):
         paths, root = _meant(text)
         roots.append(root)
-        found.update(dict.fromkeys(paths))
+        found.update((Path(os.path.abspath(path)), None) for path in paths)  # without ..
     if not found:
         raise UserError('no input: name images, folders or videos.')
-    shared = Path(os.path.commonpath([root.absolute() for root in roots]))
-    names = {path: os.path.relpath(path.absolute(), shared) for path in found}
+    shared = Path(os.path.commonpath([os.path.abspath(root) for root in roots]))
+    names = {path: os.path.relpath(path, shared) for path in found}
     stems = Counter(str(Path(name).with_suffix('')) for name in names.values())
     inputs = []
     for path, name in names.items():
@@ -93,7 +93,21 @@ def find_inputs(given: Sequence[str | Path]) -> tuple[list[Input], Path]:
         # of two that differ in their endings alone, both keep them
         result = stem if stems[stem] == 1 else name
         inputs.append(Input(path, Path(result).as_posix(), Path(name).as_posix()))
+    _refuse_shared_names(inputs)
     return inputs, shared
+
+
+def _refuse_shared_names(inputs: Sequence[Input]) -> None:
+    """Raise if a result would take the place of another one, or lie among a video's frames."""
+    taken = Counter(item.name for item in inputs)
+    videos = {item.name for item in inputs if item.is_video}
+    for item in inputs:
+        above = {parent.as_posix() for parent in Path(item.name).parents}
+        if taken[item.name] > 1 or videos & above:
+            raise UserError(
+                f'{item.path}: its results would have the name {item.name} of those of another '
+                'input. Predict one of them by a call of its own, with another --out.'
+            )
 
 
 def _meant(text: str) -> tuple[list[Path], Path]:

@@ -161,21 +161,24 @@ def test_what_keeps_a_checkpoint_from_being_written_ends_the_run(tmp_path, monke
     assert not list(tmp_path.glob('.*partial'))
 
 
+def stuck(folder: Path) -> None:
+    """A run whose third checkpoint is never written to its end."""
+    save = torch.save
+
+    def half(content: Any, file: Any) -> None:
+        if content['meta']['iter'] == 3:
+            file.write(b'half of it')
+            file.flush()
+            threading.Event().wait()
+        save(content, file)
+
+    checkpoints.torch.save = half
+    run(folder, max_keep_ckpts=1)
+
+
 def test_a_kill_during_a_write_loses_that_checkpoint_alone(tmp_path):
-    def stuck() -> None:
-        save = torch.save
-
-        def half(content: Any, file: Any) -> None:
-            if content['meta']['iter'] == 3:
-                file.write(b'half of it')
-                file.flush()
-                threading.Event().wait()
-            save(content, file)
-
-        checkpoints.torch.save = half
-        run(tmp_path, max_keep_ckpts=1)
-
-    process = multiprocessing.get_context('fork').Process(target=stuck)
+    # not forked: autograd's threads, which another test may have started, do not survive that
+    process = multiprocessing.get_context('spawn').Process(target=stuck, args=(tmp_path,))
     process.start()
     until = time.monotonic() + 60
     while not list(tmp_path.glob('.iter_3.pth.*.partial')) and time.monotonic() < until:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from moca.engine import fsdp
 from moca.engine.checkpoints import AtomicCheckpointHook
 from moca.engine.watch import WatchTraining
 from moca.engine.work_dir import alone_in_work_dir
@@ -17,7 +18,6 @@ from tests.configs.helpers import REPOSITORY, write_cityscapes
 from tests.engine.sharded_runs import CONFIG
 from tests.engine.two_processes import Ended, nothing, run_two
 from tests.images.photographs import save_photographs
-from tools import pretrain
 
 WHOLE = 'strategy=None'
 
@@ -44,7 +44,7 @@ def resumed(folder: Path, run: str, *options: str, **kwargs: Any) -> list[str]:
 
 def keep_state() -> None:
     """Save what each process ends with, beside the run's checkpoints."""
-    build = pretrain.runner_of
+    build = fsdp.runner_of
 
     def keeping(cfg: Config) -> Any:
         runner = build(cfg)
@@ -57,7 +57,7 @@ def keep_state() -> None:
         runner.train = train_and_keep
         return runner
 
-    pretrain.runner_of = keeping
+    fsdp.runner_of = keeping
 
 
 def unseen_checkpoint() -> None:

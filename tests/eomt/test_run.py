@@ -57,7 +57,8 @@ def test_a_run_of_the_tool_that_is_killed_ends_like_one_that_is_not(
         where = ['--data-root', str(data), '--work-dir', str(tmp_path / folder)]
         return [str(tmp_path / 'tiny.py'), *where, '--seed', '3', '--resume']
 
-    process = multiprocessing.get_context('fork').Process(
+    # not forked: autograd's threads, which another test may have started, do not survive that
+    process = multiprocessing.get_context('spawn').Process(
         target=killed_by_itself, args=(command('killed'), tmp_path / 'log')
     )
     process.start()

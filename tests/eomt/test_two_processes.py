@@ -83,7 +83,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, 
     with socket.socket() as free:
         free.bind(('localhost', 0))
         port = free.getsockname()[1]
-    run_processes(work, (port, str(folder)), start_method='fork')
+    run_processes(work, (port, str(folder)))
     return [torch.load(folder / f'{rank}.pth') for rank in range(2)]
 
 

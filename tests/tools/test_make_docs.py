@@ -112,6 +112,7 @@ def test_every_page_is_written_and_every_link_leads_to_one(tmp_path: Path) -> No
                 assert (tmp_path / 'site' / there).is_file(), (page, link)
     nav = re.findall(r'[\w/]+\.md', (ROOT / 'mkdocs.yml').read_text().partition('plugins:')[0])
     assert set(nav) <= set(pages)
+    assert len(nav) == len(set(nav))
 
 
 def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:

@@ -91,14 +91,17 @@ def test_2_keys_that_do_not_match_are_refused(
 ) -> None:
     state = torch.load(weights)
     config = narrow(LINEAR, tmp_path)
-    for name, change in (
-        ('renamed', lambda key: key.replace('attn.qkv', 'attention.qkv')),
-        ('deeper', lambda key: key.replace('blocks.1.', 'blocks.2.')),
+    absent = 'does not fit the backbone'
+    for name, change, said in (
+        ('renamed', lambda key: key.replace('attn.qkv', 'attention.qkv'), 'its queries, keys'),
+        ('of the mlp', lambda key: key.replace('mlp.fc1', 'mlp.first'), absent),
+        ('deeper', lambda key: key.replace('blocks.1.', 'blocks.2.'), absent),
     ):
         path = save({change(key): v for key, v in state.items()}, tmp_path / f'{name}.pth')
         error = refused(capsys, config, '--data-root', cityscapes, '--checkpoint', path)
-        assert f'{path}: does not fit the backbone' in error
-        assert 'In the backbone but not in the file: blocks.' in error
+        assert f'{path}: {said}' in error
+        if said is absent:
+            assert 'In the backbone but not in the file: blocks.' in error
 
 
 @each_protocol
