@@ -28,7 +28,7 @@ part() {
     echo "$name ..." >&2
     if [ "$left" -lt 5 ]; then
         printf '\n## %s\n\nLeft out: no time was left.\n' "$name" >> "$PAGE"
-        return 0
+        return 3
     fi
     timeout -k 10 "$((limit < left ? limit : left))" "$@" > "$OUT/$name.txt" 2>&1
     status=$?
@@ -52,7 +52,7 @@ must() {
 
 # a small pre-training, or the rest of it; in this process group, which is killed as a whole
 pretrain() {
-    timeout --foreground -k 5 200 "$PYTHON" tools/pretrain.py configs/pretrain/moca_small.py --data-root "$OUT/images" \
+    timeout --foreground -k 5 "$LIMIT" "$PYTHON" tools/pretrain.py configs/pretrain/moca_small.py --data-root "$OUT/images" \
         --work-dir "$OUT/run" --epochs "$EPOCHS" --resume --cfg-options \
         train_dataloader.batch_size=16 train_dataloader.num_workers=1 model.num_words=64 \
         default_hooks.logger.interval=1 default_hooks.checkpoint.by_epoch=False \
@@ -61,6 +61,9 @@ pretrain() {
 
 # a real pre-training, killed after its first checkpoint and resumed; prints its losses
 killed_and_resumed() {
+    local left=$((UNTIL - SECONDS))
+    [ "$left" -ge 60 ] || { echo 'no time was left'; return 1; }
+    LIMIT=$((left / 2 < 200 ? left / 2 : 200))
     rm -rf "$OUT/run" "$OUT/images"
     mkdir -p "$OUT/images"
     "$PYTHON" -c "import sys, pathlib; from tools.benchmarks.views import make_images
@@ -72,10 +75,11 @@ make_images(pathlib.Path(sys.argv[1]), 64)" "$OUT/images" || return
     while kill -0 "$run" 2> /dev/null && ! compgen -G "$OUT/run/iter_*.pth" > /dev/null; do
         sleep 0.2
     done
+    kill -0 "$run" 2> /dev/null || { echo 'ended before it was killed'; tail -n 5 "$OUT/killed.log"; return 1; }
     kill -KILL -- "-$run" 2> /dev/null
     wait "$run" 2> /dev/null
     pretrain > "$OUT/resumed.log" 2>&1 || { tail -n 5 "$OUT/resumed.log"; return 1; }
-    grep -o 'resumed epoch.*' "$OUT/resumed.log"
+    grep -o 'resumed epoch.*' "$OUT/resumed.log" || { echo 'nothing was resumed'; return 1; }
     # the log of both pieces; its loss has to fall
     cat "$OUT"/run/*/vis_data/scalars.json | "$PYTHON" -c "import json, sys
 losses = {row['step']: row['loss'] for row in map(json.loads, sys.stdin) if 'loss' in row}

@@ -126,7 +126,8 @@ def without_results(inputs: list[Input], out: Path) -> list[Input]:
     if not kept:
         raise UserError(f'--out {out}: all inputs lie in it. Choose another folder.')
     if len(kept) < len(inputs):
-        print(f'left out: {len(inputs) - len(kept):,} files in --out {out}')
+        own = len(inputs) - len(kept)
+        print(f'left out: {own:,} file{"s" * (own > 1)} in --out {out}')
     return kept
 
 

@@ -37,7 +37,13 @@ def compile_blocks(model: nn.Module) -> int:
 
 def can_compile() -> bool:
     """Whether to compile where nothing is said: on GPUs for which torch can write kernels."""
-    return torch.cuda.is_available() and importlib.util.find_spec('triton') is not None
+    if not torch.cuda.is_available() or importlib.util.find_spec('triton') is None:
+        return False
+    from torch.utils._triton import has_triton  # asks the card as well
+
+    # triton compiles its launcher in C
+    compiler = os.environ.get('CC') or shutil.which('gcc') or shutil.which('clang')
+    return bool(compiler) and has_triton()
 
 
 @HOOKS.register_module()

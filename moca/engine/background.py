@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
+
+from mmengine.logging import print_log
 
 _NAME = 'moca: writing'
 
@@ -33,22 +36,25 @@ class BackgroundJob:
                 job()
             except BaseException as error:
                 self._error = error
+                # said here too: the run may end by another error before anybody asks
+                print_log(f'{error}', 'current', logging.ERROR)
 
         self._thread = threading.Thread(target=run, name=_NAME)
         self._thread.start()
 
     def check(self) -> None:
         """Raise what a job has raised, once; a job that is running goes on."""
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        if self._thread is not None and not self._thread.is_alive():
+            self.wait()
 
     def wait(self) -> None:
         """Wait for the job and raise what it has raised."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        self.check()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
 
 def finish_jobs(seconds: float = 60) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -34,15 +35,23 @@ class CheckpointNotWritten(UserError, OSError):
     """The disk refuses a checkpoint."""
 
 
+def partial_of(path: Path) -> Path:
+    """Where a file is while it is being written, ``.NAME.HOST-PROCESS.partial`` beside it.
+
+    In containers, processes of many machines have the same number.
+    """
+    return path.with_name(f'.{path.name}.{socket.gethostname()}-{os.getpid()}.partial')
+
+
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     """Open a file for writing, which takes its name when all of it is on the disk.
 
-    Until then it is called ``.NAME.PROCESS.partial``, in the same folder; an error removes it.
+    Until then it is called as `partial_of` says; an error removes it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    partial = partial_of(path)
     try:
         with partial.open('wb') as file:
             yield file
@@ -83,7 +92,8 @@ class AtomicCheckpointHook(CheckpointHook):
 
     Args:
         minutes: Beside those of ``interval``, write a checkpoint ``iter_N.pth`` when the last one
-            is that many minutes old. Needs a loop that resumes within an epoch, as all of ours do.
+            is that many minutes old; the next one of either kind takes its place. Needs a loop
+            that resumes within an epoch, as all of ours do.
         kwargs: Those of mmengine's ``CheckpointHook``.
 
     Raises:
@@ -103,12 +113,14 @@ class AtomicCheckpointHook(CheckpointHook):
         if runner.param_schedulers is None:  # else each checkpoint brings a warning of it
             self.save_param_scheduler = False
         if is_main_process():
-            for partial in Path(self.out_dir).glob('.*.pth.*.partial'):
+            for partial in Path(self.out_dir).glob('.*.partial'):
                 partial.unlink(missing_ok=True)
         # without --resume, checkpoints found here are another run's: they stay
         self._mine = run_checkpoints(self.out_dir) if runner.iter > 0 else []
         self._snapshot = Snapshot(runner)
         self._saved = time.monotonic()
+        self._between: Path | None = None
+        self._is_between = False
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Compare the tensors of a run's checkpoint with the model's; see `check_fit`."""
@@ -123,10 +135,12 @@ class AtomicCheckpointHook(CheckpointHook):
         if self.minutes is not None and self._is_due(runner.iter):
             named: tuple[str, bool] = self.filename_tmpl, self.by_epoch  # type: ignore[has-type]
             self.filename_tmpl, self.by_epoch = 'iter_{}.pth', False
+            self._is_between = True
             try:
                 self._save_checkpoint(runner)
             finally:
                 self.filename_tmpl, self.by_epoch = named
+                self._is_between = False
 
     def after_train(self, runner: Any) -> None:
         """Wait for the last checkpoint."""
@@ -157,9 +171,12 @@ class AtomicCheckpointHook(CheckpointHook):
             **self.args,
         )
         # once, though `save_best` makes one anew
-        self._mine = [path, *(other for other in self._mine if other != path)]
-        old = self._mine[self.max_keep_ckpts :] if self.max_keep_ckpts > 0 else []
-        self._mine = [other for other in self._mine if other not in old]
+        old = [] if self._between in (None, path) else [self._between]
+        self._between = path if self._is_between else None
+        if not self._is_between:
+            self._mine = [path, *(other for other in self._mine if other != path)]
+            old += self._mine[self.max_keep_ckpts :] if self.max_keep_ckpts > 0 else []
+            self._mine = [other for other in self._mine if other not in old]
         self._saved = time.monotonic()
 
         def write() -> None:

@@ -30,7 +30,7 @@ from moca.engine.accumulate import set_accumulation
 from moca.engine.amp import enable_amp
 from moca.engine.background import finish_jobs
 from moca.engine.config_check import building_error, check_config, nearest
-from moca.engine.distributed import check_environment, prepare_launcher
+from moca.engine.distributed import check_environment, prepare_launcher, processes_here
 from moca.engine.meeting import joined, processes_of
 from moca.engine.memory import keep_freed_memory
 from moca.engine.resume import settle_resume
@@ -94,7 +94,7 @@ def apply_common(cfg: Config, args: argparse.Namespace) -> Config:
     prepare_launcher(cfg, tool)
     if not torch.cuda.is_available():
         keep_freed_memory()
-    check_cpus(cfg, int(os.environ.get('LOCAL_WORLD_SIZE', 1)))
+    check_cpus(cfg, processes_here(cfg.launcher))
     settle_resume(cfg, args.resume, processes)
     count = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
     if args.accumulate or count != 1:  # by --cfg-options: of steps of the optimizer as well

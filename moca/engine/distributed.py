@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import torch
 import torch.distributed
@@ -43,6 +44,14 @@ def launched_rank(launcher: str) -> int:
 def launched_processes(launcher: str) -> int:
     """Return how many processes the launcher started; 1 without one."""
     return _from_environment(launcher, 1, default=1)
+
+
+def processes_here(launcher: str) -> int:
+    """Return how many of the launcher's processes are on this machine; 1 without one."""
+    tasks = None
+    if launcher == 'slurm':  # such as 8(x2), of two nodes with eight each
+        tasks = re.match(r'\d+', os.environ.get('SLURM_STEP_TASKS_PER_NODE', ''))
+    return int(tasks[0] if tasks else os.environ.get('LOCAL_WORLD_SIZE', 1))
 
 
 def _from_environment(launcher: str, place: int, default: int) -> int:

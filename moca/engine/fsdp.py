@@ -22,6 +22,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
+from moca.engine.checkpoints import partial_of
 from moca.engine.hooks import named_hooks
 from moca.engine.same_run import SameOnAllProcesses
 from moca.errors import UserError
@@ -151,7 +152,7 @@ class ShardedStrategy(FSDPStrategy):
     def save_checkpoint(self, filename: str, **kwargs: Any) -> None:
         """Gather everything on the first process, which writes it atomically."""
         path = Path(filename)
-        partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+        partial = partial_of(path)
         super().save_checkpoint(str(partial), **kwargs)
         if is_main_process():
             with partial.open('rb') as file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ class HostCopies(TorchFunctionMode):
         # copies by what identifies a tensor, which is held so that no other takes its place
         self._made: dict[Any, tuple[Tensor, Tensor]] = {}
         self._ours: set[int] = set()
+        self._lent: list[tuple[Any, Tensor]] = []
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -56,13 +57,18 @@ class HostCopies(TorchFunctionMode):
             self._ours.add(id(made))
         return self._made[key][1]
 
-    def reuse(self) -> None:
-        """Let the next copies overwrite those made since the last call."""
+    def let_go(self) -> None:
+        """Hold no tensor that was copied: a gathered one would stay on the GPU."""
         if self._pinned:
-            for (_, _, layout), (_, made) in self._made.items():
-                self._free[layout].append(made)
+            self._lent += [(layout, made) for (_, _, layout), (_, made) in self._made.items()]
         self._made.clear()
         self._ours.clear()
+
+    def reuse(self) -> None:
+        """Let the next copies overwrite those made since the last call."""
+        for layout, made in self._lent:
+            self._free[layout].append(made)
+        self._lent.clear()
 
 
 class _Taken(Exception):
@@ -97,6 +103,7 @@ class Snapshot:
 
     def __init__(self, runner: Any) -> None:
         self._save: Callable[..., None] = runner.save_checkpoint
+        self._sharded = hasattr(runner, 'strategy')
         self._hook = _TakeCheckpoint()
         runner.register_hook(self._hook)
         self._copies = HostCopies()
@@ -118,9 +125,15 @@ class Snapshot:
                 with suppress(_Taken):
                     self._save(*args, **kwargs)
                 return None
-            with self._copies:
-                # also what mmengine has not copied: numbers, histories, a CPU's optimizer state
-                return copy.deepcopy(self._take(*args, **kwargs))
+            # sharded parameters are gathered piece by piece, each copied to the host and dropped
+            with nullcontext() if self._sharded else self._copies:
+                checkpoint = self._take(*args, **kwargs)
+            try:
+                with self._copies:
+                    # also what mmengine has not copied: numbers, histories, optimizer state
+                    return copy.deepcopy(checkpoint)
+            finally:
+                self._copies.let_go()
 
     def _take(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         try:

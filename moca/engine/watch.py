@@ -130,7 +130,10 @@ class WatchTraining(RuntimeInfoHook):
         zero = torch.zeros((), dtype=torch.float64, device=device)
         known = [values.get(name) for name in self._names]
         table = torch.stack(
-            [zero if value is None else value.to(zero).reshape(()) for value in known]
+            [
+                zero if value is None else value.to(zero, non_blocking=True).reshape(())
+                for value in known
+            ]
             + [zero if value is None else zero + 1 for value in known]
         )
         all_reduce(table)

@@ -197,13 +197,14 @@ def test_a_kill_during_a_write_loses_that_checkpoint_alone(tmp_path):
 def test_minutes_beside_epochs(tmp_path, monkeypatch):
     clock = iter(range(0, 10_000, 25))  # seconds at each look
     monkeypatch.setattr(checkpoints.time, 'monotonic', lambda: next(clock))
-    run(tmp_path, interval=1, by_epoch=True, minutes=1)
-    steps = sorted(int(path.stem.split('_')[1]) for path in tmp_path.glob('iter_*.pth'))
-    assert steps
-    assert steps[0] > 1
-    assert (tmp_path / 'epoch_1.pth').exists()
-    assert read(tmp_path, steps[0])['meta']['iter'] == steps[0]
-    assert read(tmp_path, steps[0])['meta']['epoch'] == 0
+    run(tmp_path / 'between', interval=-1, save_last=False, by_epoch=True, minutes=1)
+    (path,) = (tmp_path / 'between').glob('*.pth')  # each takes the place of the one before
+    step = int(path.stem.removeprefix('iter_'))
+    assert step > 2
+    meta = read(tmp_path / 'between', step)['meta']
+    assert (meta['iter'], meta['epoch']) == (step, 0)
+    run(tmp_path / 'beside', interval=1, by_epoch=True, minutes=1, max_keep_ckpts=1)
+    assert [path.name for path in (tmp_path / 'beside').glob('*.pth')] == ['epoch_1.pth']
 
 
 def test_minutes_are_above_zero():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from mmengine.registry import HOOKS, MODELS, TRANSFORMS, DefaultScope
 
 from moca.checkpoints.loading import check_checkpoint
 from moca.engine.accumulate import world_size_of
+from moca.engine.distributed import processes_here
 from moca.engine.hooks import named_hooks
 from moca.engine.ranges import check_count, check_weight
 from moca.engine.shared_memory import check_shared_memory
@@ -57,7 +57,7 @@ def _check_shared_memory(cfg: Config) -> None:
         views = TRANSFORMS.build(dataset.views)
         pixels = len(views.recipes) * 3 * views.size**2  # a byte each
         batch = pixels * cfg.train_dataloader.batch_size
-        processes = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+        processes = processes_here(cfg.get('launcher', 'none'))
         check_shared_memory(batch, cfg.train_dataloader.get('num_workers', 0), processes)
 
 

@@ -50,7 +50,7 @@ def find_index(file: ShardFile) -> tuple[ShardIndex, bool]:
         index = ShardIndex.from_bytes(kept.read_bytes())
     except OSError:
         index = None
-    if index is not None:
+    if index is not None and index.size == file.size:
         return index, False
     try:
         with open_shard(file.url) as opened:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from moca.engine.checkpoints import write_atomically
+from moca.engine.checkpoints import partial_of, write_atomically
 from moca.errors import UserError
 from moca.images.files import sought
 from moca.images.listing import list_folder
@@ -151,7 +151,7 @@ def _write_unless_there(
         if known is not None and known.plan == plan and known.size == path.stat().st_size:
             return known, False
     beside.unlink(missing_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}{_PARTIAL}')
+    partial = partial_of(path)
     try:
         with partial.open('w+b') as file:
             _write_tar(root, members, file)
