@@ -72,7 +72,7 @@ def _odd_tensor(state: StateDict) -> str | None:
                 'float32, float16 or bfloat16.'
             )
     positions = state.get('pos_embed')
-    if positions is not None and (positions.ndim != 3 or len(positions) != 1):
+    if positions is not None and len(positions) != 1:  # of three dimensions, see `malformed`
         return (
             f'pos_embed is {list(positions.shape)}, not [1, tokens, channels], as in SAM and kin. '
             'Use weights of a plain ViT.'

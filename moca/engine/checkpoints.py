@@ -170,10 +170,10 @@ class AtomicCheckpointHook(CheckpointHook):
             by_epoch=self.by_epoch,
             **self.args,
         )
-        # once, though `save_best` makes one anew
         old = [] if self._between in (None, path) else [self._between]
         self._between = path if self._is_between else None
         if not self._is_between:
+            # once, though `save_best` makes one anew
             self._mine = [path, *(other for other in self._mine if other != path)]
             old += self._mine[self.max_keep_ckpts :] if self.max_keep_ckpts > 0 else []
             self._mine = [other for other in self._mine if other not in old]

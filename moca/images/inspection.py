@@ -17,7 +17,6 @@ from moca.images.image_io import (
     open_image,
 )
 from moca.images.png import PNG_SIGNATURE, png_fault
-from moca.images.transforms import Pixels
 
 _TAIL = 4096  # bytes
 _JPEG_SIGNATURE = b'\xff\xd8'
@@ -97,16 +96,12 @@ def inspect(path: str | Path | bytes, decode: bool = True) -> Inspection:
     if not decode:
         return found
     try:
-        pixels = _decode(data)
+        pixels = open_image(data).decode()
     except CorruptImage as error:
         return Inspection(**{**vars(found), 'damage': str(error)})
     height, width = pixels.shape[:2]
     constant = bool((pixels == pixels[0, 0]).all())
     return Inspection(height, width, found.orientation, found.mode, None, constant)
-
-
-def _decode(data: bytes) -> Pixels:
-    return open_image(data).decode()
 
 
 def _header(file: Any) -> Inspection:

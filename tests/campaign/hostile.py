@@ -6,7 +6,7 @@ import pickle
 import pickletools
 import struct
 import zipfile
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 
@@ -37,7 +37,7 @@ def attacks(canary: Path) -> dict[str, bytes]:
     shell = f'touch {canary}'
     code = f'open({str(canary)!r}, "w").close()'
     module = f'import os; os.system({shell!r})'
-    builtin: Callable[..., bytes] = lambda name, *a: _call('builtins', name, *a)  # noqa: E731
+    builtin = partial(_call, 'builtins')
     listed = b'(' + _value('touch') + _value(str(canary)) + b'l'
     history = b'cmmengine.logging.history_buffer\nHistoryBuffer\n'
     return {

@@ -17,8 +17,8 @@ from mmengine.config import Config
 from moca.data.survey import check_data
 from moca.engine.cli import read_config
 from moca.errors import UserError
-from moca.images import inspection
 from moca.images.image_io import read_pixels
+from moca.images.png import png_fault
 from tests import odd_files
 from tests.campaign.campaign import Area, Outcome
 from tests.configs.helpers import REPOSITORY
@@ -80,8 +80,7 @@ def _image(draw: Draw, folder: Path) -> Outcome:
     try:
         truth = read_pixels(path)
     except UserError as error:  # 16 bits whose range nothing tells
-        truth, refused = None, error
-        return _refused('image, whole', refused, path)
+        return _refused('image, whole', error, path)
     path.write_bytes(data)
     try:
         pixels = read_pixels(path)
@@ -93,7 +92,7 @@ def _image(draw: Draw, folder: Path) -> Outcome:
         return Outcome(kind, 'equal')
     if kind == 'image, truncated':
         return Outcome(kind, 'silent', f'{form} of {mode} was cut and read')
-    if inspection.png_fault(bytes(data)) if form == 'PNG' else False:
+    if png_fault(bytes(data)):
         return Outcome(kind, 'silent', f'{form} of {mode}: a checksum is wrong')
     return Outcome(kind, 'beyond telling', f'{form} of {mode}')
 
