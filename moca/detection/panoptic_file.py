@@ -109,13 +109,13 @@ def read_panoptic_file(path: str | Path) -> PanopticFile:
     annotations: dict[Any, Row] = {}
     for row in tables['annotations']:
         if row['image_id'] in annotations:
-            raise UserError(f'{path}: image {row["image_id"]} has annotations twice.')
+            raise UserError(f'{path}: image {row["image_id"]!r:.60} has annotations twice.')
         annotations[row['image_id']] = row
     images, known = [], set()
     for row in tables['images']:
         if row['id'] in known:
             raise UserError(
-                f'{path}: image {row["id"]} is listed twice. Give each an id of its own.'
+                f'{path}: image {row["id"]!r:.60} is listed twice. Give each an id of its own.'
             )
         known.add(row['id'])
         if (found := annotations.get(row['id'])) is not None:
@@ -126,7 +126,7 @@ def read_panoptic_file(path: str | Path) -> PanopticFile:
     if strangers := [key for key in annotations if key not in known]:
         raise UserError(
             f'{path}: annotations of {len(strangers)} images that it does not list, such as '
-            f'{strangers[0]}.'
+            f'{strangers[0]!r:.60}.'
         )
     return PanopticFile(path, images, tables['categories'], len(known) - len(images))
 
@@ -148,7 +148,7 @@ def _right(key: str, value: Any) -> bool:
 
 
 def _segments(path: Path, row: Row, categories: dict[Any, Row]) -> tuple[Segment, ...]:
-    where = f'{path}: segments of image {row["image_id"]}'
+    where = f'{path}: segments of image {row["image_id"]!r:.60}'
     found: dict[int, Segment] = {}
     for info in row['segments_info']:
         if not isinstance(info, dict) or not {'id', 'category_id'} <= set(info):

@@ -64,8 +64,9 @@ def read_config(path: str | Path, cfg_options: dict[str, Any] | None = None) -> 
     except UserError:
         raise
     except Exception as error:  # a config is code: anything can go wrong in it
+        line = next(iter(str(error).strip().splitlines()), '')  # others list Python's search path
         raise UserError(
-            f'{path}: the config cannot be read: {type(error).__name__}: {error}'
+            f'{path}: the config cannot be read: {type(error).__name__}: {line}'
         ) from error
     merge_options(cfg, cfg_options or {})
     check_config(cfg, source=str(path))
@@ -187,6 +188,12 @@ def _end_all(error: BaseException, code: int, line: str | None) -> None:
 
 
 def _error_line(message: str) -> str:
+    """One line of what may be printed: names in files and configs may hold anything else."""
+    joined_lines = ' '.join(line.strip() for line in message.splitlines())
+    message = ''.join(
+        char if char.isprintable() else char.encode('unicode_escape').decode()
+        for char in joined_lines
+    )
     red, plain = ('\033[31m', '\033[0m') if sys.stderr.isatty() else ('', '')
     return f'{red}error: {message}{plain}'
 

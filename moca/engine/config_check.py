@@ -133,7 +133,7 @@ def check_config(cfg: Config, source: str = 'config') -> None:
         for key in ('type', 'constructor'):
             name = node.get(key)
             name = getattr(name, '__name__', name)
-            if isinstance(name, list | dict):
+            if isinstance(name, list | tuple | dict | int | float):
                 raise UserError(f'{source}: {field}.{key} is {name!r}, which names no class.')
             if name not in ours:
                 _check_spelling(name, ours, f'{source}: {field}.{key}')

@@ -142,7 +142,7 @@ def test_faults_of_a_file_are_named(root: Path) -> None:
     (row,) = good['annotations']
     for changes, text in (
         (dict(annotations=[row, row]), 'image 1 has annotations twice'),
-        (dict(annotations=[row, {**row, 'image_id': 4}]), r'1 images that it does not list'),
+        (dict(annotations=[row, {**row, 'image_id': 4}]), r'does not list, such as 4\.'),
         (dict(categories=CATEGORIES[:1] * 2 + CATEGORIES), 'occurs twice'),
         (dict(categories=[dict(id=1, name='cat')]), r'categories\[0\] has no isthing'),
         (dict(annotations=[dict(image_id=1)]), 'has no file_name, segments_info'),

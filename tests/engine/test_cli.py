@@ -84,6 +84,7 @@ def test_faults_of_a_config(config: Path, change: tuple[str, str], message: str 
     with pytest.raises(UserError, match=message) as error:
         read_config(config)
     assert 'probe' in str(error.value)
+    assert '\n' not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -185,6 +186,17 @@ def test_guard_prints_one_line_and_returns_two(capsys: pytest.CaptureFixture[str
     assert main(False) == 0
     assert main(True) == 2
     assert capsys.readouterr().err == 'error: the file is missing: fetch it\n'
+
+
+def test_names_from_files_neither_break_the_line_nor_reach_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    @main_guard
+    def main() -> None:
+        raise UserError('a\n\x1b[2Jb\udcff é: no such file.')
+
+    assert main() == 2
+    assert capsys.readouterr().err == 'error: a \\x1b[2Jb\\udcff é: no such file.\n'
 
 
 def test_an_interrupt_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
