@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +13,10 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from moca.engine.accumulate import images_per_step
+from moca.engine.finite import check_optimizer, check_values, check_weights, fetched
 from moca.engine.histories import cap_histories
 from moca.engine.work_dir import warn_of_changes
 from moca.engine.workers import bottleneck_text, loader_share
-from moca.errors import UserError
 
 # Steps by which the time of loading is judged, so that one slow file is no bottleneck; ours.
 _ENOUGH_STEPS = 20
@@ -36,7 +35,8 @@ class WatchTraining(RuntimeInfoHook):
     the processes, and are kept for as long as the log looks back (`cap_histories`).
 
     A loss, a gradient or a weight that is no longer a number stops the run, at the next log line
-    and before any checkpoint of the broken weights. (float16 steps over gradients that overflow.)
+    and before any checkpoint of the broken weights; so does the state of the optimizer before a
+    checkpoint. (float16 steps over gradients that overflow.)
 
     Raises:
         UserError: Naming what is broken, the step, the learning rate and the first files.
@@ -144,7 +144,8 @@ class WatchTraining(RuntimeInfoHook):
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Let no broken weights be saved, and save the log with all of its values."""
         self._report(runner)
-        _check_weights(runner, checkpoint['state_dict'])
+        check_weights(runner, checkpoint['state_dict'])
+        check_optimizer(runner)
         if 'message_hub' in checkpoint:
             checkpoint['message_hub'] = runner.message_hub.state_dict()
 
@@ -158,10 +159,10 @@ class WatchTraining(RuntimeInfoHook):
         steps, self._steps = self._steps, []
         if not steps:
             return
-        fetched = iter(_numbers([value for _, values, *_ in steps for value in values.values()]))
+        numbers_of = iter(fetched([value for _, values, *_ in steps for value in values.values()]))
         for iteration, values, rate, files in steps:
-            numbers = {name: next(fetched) for name in values}
-            _check(runner, iteration, numbers, rate, files)
+            numbers = {name: next(numbers_of) for name in values}
+            check_values(runner, iteration, numbers, rate, files)
             for name, number in numbers.items():
                 runner.message_hub.update_scalar(f'train/{name}', number)
         now = time.perf_counter()
@@ -206,56 +207,6 @@ class LastStepLoggerHook(LoggerHook):
     def end_of_epoch(self, dataloader: Any, batch_idx: int) -> bool:
         """Whether an epoch ends here, or training, however its loop counts batches."""
         return self._last or super().end_of_epoch(dataloader, batch_idx)
-
-
-def _numbers(values: list[Tensor]) -> list[float]:
-    """All values by one transfer from each device."""
-    numbers = [0.0] * len(values)
-    for device in {value.device for value in values}:
-        places = [place for place, value in enumerate(values) if value.device == device]
-        fetched = torch.stack([values[place].double().reshape(()) for place in places]).tolist()
-        for place, number in zip(places, fetched, strict=True):
-            numbers[place] = number
-    return numbers
-
-
-def _check(
-    runner: Any, iteration: int, numbers: dict[str, float], rate: float, files: list[str]
-) -> None:
-    # float16 skips a step whose gradients overflow and lowers its loss scale: no failure
-    scaler = getattr(runner.optim_wrapper, 'scaler', None)
-    allowed = {'grad_norm'} if scaler is not None and scaler.is_enabled() else set()
-    broken = [
-        f'{name} is {number}'
-        for name, number in numbers.items()
-        if not math.isfinite(number) and name not in allowed
-    ]
-    if not broken:
-        return
-    begins = f' The batch begins with {", ".join(files)}.' if files else ''
-    raise UserError(
-        f'step {iteration + 1}: {", ".join(broken)} at learning rate {rate:.3g}.{begins} The last '
-        f'checkpoint in {runner.work_dir} is from before. Lower the learning rate or use float32 '
-        '(no --amp), then --resume.'
-    )
-
-
-def _check_weights(runner: Any, state: dict[str, Any]) -> None:
-    """Check the weights by their norms: cheap beside writing them, and any infinite one shows."""
-    values = {
-        name: value.detach()
-        for name, value in state.items()
-        if isinstance(value, Tensor) and value.is_floating_point() and value.numel()
-    }
-    norms = _numbers([value.float().norm() for value in values.values()])
-    broken = [name for name, norm in zip(values, norms, strict=True) if not math.isfinite(norm)]
-    if broken:
-        raise UserError(
-            f'step {runner.iter + 1}: {broken[0]} and {len(broken) - 1} other weights are no '
-            f'longer numbers, and are not saved. The last checkpoint in {runner.work_dir} is from '
-            'before. Lower the learning rate, clip gradients (optim_wrapper.clip_grad) or use '
-            'float32 (no --amp), then --resume.'
-        )
 
 
 def _first_images(runner: Any, batch: Any, count: int = 4) -> list[str]:

@@ -8,11 +8,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.campaign.campaign import Area, faults, run_area, table
+from tests.campaign.campaign import Area, Worker, faults, run_area, table
 from tests.campaign.checkpoints import Checkpoints
 from tests.campaign.inputs import Inputs
+from tests.campaign.numbers import Numbers
 
-AREAS: dict[str, type[Area]] = {area.name: area for area in (Checkpoints, Inputs)}
+AREAS: dict[str, type[Area]] = {area.name: area for area in (Checkpoints, Inputs, Numbers)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     failed = False
+    # one process for all areas, unless each breaks something in its own
+    worker = None if args.inject else Worker(args.work_dir / 'scratch')
     for name in args.areas or AREAS:
         area = AREAS[name](args.seed)
         if args.case is not None:
@@ -37,11 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             continue
         folder = args.work_dir / ('injected' if args.inject else f'seed{args.seed}')
         started = time.monotonic()
-        outcomes = run_area(area, folder, args.quick, args.inject)
+        outcomes = run_area(area, folder, args.quick, args.inject, worker)
         print(table(area, outcomes, started), flush=True)
         for number, outcome in faults(outcomes):
             failed = True
             print(f'\ncase {number}: {outcome.kind}: {outcome.result}: {outcome.detail[-1500:]}')
+    if worker is not None:
+        worker.end()
     return int(failed)
 
 

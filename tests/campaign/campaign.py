@@ -49,6 +49,8 @@ class Area(ABC):
 
     name: str
     title: str
+    seconds = SECONDS
+    """After this long one of its cases hangs."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -66,8 +68,41 @@ class Area(ABC):
         raise NotImplementedError
 
 
+class Worker:
+    """A process that runs cases, of any area; another takes its place when it hangs or dies."""
+
+    def __init__(self, scratch: Path, inject: bool = False) -> None:
+        self._arguments = str(scratch), inject
+        self._process: Any = None
+
+    def run(self, area: Area, number: int) -> Outcome:
+        """What becomes of a case; a fault where it gives no answer in time."""
+        if self._process is None:
+            context = multiprocessing.get_context('spawn')
+            self._ours, theirs = context.Pipe()
+            self._process = context.Process(target=_work, args=(theirs, *self._arguments))
+            self._process.start()
+            theirs.close()
+        self._ours.send((area, number))
+        self._ours.recv()  # imports are no part of a case
+        outcome = _wait(self._ours, area.seconds)
+        if outcome.result in ('hang', 'died'):
+            self._process.kill()
+            self._process.join()
+            self._process = None
+        return outcome
+
+    def end(self) -> None:
+        """Let the process end."""
+        if self._process is not None:
+            self._ours.send(None)
+            self._process.join(10)
+            self._process.kill()
+            self._process = None
+
+
 def run_area(
-    area: Area, work_dir: Path, quick: bool, inject: bool = False, seconds: float = SECONDS
+    area: Area, work_dir: Path, quick: bool, inject: bool = False, worker: Worker | None = None
 ) -> list[Outcome]:
     """Run the cases of an area that have no outcome yet, and return all outcomes.
 
@@ -76,54 +111,36 @@ def run_area(
         work_dir: Keeps ``AREA.jsonl``, a line per case.
         quick: Fewer cases.
         inject: Break what the area watches over first.
-        seconds: After which a case hangs.
+        worker: To run them in, if it serves others as well; it has its own mind on `inject`.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     path = work_dir / f'{area.name}.jsonl'
-    known = dict(_known(path))
+    known = {number: outcome for number, outcome, _ in read_outcomes(path)}
     todo = [number for number in range(area.count(quick)) if number not in known]
     scratch = work_dir / f'{area.name}_scratch'
+    used = worker or Worker(scratch, inject)
     with path.open('a') as log:
-        for number, outcome in _run_all(area, todo, scratch, inject, seconds):
-            known[number] = outcome
-            log.write(json.dumps({'number': number, **asdict(outcome)}) + '\n')
+        for number in todo:
+            since = time.monotonic()
+            known[number] = used.run(area, number)
+            took = dict(number=number, seconds=round(time.monotonic() - since, 3))
+            log.write(json.dumps(took | asdict(known[number])) + '\n')
             log.flush()
-    shutil.rmtree(scratch, ignore_errors=True)
+    if worker is None:
+        used.end()
+        shutil.rmtree(scratch, ignore_errors=True)
     return [known[number] for number in range(area.count(quick))]
 
 
-def _known(path: Path) -> Iterator[tuple[int, Outcome]]:
+def read_outcomes(path: Path) -> Iterator[tuple[int, Outcome, float]]:
+    """Numbers, outcomes and seconds of the cases in a ``AREA.jsonl``."""
     for line in path.read_text().splitlines() if path.is_file() else ():
         try:
             content = json.loads(line)
         except ValueError:  # the last line of a campaign that was killed
             continue
-        yield content.pop('number'), Outcome(**content)
-
-
-def _run_all(
-    area: Area, numbers: list[int], scratch: Path, inject: bool, seconds: float
-) -> Iterator[tuple[int, Outcome]]:
-    context = multiprocessing.get_context('spawn')
-    process: Any = None
-    for number in numbers:
-        if process is None:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(area, theirs, str(scratch), inject))
-            process.start()
-            theirs.close()
-            ours.recv()  # imports are no part of a case
-        ours.send(number)
-        outcome = _wait(ours, seconds)
-        if outcome.result in ('hang', 'died'):
-            process.kill()
-            process.join()
-            process = None
-        yield number, outcome
-    if process is not None:
-        ours.send(None)
-        process.join(10)
-        process.kill()
+        number, seconds = content.pop('number'), content.pop('seconds', 0.0)
+        yield number, Outcome(**content), seconds
 
 
 def _wait(connection: Connection, seconds: float) -> Outcome:
@@ -135,7 +152,7 @@ def _wait(connection: Connection, seconds: float) -> Outcome:
     return Outcome('?', 'hang', f'no answer within {seconds:.0f} s')
 
 
-def _work(area: Area, connection: Connection, scratch: str, inject: bool) -> None:
+def _work(connection: Connection, scratch: str, inject: bool) -> None:
     import torch
 
     torch.set_num_threads(1)
@@ -143,23 +160,29 @@ def _work(area: Area, connection: Connection, scratch: str, inject: bool) -> Non
     with open(f'{scratch}.log', 'a') as log:  # what cases print is no part of the table
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    if inject:
-        area.inject()
-    connection.send('ready')
-    while (number := connection.recv()) is not None:
-        folder = Path(scratch, str(number))
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        before = _peak()
-        try:
-            outcome = area.run(number, folder)
-        except BaseException:
-            outcome = Outcome('?', 'traceback', traceback.format_exc())
-        if _peak() - before > MEMORY and outcome.result in KEPT:
-            outcome = Outcome(outcome.kind, 'memory', f'{(_peak() - before) >> 20} MiB')
-        shutil.rmtree(folder, ignore_errors=True)
-        connection.send(outcome)
+    injected = False
+    while (asked := connection.recv()) is not None:
+        area, number = asked
+        if inject and not injected:
+            area.inject()
+            injected = True
+        connection.send('ready')
+        connection.send(_outcome(area, number, Path(scratch, str(number))))
     os._exit(0)
+
+
+def _outcome(area: Area, number: int, folder: Path) -> Outcome:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    before = _peak()
+    try:
+        outcome = area.run(number, folder)
+    except BaseException:
+        outcome = Outcome('?', 'traceback', traceback.format_exc())
+    if _peak() - before > MEMORY and outcome.result in KEPT:
+        outcome = Outcome(outcome.kind, 'memory', f'{(_peak() - before) >> 20} MiB')
+    shutil.rmtree(folder, ignore_errors=True)
+    return outcome
 
 
 def _peak() -> int:

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
@@ -124,6 +125,28 @@ def test_broken_gradients_of_a_sound_loss_are_not_saved(tmp_path: Path, clip: An
     runner.model.line.weight.register_hook(breaking)
     said = r'step 4: grad_norm is nan' if clip else r'step 4: line\.weight'
     with pytest.raises(UserError, match=said):
+        runner.train()
+    assert [path.name for path in tmp_path.glob('*.pth')] == ['iter_2.pth']
+
+
+@pytest.mark.parametrize(('state', 'value'), [('exp_avg_sq', float('inf')), ('exp_avg', np.nan)])
+def test_broken_state_of_the_optimizer_is_not_saved(
+    tmp_path: Path, state: str, value: float
+) -> None:
+    """An infinite second moment leaves every weight a number, and keeps it as it is for ever."""
+    cfg = config(tmp_path, 8)
+    cfg.default_hooks.checkpoint.interval = 2
+    runner = Runner.from_cfg(cfg)
+
+    class Break(Hook):
+        priority = 'VERY_HIGH'
+
+        def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
+            if runner.iter == 3:
+                runner.optim_wrapper.optimizer.state[runner.model.line.bias][state][0] = value
+
+    runner.register_hook(Break())
+    with pytest.raises(UserError, match=f"step 4: the optimizer's {state} of a parameter"):
         runner.train()
     assert [path.name for path in tmp_path.glob('*.pth')] == ['iter_2.pth']
 

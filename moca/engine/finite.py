@@ -1,0 +1,109 @@
+"""Values of a step, weights and optimizer state that are no numbers end a run."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from moca.errors import UserError
+
+
+def fetched(values: list[Tensor]) -> list[float]:
+    """All values by one transfer from each device."""
+    numbers = [0.0] * len(values)
+    for device in {value.device for value in values}:
+        places = [place for place, value in enumerate(values) if value.device == device]
+        table = torch.stack([values[place].double().reshape(()) for place in places])
+        for place, number in zip(places, table.tolist(), strict=True):
+            numbers[place] = number
+    return numbers
+
+
+def check_values(
+    runner: Any, iteration: int, numbers: dict[str, float], rate: float, files: list[str]
+) -> None:
+    """Check what a step reported.
+
+    Args:
+        runner: mmengine's.
+        iteration: Of the step, from 0.
+        numbers: By name.
+        rate: The learning rate, for the message.
+        files: First images of the batch, likewise.
+
+    Raises:
+        UserError: Naming what is no number.
+    """
+    # float16 skips a step whose gradients overflow and lowers its loss scale: no failure
+    scaler = getattr(runner.optim_wrapper, 'scaler', None)
+    allowed = {'grad_norm'} if scaler is not None and scaler.is_enabled() else set()
+    broken = [
+        f'{name} is {number}'
+        for name, number in numbers.items()
+        if not math.isfinite(number) and name not in allowed
+    ]
+    if not broken:
+        return
+    begins = f' The batch begins with {", ".join(files)}.' if files else ''
+    raise UserError(
+        f'step {iteration + 1}: {", ".join(broken)} at learning rate {rate:.3g}.{begins} The last '
+        f'checkpoint in {runner.work_dir} is from before. Lower the learning rate or use float32 '
+        '(no --amp), then --resume.'
+    )
+
+
+def check_weights(runner: Any, state: dict[str, Any]) -> None:
+    """Check the weights by their norms: cheap beside writing them, and any infinite one shows.
+
+    Raises:
+        UserError: Naming the first that has a number that is none.
+    """
+    values = {
+        name: value.detach()
+        for name, value in state.items()
+        if isinstance(value, Tensor) and value.is_floating_point() and value.numel()
+    }
+    norms = fetched([value.float().norm() for value in values.values()])
+    broken = [name for name, norm in zip(values, norms, strict=True) if not math.isfinite(norm)]
+    if broken:
+        raise UserError(
+            f'step {runner.iter + 1}: {broken[0]} and {len(broken) - 1} other weights are no '
+            f'longer numbers, and are not saved. The last checkpoint in {runner.work_dir} is from '
+            'before. Lower the learning rate, clip gradients (optim_wrapper.clip_grad) or use '
+            'float32 (no --amp), then --resume.'
+        )
+
+
+def check_optimizer(runner: Any) -> None:
+    """Check the optimizer's state by its largest numbers.
+
+    Weights alone do not show it: under a second moment that is infinite they never change again.
+    It is each process's own. 0.06 s for 85 million numbers on one CPU core.
+
+    Raises:
+        UserError: Naming what is no number.
+    """
+    optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
+    states = optimizer.state.values() if optimizer is not None else ()
+    values = [
+        (name, value.to_local() if isinstance(value, DTensor) else value)
+        for state in states
+        for name, value in state.items()
+        if isinstance(value, Tensor) and value.is_floating_point()
+    ]
+    values = [(name, value) for name, value in values if value.numel()]
+    largest = fetched([torch.stack(value.aminmax()).abs().amax() for _, value in values])
+    broken = [
+        name for (name, _), size in zip(values, largest, strict=True) if not math.isfinite(size)
+    ]
+    if broken:
+        raise UserError(
+            f"step {runner.iter + 1}: the optimizer's {broken[0]} of a parameter and "
+            f'{len(broken) - 1} other states are no longer numbers, and are not saved. The last '
+            f'checkpoint in {runner.work_dir} is from before. Lower the learning rate or clip '
+            'gradients (optim_wrapper.clip_grad), then --resume.'
+        )
