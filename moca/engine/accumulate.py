@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import chain, islice
+import time
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor, nn
 
 from moca.engine.distributed import launched_processes
+from moca.engine.prefetch import Prefetched
+from moca.engine.workers import count_waiting
 from moca.errors import UserError
 
 
@@ -107,7 +110,7 @@ def images_per_step(runner: Any) -> int:
 
 
 def train_on_parts(
-    runner: Any, first: dict[str, Any], others: Iterable[dict[str, Any]], count: int
+    runner: Any, first: dict[str, Any], others: Iterator[dict[str, Any]], count: int
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Take one step of the optimizer on ``count`` batches, which count as one.
 
@@ -117,7 +120,8 @@ def train_on_parts(
     Args:
         runner: Its model's attribute ``part``, if there is one, is set to (number, count).
         first: The first batch.
-        others: At least ``count - 1`` more.
+        others: At least ``count - 1`` more; if `Prefetched`, the next one of them, which may be of
+            the next step, is asked for as soon as a part has been launched.
         count: ``optim_wrapper.accumulative_counts``.
 
     Returns:
@@ -128,13 +132,22 @@ def train_on_parts(
     method = runner.model.module if is_model_wrapper(runner.model) else runner.model
     outputs: list[dict[str, Tensor]] = []
     about: list[dict[str, Any]] = []
-    for number, batch in enumerate(chain((first,), islice(others, count - 1))):
+    batch, waited = first, 0.0
+    for number in range(count):
         if hasattr(method, 'part'):
             method.part = (number, count)
         outputs.append(runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper))
-        if count == 1:
-            return outputs[0], batch
-        about.append({key: value for key, value in batch.items() if _is_list(key, value)})
+        if count > 1:
+            about.append({key: value for key, value in batch.items() if _is_list(key, value)})
+        since = time.perf_counter()
+        if isinstance(others, Prefetched):
+            others.ahead()
+        if number + 1 < count:
+            batch = next(others)
+        waited += time.perf_counter() - since
+    count_waiting(runner.message_hub, waited)
+    if count == 1:
+        return outputs[0], batch
     return (
         {name: torch.stack(values).mean(0) for name, values in _by_name(outputs).items()},
         {key: _join([part[key] for part in about]) for key in about[0]},

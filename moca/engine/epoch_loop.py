@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from moca.engine.accumulate import accumulation_of, train_on_parts
 from moca.engine.epoch_order import EpochShuffle
+from moca.engine.prefetch import Prefetched
 from moca.errors import UserError
 
 
@@ -34,8 +35,9 @@ class ExactEpochLoop(EpochBasedTrainLoop):
     The method learns from its attribute ``part`` which of how many it is given.
 
     The loader's iterator goes through all epochs that are left, so that its workers do not run dry
-    between two. Making it takes a number from torch's global generator, once more on resuming;
-    here it has a generator of its own, so that everything else draws the same numbers either way.
+    between two, and a GPU gets each batch while it computes the step before. Making it takes a
+    number from torch's global generator, once more on resuming; here it has a generator of its own,
+    so that everything else draws the same numbers either way.
 
     Args:
         runner: Of mmengine.
@@ -164,7 +166,8 @@ class ExactEpochLoop(EpochBasedTrainLoop):
             sampler.set_epoch(self._epoch)
             sampler.skip(done * sampler.group)
             sampler.epochs = self._max_epochs - self._epoch
-            self._batches = iter(self.dataloader)
+            device = next(self.runner.model.parameters()).device
+            self._batches = Prefetched(iter(self.dataloader), device)
         for _ in range(done, self.steps):
             self.run_step(self._batches)
         self.runner.call_hook('after_train_epoch')

@@ -46,6 +46,18 @@ def check_cpus(cfg: Config, processes: int = 1) -> None:
         )
 
 
+def count_waiting(hub: Any, seconds: float) -> None:
+    """Add what a step has waited for its loader beyond its first batch, which mmengine times.
+
+    Args:
+        hub: mmengine's message hub, with the ``data_time`` that its `IterTimerHook` noted last;
+            where there is none, nothing is kept.
+        seconds: Waited for further parts of the step, and for the first of the next.
+    """
+    if 'train/data_time' in hub.log_scalars:
+        hub.get_scalar('train/data_time').data[0][-1] += seconds
+
+
 def loader_share(hub: Any, steps: int) -> float | None:
     """Share of the time of the last steps in which training waited for its data loader.
 

@@ -14,8 +14,8 @@ class NormalizeViews(BaseDataPreprocessor):
     """Moves views to the model's device and normalizes those that are bytes, as the loader would.
 
     The numbers are those of `moca.images.transforms.normalize`: the same products and differences
-    in float32. On a GPU the copies run beside the step before, on a stream of their own. What is
-    no image, such as the indices that hooks read, stays where it is.
+    in float32. What is no image, such as the indices that hooks read, stays where it is. (The loop
+    copies views to a GPU ahead of time: `moca.engine.prefetch`.)
 
     Args:
         mean: Per channel, of images scaled to [0, 1].
@@ -32,7 +32,6 @@ class NormalizeViews(BaseDataPreprocessor):
         for name, values in (('scale', scale), ('shift', shift)):
             value = torch.tensor(values, dtype=torch.float32)[:, None, None]
             self.register_buffer(name, value, persistent=False)
-        self._stream: torch.cuda.Stream | None = None
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Prepare a batch.
@@ -51,20 +50,8 @@ class NormalizeViews(BaseDataPreprocessor):
         }
 
     def _prepare(self, view: Tensor) -> Tensor:
-        view = self._moved(view)
+        view = view.to(self.scale.device, non_blocking=True)
         return torch.mul(view, self.scale).sub_(self.shift) if view.dtype is torch.uint8 else view
-
-    def _moved(self, view: Tensor) -> Tensor:
-        device = self.scale.device
-        if device.type != 'cuda' or view.device == device:
-            return view.to(device)
-        self._stream = self._stream or torch.cuda.Stream(device)
-        with torch.cuda.stream(self._stream):
-            moved = view.to(device, non_blocking=True)
-        step = torch.cuda.current_stream(device)
-        step.wait_stream(self._stream)
-        moved.record_stream(step)
-        return moved
 
 
 def send_bytes(method: Any, views: Any) -> None:
