@@ -126,6 +126,16 @@ def test_pixels_without_depth_have_no_gradient_and_may_be_all() -> None:
         assert prediction.grad.abs().max() == 0
 
 
+def test_depth_beyond_what_is_measured_is_learned_from() -> None:
+    """The range of 10 m counts in tests alone."""
+    truth = torch.full((1, 1, 2, 2), 3.0)
+    truth[..., 1] = 12.0
+    prediction = torch.rand(1, 1, 2, 2).add(1).requires_grad_()
+    SigLoss(warmup=0)(prediction, truth).backward()
+    assert prediction.grad is not None
+    assert prediction.grad.abs().min() > 0
+
+
 def test_backbone_and_batch_norm_stand_still_in_tests() -> None:
     model = estimator().train()
     assert not model.backbone.training

@@ -61,6 +61,21 @@ def test_class_and_register_tokens_are_no_patches(images: Tensor) -> None:
     assert torch.equal(patch_map(known, images, norm=False)[1, 3], 10 * rows)
 
 
+@pytest.mark.parametrize('extra', [dict(class_token=False, reg_tokens=0), dict(reg_tokens=4)])
+def test_a_marked_patch_changes_its_cell_alone(extra: dict[str, object]) -> None:
+    """No token sees another one: of 0 or 1 + 4 prefix tokens any that stays would shift cells."""
+    known = PlainViT({**ARCH, 'global_pool': '', **extra}, frozen=True).eval()
+    known.reset_parameters()
+    for block in known.blocks:
+        torch.nn.init.zeros_(block.attn.proj.weight)
+    plain = torch.zeros(1, 3, 12, 20)
+    marked = plain.clone()
+    marked[..., 4:8, 12:16] = 1
+    maps = patch_map(known, marked), patch_map(known, plain)
+    assert maps[0].shape == (1, 8, 3, 5)
+    assert (maps[0] - maps[1]).abs().sum(1)[0].nonzero().tolist() == [[1, 3]]
+
+
 def test_the_final_norm_is_where_its_kind_says(model: PlainViT, images: Tensor) -> None:
     before = {kind: image_feature(model, images, kind) for kind in (*KINDS[:3], 'cls*2')}
     raw = {kind: image_feature(model, images, kind) for kind in ('avg_prenorm', 'cls_prenorm')}
