@@ -94,15 +94,12 @@ def check_together(parts: Sequence[Looked], field: str) -> None:
     if text is None:
         return
     first = parts[0].pairs.labels[0]
+    where = f'this and all {number} label maps of {field}'
+    if number == 1:
+        where = f'this, the only label map of {field}'
     if not counts[:IGNORE].any():
-        raise UserError(
-            f'{first}: every pixel is ignored ({IGNORE}), in this and all {number} label '
-            f'maps of {field}: {text}.'
-        )
-    raise UserError(
-        f'{first}: in this and all {number} label maps of {field}, {text}. There is nothing to '
-        'tell apart.'
-    )
+        raise UserError(f'{first}: every pixel is ignored ({IGNORE}), in {where}: {text}.')
+    raise UserError(f'{first}: in {where}, {text}. There is nothing to tell apart.')
 
 
 def _counted(pairs: Pairs, places: Sequence[int]) -> NDArray[np.int64]:

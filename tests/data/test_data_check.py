@@ -112,6 +112,10 @@ def test_labels_that_are_ignored_everywhere(tmp_path: Path) -> None:
     nothing(paths[1])
     with pytest.raises(UserError, match=r'every pixel is ignored \(255\), in this and all 2'):
         check_data(cfg)
+    paths[0].unlink()
+    next((tmp_path / 'leftImg8bit/val').rglob(f'{paths[0].name.split("_gt")[0]}*')).unlink()
+    with pytest.raises(UserError, match=r'\(255\), in this, the only label map of val_data'):
+        check_data(cfg)
 
 
 def test_ade20k_without_the_shift_of_its_labels(tmp_path: Path) -> None:

@@ -195,8 +195,8 @@ class InContext(Evaluation):
             names = [self.train.names[number] for number in missing[:_SHOWN]]
             more = ' ...' if len(missing) > _SHOWN else ''
             print_log(
-                f'No patch of the bank holds {len(missing)} classes of the queries '
-                f'({", ".join(names)}{more}): their IoU is 0. A larger bank may hold them.',
+                f'Classes of the queries that no patch of the bank holds: {len(missing)} '
+                f'({", ".join(names)}{more}). Their IoU is 0; a larger bank may hold them.',
                 'current',
                 level=30,
             )

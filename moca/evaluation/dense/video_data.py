@@ -107,7 +107,10 @@ def _read_video(root: Path, name: str, field: str) -> Video:
         )
     for frame, mask in zip(frames, masks, strict=True):
         sizes = inspect(frame, decode=False).size, inspect(mask, decode=False).size
-        if sizes[0] != sizes[1] or 0 in sizes[0]:
+        for path, size in zip((frame, mask), sizes, strict=True):
+            if 0 in size:
+                raise UserError(f'{path}: a broken image. Unpack DAVIS anew.')
+        if sizes[0] != sizes[1]:
             raise UserError(
                 f'{mask}: {sizes[1][1]} x {sizes[1][0]} pixels, but its frame {frame} has '
                 f'{sizes[0][1]} x {sizes[0][0]}. Unpack DAVIS anew.'

@@ -255,7 +255,7 @@ def test_a_class_that_no_bank_patch_holds_is_said(
     assert result.settings['classes_without_bank_patch'] == [3]
     assert result.metrics['mIoU'] < 60
     log = capsys.readouterr()
-    assert 'No patch of the bank holds 1 classes of the queries (sky)' in log.out + log.err
+    assert 'Classes of the queries that no patch of the bank holds: 1 (sky).' in log.out + log.err
 
 
 @pytest.mark.parametrize('kind', [InContext, CapiKNN, CapiLogreg])

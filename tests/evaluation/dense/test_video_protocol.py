@@ -140,6 +140,12 @@ def test_other_layouts_are_refused(tmp_path: Path) -> None:
     save(root / 'Annotations/480p/a/00001.png', masks[1][:32], palette=True)
     with pytest.raises(UserError, match='96 x 32 pixels, but its frame'):
         read_davis(root, 'val', 'root')
+    frame = root / 'JPEGImages/480p/a/00001.jpg'
+    whole = frame.read_bytes()
+    frame.write_bytes(b'damaged')
+    with pytest.raises(UserError, match=r'00001\.jpg: a broken image'):
+        read_davis(root, 'val', 'root')
+    frame.write_bytes(whole)
     (root / 'Annotations/480p/a/00001.png').unlink()
     with pytest.raises(UserError, match='1 of 3 frames of a have no label map'):
         read_davis(root, 'val', 'root')
