@@ -2,7 +2,8 @@
 
 Collectives wait for a process that never comes, for minutes and without a word. Under torchrun the
 launcher ends the others; plain srun does not. What is said here goes through torch's key-value
-store at MASTER_ADDR:MASTER_PORT, before there is a process group and beside it afterwards.
+store at MASTER_ADDR:MASTER_PORT, before there is a process group and beside it afterwards. One
+that is killed says nothing: its connection with the first process ends (`moca.engine.presence`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch.distributed as dist
 
 from moca.engine.background import finish_jobs
+from moca.engine.presence import Gone, Report, Roll
 from moca.errors import UserError
 
 T = TypeVar('T')
@@ -29,6 +31,10 @@ WAIT = 600.0
 
 _LOOK = 1.0  # seconds between looks at whether another process has failed
 _GONE = 20.0  # seconds in which a lost store must answer again
+KILLED = (
+    'error: a process has ended without a word, as by SIGKILL or where the system is out of memory '
+    '(its log: dmesg). --resume goes on from the last checkpoint.'
+)
 _END = 60.0  # seconds that the first process waits for the others to end as well
 
 
@@ -39,6 +45,17 @@ class Failure(NamedTuple):
     host: str
     code: int
     message: str
+
+
+class _Blind:
+    """Sees of no process whether it is there."""
+
+    def __init__(self, ended: threading.Event) -> None:
+        self._ended = ended
+
+    def look(self, seconds: float) -> list[Gone]:
+        self._ended.wait(seconds)
+        return []
 
 
 class Processes:
@@ -65,6 +82,7 @@ class Processes:
         self._ended = threading.Event()
         self._leaving = threading.Lock()
         self._watcher: threading.Thread | None = None
+        self._others: Roll | Report | _Blind | None = None  # kept for as long as this one lives
 
     # ------------------------------------------------------------------ agreements
 
@@ -138,11 +156,16 @@ class Processes:
     def _watch(self) -> None:
         assert self._connect is not None
         store: dist.Store | None = None  # of its own: a connection serves one thread at a time
-        while not self._ended.wait(_LOOK):
+        while not self._ended.is_set():
             first = None
             try:
-                store = store or self._connect(_GONE)
-                if store.check(['failed']):
+                # before the store is asked, which may have gone with its host
+                for gone in self._others.look(_LOOK) if self._others else ():
+                    first = first or self._failure_of(store, gone)
+                store = store or (None if first else self._connect(_GONE))
+                if store is not None and self._others is None:
+                    self._others = self._presence(store)
+                if first is None and store is not None and store.check(['failed']):
                     first = Failure(*json.loads(store.get('failed')))
             except RuntimeError:
                 store = None
@@ -152,18 +175,46 @@ class Processes:
             if first is not None and not self._ended.is_set():
                 self.leave(first.code, first.message + self.whose(first))
 
+    def _presence(self, store: dist.Store) -> Roll | Report | _Blind:
+        try:
+            return Roll(store) if self.rank == 0 else Report(store, self.rank)
+        except OSError:  # the network forbids it
+            return _Blind(self._ended)
+
+    @staticmethod
+    def _failure_of(store: dist.Store | None, gone: Gone) -> Failure | None:
+        """Note for all the end of a process that has not done so itself."""
+        killed = Failure(gone.rank, gone.host, 1, KILLED)
+        if store is None or (gone.rank == 0 and not launcher_has_store()):
+            return killed
+        try:
+            if store.check([f'finished/{gone.rank}']):
+                return None
+            return Failure(*json.loads(store.compare_set('failed', '', json.dumps(killed))))
+        except RuntimeError:  # the store has gone with it
+            return killed
+
     def whose(self, failure: Failure) -> str:
         """Name the process of a failure, if that is another."""
         if failure.rank == self.rank:
             return ''
         return f' (process {failure.rank} on {failure.host}, which ended first)'
 
-    def fail(self, code: int, message: str) -> Failure:
-        """Note that this process ends by an error; returns the first failure of the run."""
-        self._ended.set()
+    def fail(self, code: int, message: str, certain: bool = True) -> Failure:
+        """Note that this process ends by an error; returns the first failure of the run.
+
+        Args:
+            code: Its exit code.
+            message: One line.
+            certain: False of an error that may well be the consequence of another process's end,
+                as a broken connection is: what is known of the others comes first then.
+        """
         mine = Failure(self.rank, socket.gethostname(), code, message)
         if self._store is None:
             return mine
+        if self._watcher is not None and not certain:
+            self._watcher.join(3 * _LOOK)  # it ends the process as soon as it knows of another
+        self._ended.set()
         try:
             first = self._store.compare_set('failed', '', json.dumps(mine))
             return Failure(*json.loads(first))
@@ -198,6 +249,11 @@ class Processes:
                 self._store.wait(ends, timedelta(seconds=_END))
         except RuntimeError:  # others have ended by an error, or do not end
             pass
+
+
+def launcher_has_store() -> bool:
+    """Whether the store is torchrun's own, and not the first process's."""
+    return os.environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True'
 
 
 def numbers(ranks: Iterable[int]) -> str:

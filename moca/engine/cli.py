@@ -175,7 +175,8 @@ def _end_all(error: BaseException, code: int, line: str | None) -> None:
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
     last = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
-    first = joined().fail(code, line or _error_line(last))
+    certain = line is not None or not isinstance(error, RuntimeError)  # such as torch's of a peer
+    first = joined().fail(code, line or _error_line(last), certain)
     if first.rank != joined().rank and first.message != line:
         # this error is mostly the other's: a collective that it has left
         line = first.message + joined().whose(first)
@@ -187,13 +188,16 @@ def _end_all(error: BaseException, code: int, line: str | None) -> None:
     joined().leave(first.code, line)
 
 
-def _error_line(message: str) -> str:
+def one_line(message: str) -> str:
     """One line of what may be printed: names in files and configs may hold anything else."""
-    joined_lines = ' '.join(line.strip() for line in message.splitlines())
-    message = ''.join(
-        char if char.isprintable() else char.encode('unicode_escape').decode()
-        for char in joined_lines
+    line = ' '.join(line.strip() for line in message.splitlines())
+    return ''.join(
+        char if char.isprintable() else char.encode('unicode_escape').decode() for char in line
     )
+
+
+def _error_line(message: str) -> str:
+    message = one_line(message)
     red, plain = ('\033[31m', '\033[0m') if sys.stderr.isatty() else ('', '')
     return f'{red}error: {message}{plain}'
 

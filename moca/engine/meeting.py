@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
-from moca.engine.agreement import Processes
+from moca.engine.agreement import Processes, launcher_has_store
 from moca.engine.distributed import check_environment, launched_processes, launched_rank
 from moca.errors import UserError
 
@@ -59,8 +59,7 @@ def _meet(launcher: str, size: int) -> Processes:
         os.environ['MASTER_ADDR'] = found.stdout.split()[0]
     port = int(os.environ.setdefault('MASTER_PORT', '29500'))
     host = os.environ['MASTER_ADDR']
-    # torchrun has a store, and its processes are guests
-    hosts = rank == 0 and os.environ.get('TORCHELASTIC_USE_AGENT_STORE') != 'True'
+    hosts = rank == 0 and not launcher_has_store()
     server: list[dist.Store] = []
     # torchrun may start the processes again beside the same store
     attempt = os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from PIL import Image
 
 from moca.data import survey
@@ -37,6 +38,7 @@ def _probe() -> str:
 
 def coco(draw: Draw, folder: Path) -> Outcome:
     """An annotation file of boxes and polygons, edited or with damaged bytes."""
+    init_default_scope('mmdet')
     root = own_coco.write(folder / 'coco')
     path = root / 'annotations/train.json'
     kind = f'annotations, {_damage_json(path, draw)}'
@@ -69,6 +71,7 @@ def label_map(draw: Draw, folder: Path) -> Outcome:
     whole = odd_files.encode(Image.fromarray(values).convert(mode), form)
     if whole is None:
         return label_map(draw, folder)
+    init_default_scope('mmseg')  # a tool runs but one config
     root = folder / 'street'
     for split in ('train', 'val'):
         for place in ('leftImg8bit', 'gtFine'):

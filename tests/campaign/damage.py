@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from moca.engine.cli import one_line
 from moca.errors import UserError
 from tests.campaign.campaign import Outcome
 
@@ -89,9 +90,8 @@ def edit(content: Any, draw: Draw) -> str:
 
 def refused(kind: str, error: UserError, path: Path) -> Outcome:
     """What becomes of a case that is refused: one line has to name the file, or its folder."""
-    line = str(error)
-    good = path.name in line and '\n' not in line
-    return Outcome(kind, 'refused' if good else 'unnamed', line)
+    line = one_line(str(error))  # as a tool prints it
+    return Outcome(kind, 'refused' if path.name in line else 'unnamed', line)
 
 
 def write_json(content: Any, path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +19,7 @@ from torch import nn
 from moca.engine import agreement, same_run
 from moca.engine.agreement import Failure, Processes, numbers
 from moca.engine.meeting import joined, processes_of
+from moca.engine.presence import Report, Roll
 from moca.engine.resume import settle_resume
 from moca.engine.same_run import check_same_device, check_same_start, differences, digests
 from moca.errors import UserError
@@ -82,6 +86,36 @@ class TestAgreement:
         assert first.fail(1, 'error: connection closed') == failure
         assert second.whose(failure) == ''
         assert first.whose(failure).startswith(' (process 1 on ')
+
+    def test_one_that_ends_without_a_word_is_noted_for_all(self) -> None:
+        """Connections end with their processes, here by hand; a stranger's and a finished one's
+        are nobody's end."""
+        store = dist.HashStore()
+        roll = Roll(store)
+        reports = [Report(store, rank) for rank in (1, 2)]
+        port, _ = json.loads(store.get('presence'))
+        with socket.create_connection(('localhost', port)) as stranger:
+            stranger.sendall(b'["guess", 1, "there"]')
+        seen: list[Any] = []
+        until = time.monotonic() + 0.2
+        while time.monotonic() < until:
+            seen += roll.look(0.05)
+        assert seen == reports[0].look(0.01) == []
+        first = Processes(0, 3, lambda _: store)
+        for report in reports:
+            report._connection.close()
+        while len(seen) < 2 and time.monotonic() < until + 20:
+            seen += roll.look(0.05)
+        assert sorted(gone.rank for gone in seen) == [1, 2]
+        store.set('finished/1', '')
+        failures = [first._failure_of(store, gone) for gone in sorted(seen)]
+        assert failures[0] is None
+        assert failures[1] == (2, socket.gethostname(), 1, agreement.KILLED)
+        assert first.fail(1, 'error: connection closed') == failures[1]
+        third = Report(store, 1)
+        roll.look(1)
+        roll._known.popitem()[0].close()  # as the end of the first process does
+        assert third.look(5) == [(0, 'localhost')]
 
     def test_alone(self) -> None:
         alone = Processes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,18 @@ def failing_hook() -> None:
         watch(self, runner, *args, **kwargs)
 
     WatchTraining.after_train_iter = fail_or_watch  # type: ignore[method-assign]
+
+
+def killing_hook() -> None:
+    """Be killed after the second step."""
+    watch = WatchTraining.after_train_iter
+
+    def die_or_watch(self: Any, runner: Any, *args: Any, **kwargs: Any) -> None:
+        if runner.iter == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        watch(self, runner, *args, **kwargs)
+
+    WatchTraining.after_train_iter = die_or_watch  # type: ignore[method-assign]
 
 
 def errors(ended: list[Ended]) -> list[str]:
@@ -189,6 +202,16 @@ class TestEnd:
         said = [row for row in ended[1 - rank].output.splitlines() if 'ZeroDivisionError' in row]
         assert said[0].startswith('error: ')
         assert f'(process {rank} on ' in said[0]
+
+    def test_a_process_that_is_killed_ends_the_other_with_the_cause(self, folder: Path) -> None:
+        """The first one, with which the store goes as well."""
+        arguments = [command(folder, 'killed')] * 2
+        killed, other = run_two(folder, 'pretrain', arguments, (killing_hook, nothing))
+        assert (killed.code, other.code) == (-signal.SIGKILL, 1)
+        assert other.seconds < 50
+        (line,) = [row for row in other.output.splitlines() if row.startswith('error: ')]
+        assert 'a process has ended without a word' in line
+        assert '(process 0 on ' in line
 
     def test_a_work_dir_that_is_taken_ends_both(self, folder: Path) -> None:
         taken = Config(dict(work_dir=str(folder / 'taken')))
