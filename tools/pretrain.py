@@ -78,6 +78,11 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help='compile transformer blocks and losses with torch.compile [on GPUs, if parameters are '
         'not sharded]',
     )
+    parser.add_argument(
+        '--gpu-views',
+        action='store_true',
+        help='change colors and blur on the GPU: for machines whose CPUs do not keep up',
+    )
     add_common_arguments(parser)
     parser.add_argument(
         '--resume-approximately',
@@ -100,6 +105,7 @@ def configure(args: argparse.Namespace) -> Config:
     from moca.engine.cli import apply_common, merge_options
     from moca.engine.config_check import check_config
     from moca.engine.hooks import set_hook
+    from moca.pretrain.data.on_device import leave_colors_to_gpu
     from moca.pretrain.moca.released import accept_released
     from moca.pretrain.monitors.dense import add_dense_hooks
     from moca.pretrain.monitors.features import add_features_hook
@@ -134,6 +140,8 @@ def configure(args: argparse.Namespace) -> Config:
         if not args.resume:
             raise UserError('--resume-approximately needs --resume, the run to go on with.')
         cfg.train_cfg.approximately = True
+    if args.gpu_views:
+        leave_colors_to_gpu(cfg)
     log_to(cfg, args.log_to)
     if args.amp is None:
         args.amp = gpu_has_bfloat16()
@@ -161,21 +169,29 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Do what the arguments ask for."""
+    from moca.engine.distributed import launched_rank
     from moca.engine.fsdp import runner_of
+    from moca.engine.interrupts import saved_when_interrupted
     from moca.engine.meeting import join
     from moca.engine.same_run import check_same_start
+    from moca.engine.terminal import SayWhatRuns, quiet_terminal
     from moca.engine.work_dir import alone_in_work_dir, check_unused
     from moca.pretrain.training.check import check_run
     from moca.pretrain.training.resumed import check_resumed
 
-    join(args.launcher, 'pretrain.py')
-    cfg = configure(args)
-    check_run(cfg)
-    check_resumed(cfg)
-    check_same_start(cfg)
-    with alone_in_work_dir(cfg):
-        check_unused(cfg)
-        runner_of(cfg).train()
+    with quiet_terminal(args.verbose, launched_rank(args.launcher)):
+        join(args.launcher, 'pretrain.py')
+        cfg = configure(args)
+        check_run(cfg)
+        check_resumed(cfg)
+        check_same_start(cfg)
+        with alone_in_work_dir(cfg):
+            check_unused(cfg)
+            runner = runner_of(cfg)
+            runner.register_hook(SayWhatRuns())
+            with saved_when_interrupted(runner):
+                runner.train()
+            runner.logger.info(f'Finished: {cfg.work_dir}')
 
 
 if __name__ == '__main__':

@@ -92,26 +92,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Do what the arguments ask for."""
+    from moca.engine.distributed import launched_rank
     from moca.engine.meeting import join
+    from moca.engine.terminal import quiet_terminal
     from moca.evaluation import run as measured
     from moca.transfer.evaluate import evaluate, prepare_test
     from moca.transfer.run_record import read_record
     from moca.transfer.showing import set_out, set_show
 
-    join(args.launcher, 'test.py')
-    if measured.is_evaluation(args.config):
-        if args.show_dir or args.out:
-            raise UserError(
-                f'--show-dir and --out: {args.config} trains nothing; tools/visualize.py draws it.'
-            )
-        metrics = read_record(measured.evaluate(*measured.prepare_evaluation(args)))['metrics']
-    else:
-        cfg = prepare_test(args)
-        if args.out:
-            set_out(cfg, args.out)
-        if args.show_dir:
-            set_show(cfg, args.show_dir)
-        metrics = evaluate(cfg, args.checkpoint)
+    with quiet_terminal(args.verbose, launched_rank(args.launcher)):
+        join(args.launcher, 'test.py')
+        if measured.is_evaluation(args.config):
+            if args.show_dir or args.out:
+                raise UserError(
+                    f'--show-dir and --out: {args.config} trains nothing; tools/visualize.py '
+                    'draws it.'
+                )
+            metrics = read_record(measured.evaluate(*measured.prepare_evaluation(args)))['metrics']
+        else:
+            cfg = prepare_test(args)
+            if args.out:
+                set_out(cfg, args.out)
+            if args.show_dir:
+                set_show(cfg, args.show_dir)
+            metrics = evaluate(cfg, args.checkpoint)
     if not metrics:
         Console().print(f'Nothing was evaluated. {written(cfg)}', markup=False, soft_wrap=True)
         return

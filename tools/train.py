@@ -95,15 +95,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Do what the arguments ask for."""
+    from moca.engine.distributed import launched_rank
     from moca.engine.meeting import join
+    from moca.engine.terminal import quiet_terminal
     from moca.evaluation.run import evaluate, is_evaluation, prepare_evaluation
     from moca.transfer.run import prepare_training, train
 
-    join(args.launcher, 'train.py')
-    if is_evaluation(args.config):
-        evaluate(*prepare_evaluation(args))
-    else:
-        train(*prepare_training(args))
+    with quiet_terminal(args.verbose, launched_rank(args.launcher)):
+        join(args.launcher, 'train.py')
+        if is_evaluation(args.config):
+            evaluate(*prepare_evaluation(args))
+        else:
+            train(*prepare_training(args))
 
 
 if __name__ == '__main__':

@@ -8,7 +8,7 @@ import socket
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -119,6 +119,7 @@ class AtomicCheckpointHook(CheckpointHook):
         self._mine = run_checkpoints(self.out_dir) if runner.iter > 0 else []
         self._snapshot = Snapshot(runner)
         self._saved = time.monotonic()
+        self._saved_after: int | None = None  # step
         self._between: Path | None = None
         self._is_between = False
 
@@ -133,14 +134,23 @@ class AtomicCheckpointHook(CheckpointHook):
         self._writer.check()
         super().after_train_iter(runner, *args, **kwargs)
         if self.minutes is not None and self._is_due(runner.iter):
-            named: tuple[str, bool] = self.filename_tmpl, self.by_epoch  # type: ignore[has-type]
-            self.filename_tmpl, self.by_epoch = 'iter_{}.pth', False
-            self._is_between = True
-            try:
-                self._save_checkpoint(runner)
-            finally:
-                self.filename_tmpl, self.by_epoch = named
-                self._is_between = False
+            self._save_between(runner)
+
+    def save_now(self, runner: Any) -> None:
+        """Save after this step, unless that was done, and wait until it is written."""
+        if self._saved_after != runner.iter:
+            self._save_between(runner)
+        self._writer.wait()
+
+    def _save_between(self, runner: Any) -> None:
+        named: tuple[str, bool] = self.filename_tmpl, self.by_epoch  # type: ignore[has-type]
+        self.filename_tmpl, self.by_epoch = 'iter_{}.pth', False
+        self._is_between = True
+        try:
+            self._save_checkpoint(runner)
+        finally:
+            self.filename_tmpl, self.by_epoch = named
+            self._is_between = False
 
     def after_train(self, runner: Any) -> None:
         """Wait for the last checkpoint."""
@@ -177,7 +187,7 @@ class AtomicCheckpointHook(CheckpointHook):
             self._mine = [path, *(other for other in self._mine if other != path)]
             old += self._mine[self.max_keep_ckpts :] if self.max_keep_ckpts > 0 else []
             self._mine = [other for other in self._mine if other not in old]
-        self._saved = time.monotonic()
+        self._saved, self._saved_after = time.monotonic(), runner.iter
 
         def write() -> None:
             try:
@@ -239,20 +249,43 @@ def check_fit(model: nn.Module, state: Mapping[str, Any], name: str) -> None:
 
 
 def run_checkpoints(folder: str | Path) -> list[Path]:
-    """Checkpoints ``epoch_N.pth`` and ``iter_N.pth`` of a run, newest first."""
-    numbered = []
+    """Checkpoints ``epoch_N.pth`` and ``iter_N.pth`` of a run, newest first.
+
+    They are in the order of their times. Clocks may jump, or differ between machines: of those
+    that seem newer than the one that ``last_checkpoint`` names, only one that has got further was
+    written after it, by a process that was killed before it could note that.
+    """
+    found: list[tuple[int, int, str, Path]] = []
     for path in Path(folder).glob('*.pth'):
         match = re.fullmatch(r'(epoch|iter)_(\d+)\.pth', path.name)
         if match:
-            numbered.append((path.stat().st_mtime_ns, int(match[2]), path))
-    return [path for *_, path in sorted(numbered, reverse=True)]
+            with suppress(FileNotFoundError):  # removed meanwhile
+                found.append((path.stat().st_mtime_ns, int(match[2]), match[1], path))
+    found.sort(reverse=True)
+    noted = _noted(Path(folder))
+    for place, (_, number, kind, path) in enumerate(found):
+        if path.name == noted:
+            late = [row for row in found[:place] if row[2] == kind and row[1] < number]
+            newer = [row for row in found[:place] if row not in late]
+            found = [*newer, found[place], *late, *found[place + 1 :]]
+            break
+    return [path for *_, path in found]
+
+
+def _noted(folder: Path) -> str:
+    """The name in ``last_checkpoint``, which mmengine trusts; it may be empty after a crash."""
+    try:
+        text = (folder / 'last_checkpoint').read_text(errors='replace')
+    except OSError:
+        return ''
+    return text.strip().rpartition('/')[2]
 
 
 def latest_checkpoint(folder: str | Path) -> Path | None:
     """The newest undamaged checkpoint of a run; damaged newer ones are reported and passed over.
 
-    ``last_checkpoint``, which mmengine trusts, may be empty or name a truncated file after a
-    crash; the files themselves are looked at instead.
+    ``last_checkpoint``, which mmengine trusts, may name a truncated file after a crash: the files
+    themselves are looked at.
     """
     for path in run_checkpoints(folder):
         problem = _damage(path)

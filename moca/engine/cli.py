@@ -31,6 +31,7 @@ from moca.engine.amp import enable_amp
 from moca.engine.background import finish_jobs
 from moca.engine.config_check import building_error, check_config, nearest
 from moca.engine.distributed import check_environment, prepare_launcher, processes_here
+from moca.engine.interrupts import Interrupted
 from moca.engine.meeting import joined, processes_of
 from moca.engine.memory import keep_freed_memory
 from moca.engine.resume import settle_resume
@@ -162,6 +163,8 @@ def _outcome(error: BaseException) -> tuple[int, str | None]:
         return 2, _error_line(f'the config cannot be built: {message}')
     if message := shared_memory_error(error):
         return 2, _error_line(message)
+    if isinstance(error, Interrupted):
+        return error.code, str(error)
     if isinstance(error, KeyboardInterrupt):
         return 130, (
             'Interrupted. --resume continues a run from its last checkpoint, if it has one; '

@@ -24,7 +24,9 @@ from moca.engine.cli import apply_common, merge_options, read_config
 from moca.engine.config_check import check_config
 from moca.engine.distributed import launched_rank
 from moca.engine.hooks import find_hook
+from moca.engine.interrupts import saved_when_interrupted
 from moca.engine.same_run import SameOnAllProcesses, check_same_start
+from moca.engine.terminal import SayWhatRuns
 from moca.engine.work_dir import alone_in_work_dir
 from moca.errors import UserError
 from moca.transfer.held_out import HELD_OUT, set_held_out
@@ -267,6 +269,7 @@ def _train(cfg: Config, record: dict[str, Any]) -> Path:
     runner = Runner.from_cfg(cfg)
     runner.register_hook(SameOnAllProcesses())
     runner.register_hook(NoteBatchNorm())
+    runner.register_hook(SayWhatRuns())
     hook = RunRecordHook(record)
     runner.register_hook(hook)
     if record['checkpoint']['path'] is None:
@@ -274,7 +277,7 @@ def _train(cfg: Config, record: dict[str, Any]) -> Path:
     warn_of_batch(runner)
     warn_of_schedule(runner)
     with told_if_failed(cfg.work_dir):
-        with enough_for_batch_norm():
+        with enough_for_batch_norm(), saved_when_interrupted(runner):
             runner.train()
         if hook.metrics is None:  # a finished run was resumed
             runner.val()

@@ -1,0 +1,214 @@
+"""Ctrl-C, and SIGTERM of a batch system, end a run after its current step and lose nothing.
+
+Slurm sends SIGTERM at a job's time limit and at ``scancel``, torchrun when one of its processes has
+ended; both kill what is still there after 30 seconds.
+"""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce, get_rank, get_world_size
+from mmengine.hooks import Hook
+from mmengine.runner import EpochBasedTrainLoop
+from torch.utils.data._utils import signal_handling
+
+from moca.engine.checkpoints import AtomicCheckpointHook
+from moca.engine.epoch_loop import ExactEpochLoop
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Seconds between two agreements of several processes on whether one of them was told to stop, a
+# small part of the 30 that launchers give; and steps at most.
+_SECONDS_BETWEEN_LOOKS, _MOST_STEPS = 2.0, 1000
+# Seconds that a worker which is told to end waits to learn whether its run was told as well.
+_WORKERS_PATIENCE = 2.0
+_TRAINING, _SAVING, _LEAVING = range(3)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run has ended because of a signal.
+
+    Attributes:
+        code: Exit status of the process: 130 after Ctrl-C, 143 after SIGTERM.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.code = 128 + number
+
+
+class _Signals:
+    """Notes SIGINT and SIGTERM while steps are taken; at other times they end the run at once.
+
+    A signal that comes a second time ends it at once as well. (One of each is one order: torchrun
+    and the queue of runs answer Ctrl-C with a SIGTERM.)
+
+    The terminal and Slurm tell the workers of the data loader too, which the step still needs: they
+    are forked with these handlers.
+    """
+
+    def __init__(self) -> None:
+        self.came: list[int] = []
+        self.deferred = False
+        self._owner = os.getpid()
+        self._state = mmap.mmap(-1, 1)  # seen by the workers
+
+    def handle(self, number: int, _: FrameType | None) -> None:
+        """Note a signal or raise `Interrupted`."""
+        if os.getpid() != self._owner:
+            self._in_worker(number)
+            return
+        again = number in self.came
+        self.came.append(number)
+        if again or not self.deferred:
+            raise Interrupted(number, 'Interrupted.')
+        self._state[0] = _SAVING
+        if get_rank() == 0:
+            text = 'Interrupted: saving after this step. Once more ends at once.\n'
+            os.write(2, text.encode())
+
+    def _in_worker(self, number: int) -> None:
+        if number == signal.SIGINT:
+            return
+        until = time.monotonic() + _WORKERS_PATIENCE
+        while self._state[0] == _TRAINING:
+            if time.monotonic() > until:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            time.sleep(0.05)
+        if self._state[0] == _LEAVING:
+            os._exit(0)
+
+    @contextmanager
+    def handling(self) -> Iterator[None]:
+        """Handle signals here and in the workers that are forked meanwhile."""
+        before = {number: signal.signal(number, self.handle) for number in _SIGNALS}
+        theirs = signal_handling._set_worker_signal_handlers
+
+        def in_worker() -> None:
+            theirs()  # ends a worker at SIGTERM, whoever sends it
+            if os.getpid() != self._owner:
+                signal.signal(signal.SIGTERM, self.handle)
+
+        signal_handling._set_worker_signal_handlers = in_worker
+        try:
+            yield
+        finally:
+            self._state[0] = _LEAVING
+            signal_handling._set_worker_signal_handlers = theirs
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class _SaveWhenTold(Hook):
+    """Saves a checkpoint after the step in which a signal came, and ends the run."""
+
+    # after the hook that saves at intervals
+    priority = 'LOWEST'
+
+    def __init__(self, signals: _Signals) -> None:
+        self._signals = signals
+        self._next_look = 0
+        self._looked = time.monotonic(), 0
+
+    def before_train(self, runner: Any) -> None:
+        """Begin to defer signals to the end of a step."""
+        self._next_look = runner.iter
+        self._looked = time.monotonic(), runner.iter
+        self._signals.deferred = True
+
+    def before_val(self, runner: Any) -> None:
+        """Let a signal end a validation at once: it has no step to wait for."""
+        self._signals.deferred = False
+
+    def after_val(self, runner: Any) -> None:
+        """Defer them again."""
+        self._signals.deferred = True
+
+    def after_train(self, runner: Any) -> None:
+        """End."""
+        self._signals.deferred = False
+
+    def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        """Save and leave if any process was told to."""
+        number = self._agreed(runner.iter)
+        if not number:
+            return
+        hooks = [hook for hook in runner.hooks if isinstance(hook, AtomicCheckpointHook)]
+        exact = not isinstance(runner.train_loop, EpochBasedTrainLoop) or isinstance(
+            runner.train_loop, ExactEpochLoop
+        )
+        if hooks and exact:
+            hooks[0].save_now(runner)
+        raise Interrupted(number, 'Interrupted.')
+
+    def _agreed(self, step: int) -> int:
+        """The signal that came to any process, seen by all after the same step; 0 for none."""
+        came = self._signals.came[0] if self._signals.came else 0
+        if get_world_size() == 1:
+            return came
+        if step < self._next_look:
+            return 0
+        since, last = self._looked
+        now = time.monotonic()
+        each = (now - since) / max(1, step - last)
+        ahead = min(_MOST_STEPS, max(1, round(_SECONDS_BETWEEN_LOOKS / max(each, 1e-6))))
+        found = torch.tensor([came, -ahead])  # the fewest steps that any proposes
+        all_reduce(found, 'max')
+        came, ahead = int(found[0]), -int(found[1])
+        self._looked, self._next_look = (now, step), step + ahead
+        return came
+
+
+def resume_text(saved: str | None) -> str:
+    """What to do next, after an interrupt.
+
+    Args:
+        saved: The newest checkpoint; None for none.
+    """
+    if saved is None:
+        return 'No checkpoint was written yet: the same command starts anew.'
+    words = sys.argv if '--resume' in sys.argv else [*sys.argv, '--resume']
+    launched = get_world_size() > 1 or 'TORCHELASTIC_RUN_ID' in os.environ
+    command = 'the same command with --resume' if launched else f'python {shlex.join(words)}'
+    return f'Saved: {saved}. Go on with: {command}'
+
+
+@contextmanager
+def saved_when_interrupted(runner: Any) -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM save a checkpoint after the current step of a run, and end it.
+
+    mmengine's own loop over epochs, which resumes at epochs only, saves nothing: the checkpoint of
+    its last epoch remains. Nothing changes outside the main thread, which alone gets signals.
+
+    Args:
+        runner: Of mmengine, before ``train``.
+
+    Raises:
+        Interrupted: With the exit status, the newest checkpoint and the command that goes on.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = _Signals()
+    runner.register_hook(_SaveWhenTold(signals))
+    try:
+        with signals.handling():
+            yield
+    except Interrupted as error:
+        for worker in multiprocessing.active_children():
+            worker.terminate()  # torch waits five seconds for each before it does that
+        saved = runner.message_hub.runtime_info.get('last_ckpt')
+        raise Interrupted(error.code - 128, f'Interrupted. {resume_text(saved)}') from None

@@ -1,0 +1,141 @@
+"""A run that is told to end saves after its step, and goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+import moca.engine.exact_steps  # noqa: F401  (registers the sampler)
+from moca.engine import interrupts
+from moca.engine.checkpoints import latest_checkpoint
+from moca.engine.cli import main_guard
+from moca.engine.interrupts import Interrupted, saved_when_interrupted
+
+STEPS = 6
+
+
+class Line(BaseModel):
+    """y = w x."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs: Tensor, mode: str) -> dict[str, Tensor]:
+        return dict(loss=(self.weight * inputs - 1).square().mean())
+
+
+class Tell(Hook):
+    """Sends signals to this process, and to the workers of its loader, during a step."""
+
+    def __init__(self, step: int, numbers: tuple[int, ...]) -> None:
+        self.step, self.numbers = step, numbers
+
+    def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        if runner.iter + 1 == self.step:
+            workers = multiprocessing.active_children()
+            for number in self.numbers:
+                for process in (os.getpid(), *(worker.pid for worker in workers)):
+                    os.kill(process, number)
+
+
+def build(folder: Path, workers: int = 0, tell: Tell | None = None, **train_cfg: Any) -> Runner:
+    data = [dict(inputs=torch.tensor([0.1 * number])) for number in range(8)]
+    latest = latest_checkpoint(folder) if folder.is_dir() else None
+    runner = Runner(
+        Line(),
+        str(folder),
+        train_dataloader=dict(
+            dataset=data,
+            batch_size=2,
+            num_workers=workers,
+            collate_fn=dict(type='default_collate'),
+            sampler=dict(type='ExactSampler' if not train_cfg else 'DefaultSampler', shuffle=True),
+        ),
+        train_cfg=train_cfg or dict(type='IterBasedTrainLoop', max_iters=STEPS),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
+        default_hooks=dict(
+            checkpoint=dict(type='AtomicCheckpointHook', interval=1000, by_epoch=False),
+            runtime_info=dict(type='WatchTraining'),
+        ),
+        custom_hooks=[tell] if tell else [],
+        resume=latest is not None,
+        load_from=str(latest) if latest else None,
+        randomness=dict(seed=0),
+        experiment_name=f'{folder}{len(list(folder.glob("*")))}',
+    )
+    return runner
+
+
+def trained(runner: Runner) -> float:
+    with saved_when_interrupted(runner):
+        runner.train()
+    return runner.model.weight.item()
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_interrupted_ends_where_one_that_is_not_does(
+    tmp_path: Path, number: int, capfd: Any
+) -> None:
+    runner = build(tmp_path / 'cut', 1, Tell(3, (number,)))
+    before = signal.getsignal(number)
+    assert main_guard(lambda: trained(runner))() == 128 + number
+    assert signal.getsignal(number) is before
+    said = capfd.readouterr().err.splitlines()
+    assert said[-1].startswith(f'Interrupted. Saved: {tmp_path}/cut/iter_3.pth. Go on with: python')
+    assert said[-1].endswith('--resume')
+    resumed = build(tmp_path / 'cut')
+    assert trained(resumed) == trained(build(tmp_path / 'whole'))
+
+
+def test_ctrl_c_and_the_sigterm_of_a_launcher_are_one_order_and_the_same_signal_is_a_second(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(Interrupted) as interrupted:
+        trained(build(tmp_path / 'one', tell=Tell(2, (signal.SIGINT, signal.SIGTERM))))
+    assert interrupted.value.code == 130
+    assert (tmp_path / 'one/iter_2.pth').is_file()
+    with pytest.raises(Interrupted, match='No checkpoint was written yet'):
+        trained(build(tmp_path / 'two', tell=Tell(2, (signal.SIGINT, signal.SIGINT))))
+    assert not (tmp_path / 'two/iter_2.pth').exists()
+
+
+def test_a_loop_that_resumes_at_epochs_keeps_the_checkpoint_of_the_last(tmp_path: Path) -> None:
+    cut = Tell(3, (signal.SIGTERM,))
+    with pytest.raises(Interrupted, match='No checkpoint was written yet'):
+        trained(build(tmp_path, tell=cut, by_epoch=True, max_epochs=2))
+    assert not list(tmp_path.glob('*.pth'))
+
+
+def test_several_processes_leave_after_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared: list[Tensor] = []
+    hooks = [interrupts._SaveWhenTold(interrupts._Signals()) for _ in range(2)]
+    monkeypatch.setattr(interrupts, 'get_world_size', lambda: 2)
+    hooks[1]._signals.came.append(signal.SIGTERM)
+
+    def agreed(step: int) -> list[int]:
+        # the maximum of what both give, as a process group has it: each is asked twice
+        found = []
+        for share in (shared.append, lambda mine: mine.copy_(torch.stack(shared).amax(0))):
+            found = []
+            for hook in hooks:
+                monkeypatch.setattr(interrupts, 'all_reduce', lambda mine, _, s=share: s(mine))
+                looked = hook._looked, hook._next_look
+                found.append(hook._agreed(step))
+                if share == shared.append:
+                    hook._looked, hook._next_look = looked
+        return found
+
+    assert agreed(0) == [signal.SIGTERM] * 2
+    assert hooks[0]._next_look == hooks[1]._next_look > 0
+    assert [hook._agreed(hooks[0]._next_look - 1) for hook in hooks] == [0, 0]
