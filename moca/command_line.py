@@ -54,7 +54,7 @@ def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_common_arguments(parser: argparse.ArgumentParser, resume: bool = True) -> None:
-    """Add ``--work-dir --resume --accumulate --amp --launcher --cfg-options`` to a parser.
+    """Add ``--work-dir --resume --accumulate --amp --launcher --cfg-options`` and ``--verbose``.
 
     Args:
         parser: the tool's parser.
@@ -82,6 +82,11 @@ def add_common_arguments(parser: argparse.ArgumentParser, resume: bool = True) -
         help='train in mixed precision: bfloat16, or float16 with loss scaling on older GPUs',
     )
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none')
+    parser.add_argument(
+        '--verbose',
+        action='store_true',
+        help='print all that the log file gets, from config to rates',
+    )
     add_cfg_options(parser)
     # Read by torchrun-era launchers that still pass it; the environment is what counts.
     parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
