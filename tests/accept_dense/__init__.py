@@ -1,0 +1,1 @@
+"""What the dense protocols give on real photos, by the command line."""
