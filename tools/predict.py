@@ -2,8 +2,8 @@
 
 MODEL is the folder of a run, or a checkpoint; or a config, with a checkpoint behind it. What is
 written to --out: masks/ (label maps with the data set's own values), detections.json (COCO),
-panoptic/ and panoptic.json, depth/ (16 bits, millimeters) or classes.csv; and overlays/. The same
-command continues where it was stopped.
+panoptic/ and panoptic.json, depth/ (16 bits, millimeters) or classes.csv; and overlays/, those of a
+video as a video too. The same command continues where it was stopped.
 
 Examples:
     python tools/predict.py work_dirs/probe IMAGES --out predicted

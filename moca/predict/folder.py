@@ -13,6 +13,7 @@ from typing import Any
 from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
 from moca.predict.inputs import Frame, Input, read_input
+from moca.predict.overlay_video import join_overlays
 from moca.predict.overlays import overlay
 from moca.predict.predictor import Predictor
 from moca.predict.writers import write_jpeg, write_result, write_tables
@@ -37,12 +38,14 @@ class Outcome:
         earlier: Images, or whole videos, that an earlier run had done.
         broken: Files that could not be read, or not to their end, and why.
         table: Of all images; None of a task that has none.
+        said: What was reported of videos, so that it is said once.
     """
 
     done: int = 0
     earlier: int = 0
     broken: list[str] = field(default_factory=list)
     table: Path | None = None
+    said: list[str] = field(default_factory=list)
 
 
 def identity(predictor: Predictor, root: Path, **options: Any) -> dict[str, Any]:
@@ -143,8 +146,8 @@ def predict_files(
             about = dict(file_name=frame.file_name, name=frame.name, height=height, width=width)
             _write(out, frame.name, {**about, 'rows': rows, 'source': _state(frame.source)})
             outcome.done += 1
-        _end_videos(out, ended)
-    _end_videos(out, ended)
+        _end_videos(out, ended, outcome, report)
+    _end_videos(out, ended, outcome, report)
     outcome.table = write_tables(out, _records(out, inputs), predictor.trained)
     return outcome
 
@@ -178,8 +181,13 @@ def _frames(
             ended.append((item, count))
 
 
-def _end_videos(out: Path, ended: list[tuple[Input, int]]) -> None:
-    """Note videos all of whose frames are written, so that they need not be decoded again."""
+def _end_videos(
+    out: Path, ended: list[tuple[Input, int]], outcome: Outcome, report: Callable[[str], None]
+) -> None:
+    """Note videos all of whose frames are written, so that they need not be decoded again.
+
+    Their overlays, where there are any, become a video first.
+    """
     while ended:
         item, count = ended.pop()
         for path in (out / _RECORDS / item.name).glob('*.json'):  # of a longer video of this name
@@ -188,6 +196,10 @@ def _end_videos(out: Path, ended: list[tuple[Input, int]]) -> None:
                 for kind in ('masks', 'panoptic', 'depth', 'overlays'):
                     for stale in (out / kind / item.name).glob(f'{path.stem}.*'):
                         stale.unlink()
+        for said in join_overlays(out / 'overlays' / item.name, item.path, count):
+            if said not in outcome.said:
+                outcome.said.append(said)
+                report(f'{item.path}: {said}')
         _write(out, item.name, {'frames': count, 'source': _state(item)})
 
 

@@ -18,7 +18,9 @@ from pycocotools.coco import COCO
 import moca
 from moca.detection.panoptic_file import read_ids, read_panoptic_file
 from moca.errors import UserError
+from moca.predict import overlay_video
 from moca.predict.inputs import find_inputs, read_video
+from moca.predict.overlay_video import frame_rate, join_overlays
 from moca.predict.writers import category_ids, detection_rows, label_map, write_classes
 from tools.predict import main
 
@@ -107,6 +109,13 @@ def test_broken_files_are_named_and_the_others_done(
         meters = np.asarray(Image.open(out / 'depth' / f'{name}.png'))
         assert meters.dtype == np.uint16 or meters.dtype == np.int32
         assert (out / 'overlays' / f'{name}.jpg').is_file()
+    shown = list(read_video(out / 'overlays/film/overlays.mp4'))
+    for place, frame in enumerate(shown):
+        drawn = cv2.imread(str(out / f'overlays/film/{place:06d}.jpg'))[..., ::-1]
+        assert np.abs(frame.astype(float) - drawn).mean() < 8  # what compressing costs
+    assert len(shown) == 3
+    assert frame_rate(out / 'overlays/film/overlays.mp4') == frame_rate(film) == 5
+    assert len(list((out / 'overlays/film').iterdir())) == 4  # nothing half-written
     found: Any = moca.load(run_of('depth')).predict(images / 'a/0.png')
     written = cv2.imread(str(out / 'depth/a/0.png'), cv2.IMREAD_UNCHANGED)
     assert written.dtype == np.uint16
@@ -194,6 +203,18 @@ def test_inputs_have_names_of_their_own(tmp_path: Path) -> None:
 def test_frames_of_a_film(tmp_path: Path) -> None:
     frames = list(read_video(write_film(tmp_path / 'film.avi')))
     assert [round(float(frame.mean()), -1) for frame in frames] == [0, 60, 120]
+
+
+def test_without_an_encoder_the_frames_remain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new('RGB', (16, 16)).save(tmp_path / '000000.jpg')
+    monkeypatch.setattr(overlay_video, 'CODECS', {'none': 'none'})
+    assert 'this OpenCV writes no MP4' in join_overlays(tmp_path, tmp_path / 'a.mp4', 1)[0]
+    assert join_overlays(tmp_path, tmp_path / 'a.mp4', 2) == []
+    monkeypatch.undo()
+    assert 'its frames per second' in join_overlays(tmp_path, tmp_path / 'a.mp4', 1)[-1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['000000.jpg', 'overlays.mp4']
 
 
 def test_values_beyond_a_byte_take_two() -> None:
