@@ -14,7 +14,6 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -234,6 +233,14 @@ def add_queue_arguments(
     command.add_argument(
         '--gpus', type=whole_number(1), default=8, help='processes per run with a launcher [8]'
     )
+    command.add_argument(
+        '--parallel',
+        type=whole_number(1),
+        metavar='N',
+        help='runs at a time: each has GPUs of its own, or a share of the threads where there are '
+        'none [1; on a cluster as many as it lets]',
+    )
+    add_cluster_arguments(command)
     command.add_argument('--accumulate', metavar='N', help=f'as in {tool}')
     command.add_argument('--amp', action='store_true', help=f'as in {tool}')
     if options is not None:
@@ -245,6 +252,33 @@ def add_queue_arguments(
             help=f'as in {tool}{options}',
         )
     command.add_argument('--dry-run', action='store_true', help='only print what would run')
+
+
+def add_cluster_arguments(command: argparse.ArgumentParser) -> None:
+    """Add where runs are worked off, and what a cluster wants to know."""
+    group = command.add_argument_group('on a cluster')
+    group.add_argument(
+        '--on',
+        choices=('here', 'slurm'),
+        default='here',
+        help='slurm: submit the runs as jobs, watch them, and take them up again when called again',
+    )
+    group.add_argument('--partition', metavar='P', help="as in sbatch [the cluster's own]")
+    group.add_argument('--account', metavar='A', help='likewise')
+    group.add_argument(
+        '--time',
+        metavar='T',
+        help='limit of each job as in sbatch, after which it goes on in another [1-00:00:00]',
+    )
+    group.add_argument(
+        '--cpus', type=whole_number(1), metavar='N', help='of each process [11: a loader of ten]'
+    )
+    group.add_argument(
+        '--gpus-per-node', type=whole_number(1), metavar='N', help='of a machine [8]'
+    )
+    group.add_argument(
+        '--sbatch', nargs='+', metavar='NAME=VALUE', help='other options, such as qos=high mem=64G'
+    )
 
 
 def roots_of(args: argparse.Namespace) -> dict[str, str]:
@@ -379,13 +413,13 @@ def calibrate(args: argparse.Namespace) -> None:
 
 def work(runs: Sequence[Run], tool: str, args: argparse.Namespace, console: Console) -> list[Run]:
     """Run what is missing, or print it for ``--dry-run``; returns what failed."""
-    from moca.results.queue import launcher, run_jobs
+    from moca.results.queue import run_jobs
+    from moca.results.where import poll_of, pool_of, printed
 
     if not args.dry_run:
-        return run_jobs(runs, launcher(tool, args.launcher, args.gpus), console)['failed']
-    for each in runs:
-        done = '# finished: ' if each.finished else ''
-        print(done + shlex.join(['python', f'tools/{tool}', *each.arguments]))
+        return run_jobs(runs, pool_of(args, tool, console), console, poll_of(args))['failed']
+    for line in printed(runs, tool, args):
+        print(line)
     return []
 
 

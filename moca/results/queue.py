@@ -1,29 +1,28 @@
-"""Runs of a tool, one after the other; what is finished is not run again."""
+"""Runs of a tool, one or several at a time; what is finished is not run again."""
 
 from __future__ import annotations
 
 import re
-import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from moca.engine.log_lines import last_iteration, tail
-from moca.engine.processes import Launch, Process, sigterm_noted, start
+from moca.engine.processes import Launch, Process, sigterm_noted
 
 LOG = 'queue.log'
 """What a run prints, in its work dir."""
 
 POLL = 1.0
-"""Seconds between looks at the running process."""
+"""Seconds between looks at the running processes."""
 
-_TOOLS = Path(__file__).parents[2] / 'tools'
 # The last line of a traceback, with what torch puts before it.
 _PYTHONS = re.compile(r'(\[rank\d+\]: )?[\w.]*(Error|Exception|Interrupt)\b')
 _TORCHRUNS = 'ChildFailedError'
@@ -49,63 +48,152 @@ class Run(ABC):
     def finished(self) -> bool:
         """Whether its result is there."""
 
+    @property
+    def needs(self) -> tuple[Path, ...]:
+        """Work dirs of the runs that have to be finished before it starts."""
+        return ()
+
 
 AnyRun = TypeVar('AnyRun', bound=Run)
 
 
-def launcher(tool: str, kind: str, gpus: int) -> Launch:
-    """How runs of `tools/TOOL` are started: by this interpreter, by torchrun or by srun."""
-    command = {
-        'none': [sys.executable],
-        'pytorch': [
-            *(sys.executable, '-m', 'torch.distributed.run', '--standalone'),
-            f'--nproc_per_node={gpus}',
-        ],
-        'slurm': [
-            *('srun', '--kill-on-bad-exit=1', f'--ntasks={gpus}', f'--gres=gpu:{gpus}'),
-            sys.executable,
-        ],
-    }[kind]
-    suffix = [] if kind == 'none' else ['--launcher', kind]
+class Pool(Protocol):
+    """Where runs are worked off: on this machine (`Here`), or on a cluster."""
 
-    def launch(arguments: Sequence[str], log: Path) -> Process:
-        return start([*command, str(_TOOLS / tool), *arguments, *suffix], log)
+    def start(self, waiting: Sequence[Run], busy: Collection[Path]) -> list[tuple[Run, Process]]:
+        """Start what there is room for.
 
-    return launch
+        Args:
+            waiting: What is to be started, in this order.
+            busy: Work dirs of the runs that were started and go on.
+
+        Returns:
+            What was started.
+        """
+
+    def text(self, process: Process) -> str:
+        """What is known of a run that has logged no step yet; nothing of one not to be shown."""
+
+    def leave(self) -> None:
+        """Leave off before all runs are over."""
+
+
+class Here:
+    """Processes of this machine.
+
+    Args:
+        launches: How runs are started, one for each that goes on at a time.
+    """
+
+    def __init__(self, launches: Sequence[Launch]) -> None:
+        self._launches = launches
+        self._processes: dict[int, Process] = {}  # by place in the launches
+
+    def start(self, waiting: Sequence[Run], busy: Collection[Path]) -> list[tuple[Run, Process]]:
+        """Start runs whose needs are met in the places that are free."""
+        pending = {*busy, *(run.folder for run in waiting)}
+        ready = [run for run in waiting if not pending & set(run.needs)]
+        started = []
+        for place, launch in enumerate(self._launches):
+            process = self._processes.get(place)
+            if ready and (process is None or process.poll() is not None):
+                run = ready.pop(0)
+                self._processes[place] = launch(run.arguments, run.folder / LOG)
+                started.append((run, self._processes[place]))
+        return started
+
+    def text(self, process: Process) -> str:
+        """Of any process, which loads something before its first step."""
+        return 'starting'
+
+    def leave(self) -> None:
+        """End the processes: all are told before one is waited for."""
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            process.wait(timeout=60)
+
+
+@dataclass
+class _Started:
+    """A run that goes on, with its number in the queue and its line on the screen."""
+
+    job: Run
+    process: Process
+    bar: TaskID
 
 
 def run_jobs(
-    jobs: Sequence[AnyRun], launch: Launch, console: Console, poll: float = POLL
+    jobs: Sequence[AnyRun], pool: Pool, console: Console, poll: float = POLL
 ) -> dict[str, list[AnyRun]]:
-    """Run what has no result yet, one after the other; a failure does not stop the rest.
+    """Run what has no result yet; a failure stops only what needs its result.
 
     A run that was interrupted resumes from its newest checkpoint. Its output is ``queue.log`` in
     its work dir.
 
     Returns:
-        Jobs by outcome: ``finished``, ``failed``, ``was finished before``.
+        Jobs by outcome, in their order: ``finished``, ``failed``, ``was finished before``.
     """
-    outcomes: dict[str, list[AnyRun]] = {_FINISHED: [], _FAILED: [], _SKIPPED: []}
-    for number, job in enumerate(jobs, start=1):
-        where = f'[{number}/{len(jobs)}] {job.title}'
+    known: dict[Path, str] = {}  # outcomes
+    names = {job.folder: f'[{n}/{len(jobs)}] {job.title}' for n, job in enumerate(jobs, start=1)}
+
+    def say(job: Run, text: str, style: str | None = None) -> None:
+        line = f'{names[job.folder]}: {text}'
+        console.print(line, style=style, markup=False, soft_wrap=True)
+
+    def ended(job: Run, problem: str | None) -> None:
+        known[job.folder] = _FAILED if problem else _FINISHED
+        say(job, f'{_FAILED}: {problem}' if problem else _FINISHED, 'red' if problem else None)
+
+    waiting: list[Run] = []
+    for job in jobs:
         if job.finished:
-            outcomes[_SKIPPED].append(job)
-            console.print(f'{where}: {_SKIPPED} ({job.folder})', markup=False, soft_wrap=True)
-            continue
-        console.print(f'{where}: {job.folder / LOG}', markup=False, soft_wrap=True)
-        problem = _run(job, launch, console, poll)
-        outcomes[_FAILED if problem else _FINISHED].append(job)
-        if problem:
-            console.print(f'  failed: {problem}', style='red', markup=False, soft_wrap=True)
-    return outcomes
+            known[job.folder] = _SKIPPED
+            say(job, f'{_SKIPPED} ({job.folder})')
+        else:
+            waiting.append(job)
+    running: list[_Started] = []
+    with sigterm_noted() as leave_if_told, _progress(console) as progress, _left_off(pool):
+        while waiting or running:
+            for run in [run for run in waiting if _failed_need(run, known)]:
+                waiting.remove(run)
+                ended(run, f'not started, since {_failed_need(run, known)} has failed')
+            for run, process in pool.start(waiting, [each.job.folder for each in running]):
+                waiting.remove(run)
+                say(run, str(run.folder / LOG))
+                running.append(_Started(run, process, progress.add_task('', total=None)))
+            for each in list(running):
+                code = each.process.poll()
+                if code is None:
+                    _show(progress, each, pool)
+                else:
+                    running.remove(each)
+                    progress.remove_task(each.bar)
+                    leave_if_told()  # what it was told as well, and no failure
+                    ended(each.job, _problem(each.job, code))
+            leave_if_told()
+            if running:
+                time.sleep(poll)
+    outcomes = (_FINISHED, _FAILED, _SKIPPED)
+    return {each: [job for job in jobs if known[job.folder] == each] for each in outcomes}
 
 
-def _run(job: Run, launch: Launch, console: Console, poll: float) -> str | None:
-    """Run one job to its end; returns what went wrong."""
+def _failed_need(job: Run, known: dict[Path, str]) -> Path | None:
+    return next((need for need in job.needs if known.get(need) == _FAILED), None)
+
+
+@contextmanager
+def _left_off(pool: Pool) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        pool.leave()
+        raise
+
+
+def _problem(job: Run, code: int) -> str | None:
+    """What went wrong in a run that is over."""
     log = job.folder / LOG
-    with sigterm_noted() as leave_if_told:
-        code = _wait(launch(job.arguments, log), log, console, poll, leave_if_told)
-        leave_if_told()
     if code == 0:
         return None if job.finished else f'ended without its result (see {log})'
     # torchrun writes a block of its own below the processes', with an error of its own
@@ -115,23 +203,18 @@ def _run(job: Run, launch: Launch, console: Console, poll: float) -> str | None:
     return f'{said or f"exit code {code}"} (see {log})'
 
 
-def _wait(
-    process: Process, log: Path, console: Console, poll: float, leave_if_told: Callable[[], None]
-) -> int:
-    """Show how a process comes along until it ends; returns its exit status."""
+def _progress(console: Console) -> Progress:
+    """A line for each run that goes on, which vanishes with it."""
     columns = (TextColumn('  {task.description}'), BarColumn(bar_width=28), TimeElapsedColumn())
-    try:
-        with Progress(*columns, console=console, transient=True) as progress:
-            bar = progress.add_task('starting', total=None)
-            while (code := process.poll()) is None:
-                leave_if_told()
-                if found := last_iteration(log):
-                    done, total, loss = found
-                    text = f'step {done} of {total}, loss {loss}'
-                    progress.update(bar, completed=done, total=total, description=text)
-                time.sleep(poll)
-    except BaseException:
-        process.terminate()
-        process.wait(timeout=60)
-        raise
-    return code
+    return Progress(*columns, console=console, transient=True)
+
+
+def _show(progress: Progress, each: _Started, pool: Pool) -> None:
+    """Show how a run comes along."""
+    text = pool.text(each.process)
+    done, total = 0, None
+    if found := last_iteration(each.job.folder / LOG):
+        done, total, loss = found
+        text = f'step {done} of {total}, loss {loss}'
+    line = f'{each.job.title}: {text}'
+    progress.update(each.bar, completed=done, total=total, description=line, visible=bool(text))

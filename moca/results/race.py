@@ -64,6 +64,11 @@ class Racer(Run):
     interval: int = 10
 
     @property
+    def needs(self) -> tuple[Path, ...]:
+        """The work dirs of its teachers, which may be of this race."""
+        return tuple(teacher.parent for teacher in self.teachers)
+
+    @property
     def steps(self) -> int:
         """Return the number of optimizer steps that its checkpoint names.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -113,8 +114,8 @@ def calibrate(
     monkeypatch.chdir(place)
     monkeypatch.setattr(InThisProcess, 'started', [])
     monkeypatch.setattr(
-        'moca.results.queue.launcher',
-        lambda tool, *_: lambda arguments, log: InThisProcess(tool, arguments, log),
+        'moca.results.launching.launcher',
+        lambda command, _: functools.partial(InThisProcess, Path(command[-1]).name),
     )
 
     def run(table: Sequence[Fingerprint], *options: str) -> tuple[int, str]:

@@ -11,8 +11,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import timm
@@ -23,7 +24,7 @@ from moca.engine.processes import start
 from moca.errors import UserError
 from moca.results.jobs import Job
 from moca.results.plan import Plan, known_tasks, make_jobs, task_parts, task_path
-from moca.results.queue import run_jobs
+from moca.results.queue import Here, run_jobs
 from moca.transfer.run import prepare_training
 from moca.transfer.run_record import file_digest
 from tests.configs.helpers import REPOSITORY, write_cityscapes
@@ -81,9 +82,9 @@ def jobs_in(folder: Path, *names: str) -> list[Job]:
     return [Job(name, folder / name, ('config.py',), f'{name}.pth') for name in names]
 
 
-def run(jobs: list[Job], launch: Pretender) -> tuple[dict[str, list[str]], str]:
+def run(jobs: list[Job], launch: Pretender, places: int = 1) -> tuple[dict[str, list[str]], str]:
     text = io.StringIO()
-    outcomes = run_jobs(jobs, launch, Console(file=text, width=200), poll=0)
+    outcomes = run_jobs(jobs, Here([launch] * places), Console(file=text, width=200), poll=0)
     return {name: [job.title for job in found] for name, found in outcomes.items()}, text.getvalue()
 
 
@@ -139,37 +140,39 @@ def test_the_reason_is_a_line_of_python(tmp_path):
     assert 'failed: [rank0]: ValueError: no (see' in run(jobs_in(tmp_path, 'a'), Crashing())[1]
 
 
-# A queue whose only run sleeps.
+# A queue whose runs sleep, both at once.
 QUEUE = """
 import sys
 from pathlib import Path
 from rich.console import Console
 from moca.engine.processes import start
 from moca.results.jobs import Job
-from moca.results.queue import run_jobs
+from moca.results.queue import Here, run_jobs
 
 def launch(arguments, log):
     process = start([sys.executable, '-c', 'import time; time.sleep(600)'], log)
     print(process.pid, flush=True)
     return process
 
-run_jobs([Job('a', Path(sys.argv[1]), (), 'a.pth')], launch, Console(file=sys.stderr), poll=0.05)
+jobs = [Job(name, Path(sys.argv[1], name), (), 'a.pth') for name in 'ab']
+run_jobs(jobs, Here([launch, launch]), Console(file=sys.stderr), poll=0.05)
 """
 
 
-def test_a_queue_that_is_told_to_end_takes_its_run_with_it(tmp_path):
+def test_a_queue_that_is_told_to_end_takes_its_runs_with_it(tmp_path):
     with subprocess.Popen(
         [sys.executable, '-c', QUEUE, tmp_path], stdout=subprocess.PIPE, text=True
     ) as queue:
-        run = int(queue.stdout.readline())
+        runs = [int(queue.stdout.readline()) for _ in range(2)]
         queue.terminate()
         assert queue.wait(timeout=60) == 143
-    try:
-        with pytest.raises(ProcessLookupError):
-            os.kill(run, 0)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(run, signal.SIGKILL)
+    for run in runs:
+        try:
+            with pytest.raises(ProcessLookupError):
+                os.kill(run, 0)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(run, signal.SIGKILL)
 
 
 def test_a_log_begins_anew_and_leaves_the_old_one_to_who_writes_it(tmp_path):
@@ -193,8 +196,78 @@ def test_an_interruption_ends_the_running_process(tmp_path):
             ended.append('yes')
 
     with pytest.raises(KeyboardInterrupt):
-        run_jobs(jobs_in(tmp_path, 'a'), lambda *_: Endless(0), Console(file=io.StringIO()), poll=0)
+        run(jobs_in(tmp_path, 'a'), lambda *_: Endless(0))
     assert ended == ['yes']
+
+
+def test_several_runs_at_a_time_and_none_before_what_it_needs(tmp_path):
+    @dataclass(frozen=True)
+    class Student(Job):
+        of: str = ''
+
+        @property
+        def needs(self) -> tuple[Path, ...]:
+            return (self.folder.with_name(self.of), tmp_path / 'of another queue')
+
+    class Counting(Pretender):
+        going: ClassVar[list[str]] = []
+        most = 0
+
+        def __call__(self, arguments: Sequence[str], log: Path) -> Pretender.Process:
+            process = super().__call__(arguments, log)
+            self.going.append(log.parent.name)
+            self.most = max(self.most, len(self.going))
+            look = process.poll
+
+            def poll() -> int | None:
+                code = look()
+                if code is not None and log.parent.name in self.going:
+                    self.going.remove(log.parent.name)
+                return code
+
+            process.poll = poll
+            return process
+
+    def student(name: str, of: str) -> Job:
+        return Student(name, tmp_path / name, (), 'x.pth', of=of)
+
+    a, b, c, d = jobs_in(tmp_path, 'a', 'b', 'c', 'd')
+    launch = Counting(failing='b')
+    queue = [student('of-a', 'a'), student('of-b', 'b'), a, b, c, d]
+    outcomes, said = run(queue, launch, places=2)
+    assert launch.most == 2
+    assert launch.started.index('of-a') > launch.started.index('a')
+    assert 'of-b' not in launch.started
+    assert outcomes['finished'] == ['of-a', 'a', 'c', 'd']
+    assert outcomes['failed'] == ['of-b', 'b']
+    assert f'[2/6] of-b: failed: not started, since {tmp_path / "b"} has failed' in said
+
+
+def test_an_interruption_ends_every_process_before_it_waits_for_one(tmp_path):
+    told: list[str] = []
+
+    class Endless(Pretender.Process):
+        def poll(self) -> int | None:
+            if len(started) == 3:
+                raise KeyboardInterrupt
+            return None
+
+        def terminate(self) -> None:
+            told.append('end')
+
+        def wait(self, timeout: float | None = None) -> int:
+            told.append('wait')
+            return -15
+
+    started: list[Path] = []
+
+    def launch(arguments: Sequence[str], log: Path) -> Endless:
+        started.append(log)
+        return Endless(0)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(jobs_in(tmp_path, *'abcd'), launch, places=3)
+    assert told == ['end'] * 3 + ['wait'] * 3
 
 
 def test_runs_go_where_the_tool_would_put_them_itself(checkpoint, tmp_path):
