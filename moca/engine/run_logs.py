@@ -18,6 +18,8 @@ from moca.errors import UserError
 
 SCALARS = 'scalars.json'
 
+_PIECE = 'piece.txt'
+
 _FRESH = re.compile(r'^resume = False$', re.MULTILINE)
 
 # Steps and values of one curve, both ``[N]``.
@@ -25,10 +27,35 @@ Curve = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 
 def pieces_of(work_dir: Path) -> list[Path]:
-    """``vis_data`` folders of a run in order of time, from its last start that was no resume."""
-    pieces = sorted(work_dir.glob('*/vis_data'))
+    """``vis_data`` folders of a run in order of time, from its last start that was no resume.
+
+    Folders are named by the clock, which may have gone back between two starts: the number that
+    `number_piece` has given them comes first.
+    """
+    pieces = sorted(work_dir.glob('*/vis_data'), key=lambda piece: (_number(piece), str(piece)))
     fresh = [number for number, piece in enumerate(pieces) if _is_fresh(piece)]
     return pieces[fresh[-1] :] if fresh else pieces
+
+
+def number_piece(log_dir: Path) -> None:
+    """Number the folder of a start that begins, after all those that are there.
+
+    Args:
+        log_dir: mmengine's, ``WORK_DIR/TIME``; one without ``vis_data`` has no logs to be ordered.
+    """
+    own = log_dir / 'vis_data'
+    if own.is_dir():
+        others = [piece for piece in log_dir.parent.glob('*/vis_data') if piece != own]
+        last = max((_number(piece) for piece in others), default=0)
+        (own / _PIECE).write_text(f'{max(last, len(others)) + 1}\n')
+
+
+def _number(piece: Path) -> int:
+    """The number of a piece, 0 of one of before there were numbers."""
+    try:
+        return int((piece / _PIECE).read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def _is_fresh(piece: Path) -> bool:

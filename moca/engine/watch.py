@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object, all_reduce, get_world_size
+from mmengine.dist import all_gather_object, all_reduce, get_world_size, is_main_process
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from mmengine.registry import HOOKS
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from moca.engine.accumulate import images_per_step
 from moca.engine.finite import check_optimizer, check_values, check_weights, fetched
 from moca.engine.histories import cap_histories
+from moca.engine.run_logs import number_piece
 from moca.engine.work_dir import warn_of_changes
 from moca.engine.workers import bottleneck_text, loader_share
 
@@ -53,6 +55,8 @@ class WatchTraining(RuntimeInfoHook):
     def before_train(self, runner: Any) -> None:
         """Begin a log, and keep the gradients' norm from being read."""
         super().before_train(runner)
+        if is_main_process():
+            number_piece(Path(runner.log_dir))
         loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
         self._interval = loggers[0].interval if loggers else 50
         wrapper = runner.optim_wrapper

@@ -12,8 +12,9 @@ from tests.campaign.campaign import Area, Worker, faults, run_area, table
 from tests.campaign.checkpoints import Checkpoints
 from tests.campaign.inputs import Inputs
 from tests.campaign.numbers import Numbers
+from tests.campaign.others import Others
 
-AREAS: dict[str, type[Area]] = {area.name: area for area in (Checkpoints, Inputs, Numbers)}
+AREAS: dict[str, type[Area]] = {area.name: area for area in (Checkpoints, Inputs, Numbers, Others)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from moca.engine.checkpoints import (
     CheckpointNotWritten,
     check_fit,
     latest_checkpoint,
+    run_checkpoints,
     write_atomically,
 )
 from moca.errors import CheckpointMismatch, UserError
@@ -97,6 +99,30 @@ def test_truncated_newest_checkpoint_is_passed_over(tmp_path):
     flipped[len(flipped) // 2] ^= 0xFF
     (tmp_path / 'epoch_2.pth').write_bytes(bytes(flipped))
     assert latest_checkpoint(tmp_path) in (tmp_path / 'epoch_1.pth', tmp_path / 'epoch_2.pth')
+
+
+@pytest.mark.parametrize(
+    ('names', 'noted', 'expected'),
+    [
+        # oldest first, by their times
+        (['iter_2', 'iter_4'], None, ['iter_4', 'iter_2']),
+        (['iter_2', 'iter_4'], 'iter_4', ['iter_4', 'iter_2']),
+        (['iter_2', 'iter_4'], 'iter_2', ['iter_4', 'iter_2']),  # killed before it was noted
+        (['iter_4', 'iter_2'], 'iter_4', ['iter_4', 'iter_2']),  # the clock has gone back
+        (['iter_4', 'iter_2', 'iter_3'], 'iter_4', ['iter_4', 'iter_3', 'iter_2']),
+        (['iter_9', 'iter_2', 'iter_4'], 'iter_4', ['iter_4', 'iter_2', 'iter_9']),  # from 2 on
+        (['epoch_1', 'iter_7'], 'epoch_1', ['iter_7', 'epoch_1']),
+        (['iter_2', 'iter_4'], 'iter_8', ['iter_4', 'iter_2']),
+        (['iter_2', 'iter_4'], '', ['iter_4', 'iter_2']),
+    ],
+)
+def test_the_newest_is_known_whatever_the_clock_says(tmp_path, names, noted, expected):
+    for place, name in enumerate(names):
+        (tmp_path / f'{name}.pth').touch()
+        os.utime(tmp_path / f'{name}.pth', (1000 + place, 1000 + place))
+    if noted is not None:
+        (tmp_path / 'last_checkpoint').write_text(noted and f'elsewhere/run/{noted}.pth')
+    assert [path.stem for path in run_checkpoints(tmp_path)] == expected
 
 
 def test_no_checkpoint_is_none(tmp_path):

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from moca.engine.run_logs import pieces_of, read_curves
+from moca.engine.run_logs import number_piece, pieces_of, read_curves
 from moca.errors import UserError
 from moca.pretrain.monitors.features import Moment
 from moca.visualize import curves
@@ -62,6 +62,17 @@ def test_a_new_run_in_an_old_folder_stands_alone(tmp_path: Path) -> None:
     found = read_curves(tmp_path)
     assert set(found) == {'loss'}
     assert found['loss'][0].tolist() == [20, 40, 50, 60]
+
+
+def test_starts_are_in_order_though_the_clock_has_gone_back(tmp_path: Path) -> None:
+    piece(tmp_path, '20260103_000000', rows(10, 50, loss=1.0), resumed=False)  # unnumbered
+    for time, first in (('20260102_000000', 40), ('20260101_000000', 60)):
+        piece(tmp_path, time, rows(first, first + 10, loss=float(first)), resumed=True)
+        number_piece(tmp_path / time)
+    assert [path.parent.name[6:8] for path in pieces_of(tmp_path)] == ['03', '02', '01']
+    steps, values = read_curves(tmp_path)['loss']
+    assert steps.tolist() == [10, 20, 30, 40, 50, 60, 70]
+    assert values.tolist() == [1, 1, 1, 40, 40, 60, 60]
 
 
 def test_a_line_cut_by_a_kill_is_left_out_and_a_broken_one_named(tmp_path: Path) -> None:
