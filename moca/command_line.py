@@ -21,7 +21,7 @@ EMA_MOMENTUM = 2e-4
 EXPORT_FORMATS = ('timm', 'moca', 'safetensors', 'transformers')
 """Of ``tools/checkpoint.py export``; see :mod:`moca.pretrain.moca.export`."""
 
-LOG_BACKENDS = ('tensorboard', 'wandb')
+LOG_BACKENDS = ('tensorboard', 'wandb', 'mlflow')
 """Of ``--log-to``; see :mod:`moca.engine.backends`."""
 
 
@@ -90,6 +90,17 @@ def add_common_arguments(parser: argparse.ArgumentParser, resume: bool = True) -
     add_cfg_options(parser)
     # Read by torchrun-era launchers that still pass it; the environment is what counts.
     parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
+
+
+def add_log_to(parser: argparse.ArgumentParser) -> None:
+    """Add ``--log-to``."""
+    parser.add_argument(
+        '--log-to',
+        nargs='+',
+        choices=LOG_BACKENDS,
+        default=(),
+        help='log scalars and images here too, beside the JSON files',
+    )
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:

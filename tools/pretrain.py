@@ -8,9 +8,9 @@ import sys
 from mmengine.config import Config
 
 from moca.command_line import (
-    LOG_BACKENDS,
     add_change_arguments,
     add_common_arguments,
+    add_log_to,
     seed_number,
 )
 from moca.errors import UserError
@@ -64,13 +64,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar='DIR',
         help='draw patch features of a few images of DIR [training images] during training',
     )
-    parser.add_argument(
-        '--log-to',
-        nargs='+',
-        choices=LOG_BACKENDS,
-        default=(),
-        help='log scalars and images here too, beside the JSON files',
-    )
+    add_log_to(parser)
     parser.add_argument('--seed', type=seed_number, help='seed of all random numbers [0]')
     parser.add_argument(
         '--compile',

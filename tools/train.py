@@ -19,6 +19,7 @@ from moca.command_line import (
     EMA_MOMENTUM,
     add_change_arguments,
     add_common_arguments,
+    add_log_to,
     add_protocol_arguments,
     seed_number,
 )
@@ -81,6 +82,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='validate and save a moving average of the weights '
         f'[{EMA_MOMENTUM} where none is named]',
     )
+    add_log_to(parser)
     add_common_arguments(parser)
     return parser.parse_args(argv)
 

@@ -13,6 +13,7 @@ from moca.errors import UserError
 BACKENDS = {
     'tensorboard': ('TensorboardVisBackend', 'tensorboard'),
     'wandb': ('WandbVisBackend', 'wandb'),
+    'mlflow': ('MLflowVisBackend', 'mlflow'),
 }
 
 
@@ -30,6 +31,8 @@ def log_to(cfg: Config, names: Sequence[str]) -> None:
     Raises:
         UserError: An unknown name, or a package that is not installed.
     """
+    if not names:
+        return
     visualizer = cfg.setdefault('visualizer', ConfigDict(type='mmengine.Visualizer'))
     backends = list(visualizer.get('vis_backends') or [])
     for name in names:

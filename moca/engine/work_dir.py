@@ -86,7 +86,7 @@ def alone_in_work_dir(cfg: Config) -> Iterator[None]:
 # How a run is started, and not what it does.
 _STARTING = (
     *('work_dir', 'resume', 'load_from', 'launcher', 'experiment_name', 'log_level'),
-    *('env_cfg', 'model_wrapper_cfg'),
+    *('env_cfg', 'model_wrapper_cfg', 'visualizer'),
 )
 _SHOWN = 6  # changes in the message
 _ABSENT = object()

@@ -61,6 +61,7 @@ _OF_TRAINING = {
     'tta': '--tta',
     'backbone': '--backbone',
     'variant': '--variant',
+    'log_to': '--log-to',
 }
 
 _LOADING = dict(batch_size=128, num_workers=0, cache=None)
@@ -91,7 +92,7 @@ def prepare_evaluation(
     """
     args = argparse.Namespace(**{**_DEFAULTS, **vars(args)})
     for field, option in _OF_TRAINING.items():
-        if getattr(args, field, None) not in (None, False):
+        if getattr(args, field, None) not in (None, False, ()):
             raise UserError(
                 f'{option}: {args.config} trains nothing, so that it has no meaning. Leave it out.'
             )

@@ -19,6 +19,7 @@ from moca.checkpoints.loading import AUTO, arch_of_file, check_checkpoint, set_c
 from moca.checkpoints.own_size import own_size
 from moca.command_line import add_protocol_arguments as add_protocol_arguments
 from moca.data.survey import check_data
+from moca.engine.backends import log_to
 from moca.engine.batch_norm import NoteBatchNorm
 from moca.engine.cli import apply_common, merge_options, read_config
 from moca.engine.config_check import check_config
@@ -86,6 +87,7 @@ def protocol_config(args: argparse.Namespace, arch: ArchSpec | None = None) -> C
         set_arch(cfg, arch or args.arch)
     if args.data_root:
         set_data_root(cfg, args.data_root)
+    log_to(cfg, getattr(args, 'log_to', ()))
     merge_options(cfg, args.cfg_options)
     check_config(cfg, source=args.config)
     check_protocol(cfg)

@@ -11,9 +11,14 @@ from mmengine.visualization import Visualizer
 
 from moca.engine.backends import log_to
 from moca.engine.cli import merge_options, read_config
+from moca.engine.work_dir import changed_fields
 from moca.errors import UserError
+from moca.evaluation.run import prepare_evaluation
+from moca.transfer.run import protocol_config
+from tools import train
 
-CONFIG = Path(__file__).parents[2] / 'configs/pretrain/moca_small.py'
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / 'configs/pretrain/moca_small.py'
 
 
 def types(cfg: Any) -> list[str]:
@@ -41,8 +46,29 @@ def test_its_arguments_are_fields(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_cannot_be_logged_to_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="'tensorbord'; choose of tensorboard, wandb"):
+    with pytest.raises(UserError, match="'tensorbord'; choose of tensorboard, wandb, mlflow"):
         log_to(read_config(CONFIG), ['tensorbord'])
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-    with pytest.raises(UserError, match='pip install wandb'):
-        log_to(read_config(CONFIG), ['wandb'])
+    for name in ('wandb', 'mlflow'):
+        with pytest.raises(UserError, match=f'pip install {name}'):
+            log_to(read_config(CONFIG), [name])
+
+
+def test_a_downstream_run_has_them_and_one_without_curves_refuses() -> None:
+    config = str(ROOT / 'configs/segmentation/driving/linear-bn.py')
+    option = 'visualizer.vis_backends.1.save_dir=x'
+    cfg = protocol_config(
+        train.parse_args([config, '--log-to', 'tensorboard', '--cfg-options', option])
+    )
+    assert types(cfg) == ['LocalVisBackend', 'TensorboardVisBackend']
+    assert cfg.visualizer.vis_backends[1].save_dir == 'x'
+    args = train.parse_args([str(ROOT / 'configs/imagenet/knn.py'), '--log-to', 'tensorboard'])
+    with pytest.raises(UserError, match=r'--log-to: .*knn.py trains nothing'):
+        prepare_evaluation(args)
+
+
+def test_a_resumed_run_may_log_elsewhere() -> None:
+    cfg = read_config(CONFIG)
+    before = cfg.to_dict()
+    log_to(cfg, ['tensorboard'])
+    assert not changed_fields(before, cfg.to_dict())
