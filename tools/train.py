@@ -84,7 +84,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add_log_to(parser)
     add_common_arguments(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    args.given = sys.argv[1:] if argv is None else list(argv)  # for the record
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,6 +159,7 @@ def known_fields(
         args: of the tool.
         checkpoint: what `prepare_checkpoint` returned.
     """
+    given = getattr(args, 'given', None)
     return {
         'protocol': cfg.protocol.name,
         'title': cfg.protocol.get('title', cfg.protocol.name),
@@ -170,6 +172,7 @@ def known_fields(
         'config': Path(cfg.filename).name,
         'options': options_of(args.data_root, args.cfg_options),
         'changes': changes_of_protocol(args.cfg_options, recipe_of_size(cfg)),
+        **({'command': shlex.join(['tools/train.py', *given])} if given else {}),
     }
 
 

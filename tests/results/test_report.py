@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 
 from moca.errors import UserError
@@ -21,6 +22,7 @@ from moca.results.report.pictures import Gallery
 from moca.results.report.run_files import class_figures, read_run_files
 from moca.results.report.runs import Options
 from tests.results.reported import CLASSES, EVIL, write_all, write_run
+from tools import train
 from tools.leaderboard import main
 
 
@@ -233,6 +235,24 @@ def test_the_command_says_what_the_record_does(tmp_path: Path) -> None:
     assert (args.patch, args.mean, args.std) == (14, [0.5] * 3, [0.2] * 3)
     random = dict(checkpoint=dict(name='random init', path=None, branch=None), seed=0)
     assert command_of(random, 'x.py') == 'python tools/train.py x.py --seed 0 --work-dir NEW'
+
+
+def test_the_command_reads_the_checkpoint_as_the_config_says() -> None:
+    config = Config(
+        dict(
+            model=dict(
+                backbone=dict(init_cfg=dict(delta_of="d'inov3 <b>.pth", grid=(4, 6), trust=True))
+            )
+        )
+    )
+    record = dict(checkpoint=dict(path='x.pth'), seed=1)
+    words = shlex.split(command_of(record, 'x.py', config.pretty_text))
+    args = train.parse_args(words[2:])
+    assert (args.delta_of, args.grid, args.trust) == ("d'inov3 <b>.pth", [4, 6], True)
+    plain = Config(dict(model=dict(backbone=dict(init_cfg=dict(grid=None, trust=False)))))
+    assert command_of(record, 'x.py', plain.pretty_text) == command_of(record, 'x.py')
+    for damaged in ('model = dict(', 'model = 3', 'model = dict(backbone=dict(init_cfg=[1]))'):
+        assert command_of(record, 'x.py', damaged) == command_of(record, 'x.py')
 
 
 def test_bars_begin_at_zero_and_end_at_the_largest_with_its_deviation() -> None:

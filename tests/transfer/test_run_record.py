@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -200,6 +201,15 @@ def test_the_best_of_several_validations_is_kept_across_a_resume(tmp_path: Path)
     anew.before_train(runner(0, False))
     anew.after_val_epoch(runner(30, False), dict(mIoU=47.0))
     assert anew.metrics == dict(mIoU=47.0, mIoU_best=47.0)
+
+
+def test_the_record_keeps_the_command_line_as_it_was_given() -> None:
+    config = REPOSITORY / 'configs/imagenet/knn.py'
+    args = train_args(config, '--note', "it's <b>", '--arch', 'vit_tiny_patch16')
+    command = known_fields(protocol_config(args), args, {})['command']
+    assert shlex.split(command) == [
+        *('tools/train.py', str(config), '--note', "it's <b>", '--arch', 'vit_tiny_patch16')
+    ]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from moca.engine.config_check import read_literals
 from moca.transfer.run_record import option_text
 
 # Fields of a record's checkpoint, and the options of tools/train.py that set them.
@@ -19,7 +20,7 @@ _OPTIONS = {
 }
 
 
-def command_of(record: Mapping[str, Any], config: str) -> str:
+def command_of(record: Mapping[str, Any], config: str, text: str = '') -> str:
     """Return a command of ``tools/train.py`` by what ``run.json`` says of a run.
 
     All other options (``--subset``, ``--amp``, ``--epochs``, ``--data-root`` ...) have changed the
@@ -29,6 +30,8 @@ def command_of(record: Mapping[str, Any], config: str) -> str:
     Args:
         record: Content of ``run.json``.
         config: Path of the config in the run's folder.
+        text: Its content, which says how the checkpoint was read where the record does not:
+            ``--delta-of``, ``--grid`` and ``--trust``.
 
     Example:
         >>> command_of({'checkpoint': {'path': 'a b.pth', 'branch': 'teacher'}, 'seed': 1}, 'x.py')
@@ -42,6 +45,7 @@ def command_of(record: Mapping[str, Any], config: str) -> str:
             if value is not None:
                 several = isinstance(value, Sequence) and not isinstance(value, str)
                 words += [option, *(map(str, value) if several else [str(value)])]
+        words += _reading(text)
     if checkpoint.get('branch') in ('teacher', 'student'):  # others have only one
         words += ['--branch', checkpoint['branch']]
     if record.get('seed') is not None:
@@ -50,6 +54,17 @@ def command_of(record: Mapping[str, Any], config: str) -> str:
     given = [f'{key}={option_text(value)}' for key, value in options.items()]
     words += ['--work-dir', 'NEW', *(['--cfg-options', *given] if given else [])]
     return shlex.join(words)
+
+
+def _reading(config: str) -> list[str]:
+    """The options of a checkpoint that only the config of its run keeps."""
+    model = _mapping(read_literals(config).get('model'))
+    how = _mapping(_mapping(model.get('backbone')).get('init_cfg'))
+    words = ['--delta-of', str(how['delta_of'])] if how.get('delta_of') else []
+    grid = how.get('grid')
+    if isinstance(grid, Sequence) and not isinstance(grid, str):
+        words += ['--grid', *map(str, grid)]
+    return [*words, '--trust'] if how.get('trust') is True else words
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -178,7 +178,7 @@ def run_part(
     return RunPart(
         *(number, title, str(folder), summary, _facts(record)),
         [(metric_heading(str(name)), _value(str(name), value)) for name, value in measured.items()],
-        command_of(record, str(folder / config)) if record else '',
+        command_of(record, str(folder / config), files.config) if record else '',
         files,
         charts.panels(files.curves, [*shown, *measured]),
         _class_bars(files.classes),

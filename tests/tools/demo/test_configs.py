@@ -155,7 +155,8 @@ def test_a_report_draws_runs_and_counts_what_they_confuse(runs, tmp_path):
     assert words[1] == 'tools/train.py'
     _, record = prepare_training(parse_args([*words[2:place], str(tmp_path), *words[place + 1 :]]))
     assert record == {key: value for key, value in files.record.items() if key in record} | {
-        'options': {**files.record['options'], 'data_root': None}
+        'options': {**files.record['options'], 'data_root': None},
+        'command': record['command'],
     }
     figures = read_run_files(runs['linear-bn']).classes
     finished = read_runs([runs['linear-bn']])[0][0]
