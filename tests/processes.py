@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable
@@ -18,7 +19,16 @@ def run_processes(
     A process group is kept alive by the models that it served, and with it gloo's threads, even
     after `destroy_process_group`. One that is still there when the interpreter takes itself down
     aborts the process now and then, so a process that has done its work leaves by `os._exit`.
+
+    Args:
+        fn: A function of a module.
+        args: What it is given beside its rank.
+        count: Processes.
+        start_method: ``spawn``; or ``forkserver``, where a process that does nothing else has
+            imported the methods once for all, and keeps the environment of its own start.
     """
+    if start_method == 'forkserver':
+        multiprocessing.set_forkserver_preload(['moca.pretrain'])
     mp.start_processes(_work, (fn, args), nprocs=count, start_method=start_method)
 
 

@@ -1,12 +1,10 @@
-"""One training step of a tiny MOCA on all images or on this process's half of them."""
+"""One training step of a tiny MOCA on all images or on this process's share of them."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from torch import Tensor
@@ -60,15 +58,3 @@ def share_of_draws(model: MOCAPretrain, step: int, mine: slice) -> Draws:
         word_images=torch.randperm(IMAGES, generator=generator)[:4],
         word_tokens=model.central[torch.randint(len(model.central), (4,), generator=generator)],
     )
-
-
-def process(rank: int, world_size: int, folder: str) -> None:
-    """What each of the processes runs."""
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=world_size
-    )
-    result = take_steps(rank, world_size)
-    result['own_draws'] = tiny_moca().draw(IMAGES // world_size, torch.device('cpu'))
-    torch.save(result, Path(folder) / f'rank{rank}.pth')
-    dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Training steps of every method on all images or on this process's half of them."""
+"""Training steps of every method on all images or on this process's share of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from moca.pretrain.can import NoisyDraws
 from moca.pretrain.parts.masking import MaskRound
-from tests.pretrain.tiny import tiny_method
+from tests.pretrain import one_step
+from tests.pretrain.tiny import tiny_method, tiny_moca
 
 IMAGES, STEPS = 8, 2
 NAMES = ('MAEPretrain', 'CANPretrain', 'MACRLPretrain', 'MOMAPretrain')
@@ -84,5 +85,7 @@ def process(rank: int, world_size: int, folder: str) -> None:
         'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=world_size
     )
     result = {name: take_steps(name, rank, world_size) for name in NAMES}
+    result['MOCAPretrain'] = one_step.take_steps(rank, world_size)
+    result['own_draws'] = tiny_moca().draw(IMAGES // world_size, torch.device('cpu'))
     torch.save(result, Path(folder) / f'rank{rank}.pth')
     dist.destroy_process_group()

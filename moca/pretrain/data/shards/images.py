@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from moca.engine.once import once_for_all
 from moca.images.image_io import CorruptImage
+from moca.pretrain.data.shards.index_cache import INDEX, cache_folder
 from moca.pretrain.data.shards.member_table import gather_members
 from moca.pretrain.data.shards.storage import (
     RangeReader,
@@ -26,7 +27,6 @@ node's page cache holds]."""
 
 _BLOCK = tarfile.BLOCKSIZE
 _AT_ONCE = 64 << 20  # bytes that a worker asks a URL for at a time [our choice]
-_STALE = 'its shard is another one than when its index was made; remove that and start again'
 
 
 class ShardImages:
@@ -200,4 +200,9 @@ def _content(header: bytes | OSError, data: bytes | OSError, size: int) -> bytes
         found = tarfile.TarInfo.frombuf(header, 'utf-8', 'surrogateescape').size
     except tarfile.TarError:
         found = None
-    return data if found == size else CorruptImage(_STALE)
+    if found == size:
+        return data
+    return CorruptImage(
+        f'its shard is another one than when its index was made; remove SHARD{INDEX} beside it or, '
+        f'where none is, those in {cache_folder()}, and start again'
+    )

@@ -64,6 +64,14 @@ def gather_members(root: str, limit: int | None, pattern: str | None) -> MemberT
             level=logging.WARNING,
         )
     found = find_indexes(urls)
+    if '::' in root:  # fsspec's caches are not told how large they may become
+        print_log(
+            f'{root}: {root.partition("::")[0]} removes nothing while a run lasts, and shards have '
+            f'{sum(file.size for file, _ in found) / 1e9:,.1f} GB; each process and worker has a '
+            'cache of its own, unless FSSPEC_SIMPLECACHE_CACHE_STORAGE names a folder for all.',
+            'current',
+            level=logging.WARNING,
+        )
     tables = [_chosen(file, index, pattern) for file, index in found]
     ends = np.cumsum([len(table) for table in tables])
     table = np.concatenate(tables)
