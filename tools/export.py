@@ -77,16 +77,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def export(args: argparse.Namespace) -> None:
     """Write what the arguments ask for."""
-    from moca.export.command import default_size, graph_of, write
+    from moca.export.command import check_out, default_size, graph_of, write
     from moca.export.writing import FORMATS, check_packages
 
     check_packages(args.to)
-    model, cfg, classes = loaded(args)
-    size = tuple(args.size) if args.size else default_size(model, cfg)
-    graph = graph_of(model, (size[0], size[1]), args.logits)
     run = Path(args.run)
     folder = run if run.is_dir() else run.parent
     out = args.out or folder / f'export{FORMATS[args.to]}'
+    if args.out:
+        check_out(out, args.to)  # before the model is loaded
+    model, cfg, classes = loaded(args)
+    size = tuple(args.size) if args.size else default_size(model, cfg)
+    graph = graph_of(model, (size[0], size[1]), args.logits)
     for line in write(model, graph, out, args.to, classes, args.verify, args.count):
         print(line)
 

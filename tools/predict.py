@@ -97,9 +97,8 @@ def predict(args: argparse.Namespace) -> None:
     predictor = load(source, config, arch=args.arch, device=args.device, **how)
     drawing = dict(overlays=args.overlays, score=args.score)
     open_folder(args.out, identity(predictor, root, **how, **drawing))
-    print(
-        f'{predictor.task} by {predictor.trained.checkpoint}: {len(inputs):,} files to {args.out}'
-    )
+    files = f'{len(inputs):,} file{"s" * (len(inputs) > 1)}'
+    print(f'{predictor.task} by {predictor.trained.checkpoint}: {files} to {args.out}')
     outcome = predict_files(
         *(predictor, inputs, args.out),
         batch=args.batch,
@@ -108,7 +107,8 @@ def predict(args: argparse.Namespace) -> None:
         **drawing,
     )
     earlier = f', {outcome.earlier:,} were done before' if outcome.earlier else ''
-    print(f'{outcome.done:,} images predicted{earlier}: {outcome.table or args.out}')
+    images = f'{outcome.done:,} image{"s" * (outcome.done != 1)}'
+    print(f'{images} predicted{earlier}: {outcome.table or args.out}')
     if outcome.broken:
         raise UserError(
             f'{len(outcome.broken)} of {len(inputs)} files could not be read; all others are done. '

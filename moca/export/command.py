@@ -160,15 +160,13 @@ def write(
         count: Of a folder's images.
 
     Raises:
-        UserError: The file has another ending, the model cannot be exported, or the graph is not
-            the model; then no file is written.
+        UserError: The file has another ending or cannot be written, the model cannot be exported,
+            or the graph is not the model; then no file is written.
     """
-    if out.suffix != FORMATS[to]:
-        raise UserError(f'--out {out}: files of --to {to} end in {FORMATS[to]}.')
+    check_out(out, to)
     shown = [] if images == NO_CHECK else _images(images, count, graph.size)
     program = exported(graph)
     notes = notes_of(graph, classes)
-    out.parent.mkdir(parents=True, exist_ok=True)
     lines = []
     with tempfile.TemporaryDirectory(prefix=f'.{out.stem}-', dir=out.parent) as folder:
         path = Path(folder, out.name)
@@ -191,6 +189,26 @@ def write(
     ]
 
 
+def check_out(out: Path, to: str) -> None:
+    """Make the folder of a file, and check that the file can be written there.
+
+    Raises:
+        UserError: It cannot, or ends otherwise than its format does.
+    """
+    if out.suffix != FORMATS[to]:
+        raise UserError(f'--out {out}: files of --to {to} end in {FORMATS[to]}.')
+    if out.is_dir():
+        raise UserError(f'--out {out}: this is a folder. Name a file.')
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise UserError(
+            f'--out {out}: cannot be written there ({error.strerror}). Name another folder.'
+        ) from error
+
+
 def _images(
     source: str | None, count: int, size: tuple[int, int]
 ) -> list[tuple[str, NDArray[np.uint8]]]:
@@ -199,5 +217,5 @@ def _images(
     path = Path(source)
     if count < 1:
         raise UserError(f'--count {count}: at least one image; --verify none for no check.')
-    files = [path] if path.is_file() else some_images(path, count)
+    files = [path] if path.is_file() else some_images(path, count, '--verify')
     return [(file.name, read_pixels(file)) for file in files]

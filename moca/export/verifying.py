@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,9 @@ def runner(path: Path, to: str) -> Callable[[Mapping[str, NDArray[Any]]], Arrays
         session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
         names = [output.name for output in session.get_outputs()]
         return lambda inputs: dict(zip(names, session.run(names, dict(inputs)), strict=True))
-    module = torch.export.load(str(path)).module()
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'The given buffer is not writable')  # nor to be written
+        module = torch.export.load(str(path)).module()
 
     def run(inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         found = module(*map(torch.from_numpy, inputs.values()))

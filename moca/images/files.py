@@ -197,11 +197,11 @@ def evenly_spread(count: int, chosen: int) -> list[int]:
     return np.linspace(0, count - 1, min(chosen, count)).round().astype(int).tolist()
 
 
-def some_images(folder: Path, count: int) -> list[Path]:
+def some_images(folder: Path, count: int, option: str = '--images') -> list[Path]:
     """`count` images, or all if there are fewer, evenly spaced over the sorted list.
 
     Raises:
-        UserError: As `list_images`, for ``--images``.
+        UserError: As `list_images`, for `option`.
     """
-    paths = list_images(folder, '--images')
+    paths = list_images(folder, option)
     return [paths[index] for index in evenly_spread(len(paths), count)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -172,7 +173,9 @@ def load_trained(
             set_window(cfg, window)
         if tta:
             set_tta(cfg)
-        model = MODELS.build(cfg.model)
+        with warnings.catch_warnings():  # of a loss, which predicting has not
+            warnings.filterwarnings('ignore', 'Default ``avg_non_ignore`` is False')
+            model = MODELS.build(cfg.model)
         if published:
             (model.module if isinstance(model, BaseTTAModel) else model).init_weights()
         else:

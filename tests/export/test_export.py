@@ -17,7 +17,7 @@ from mmengine.registry import MODELS, DefaultScope
 from moca.backbone import PlainViT
 from moca.errors import UserError
 from moca.export import writing
-from moca.export.command import default_size, graph_of, notes_of, write
+from moca.export.command import check_out, default_size, graph_of, notes_of, write
 from moca.export.runtime import SlidingWindow, bilinear, paste
 from moca.export.verifying import generated, runner, verify
 from tests.backbone.helpers import randomize
@@ -209,12 +209,20 @@ def test_what_onnx_lacks_is_named(tmp_path: Path) -> None:
 def test_refusals(sliding: Any, tmp_path: Path) -> None:
     window = tuple(sliding.test_cfg.crop_size)
     model = PlainViT(dict(TINY_ARCH, depth=1), img_size=32).eval()
+    whole, out, to = graph_of(model, (32, 32)), tmp_path / 'a.pt2', 'torch-export'
+    beside, none = tmp_path / 'file', tmp_path / 'none'
+    beside.touch()
+    none.mkdir()
+    (tmp_path / 'folder.onnx').mkdir()
     for wrong, call in (
         ('give height and width', lambda: graph_of(model, (0, 32))),
         ('--logits: of segmentors', lambda: graph_of(model, (32, 32), logits=True)),
         ('logits are of one window', lambda: graph_of(sliding, (4 * window[0],) * 2, True)),
         ('Identity: only segmentors', lambda: graph_of(torch.nn.Identity(), (32, 32))),
-        (r'end in \.onnx', lambda: write(model, model, tmp_path / 'a.pt', 'onnx')),
+        (r'end in \.onnx', lambda: check_out(tmp_path / 'a.pt', 'onnx')),
+        ('this is a folder', lambda: check_out(tmp_path / 'folder.onnx', 'onnx')),
+        (r'file/a\.onnx: cannot be written there', lambda: check_out(beside / 'a.onnx', 'onnx')),
+        ('--verify .*none: no image', lambda: write(model, whole, out, to, images=str(none))),
     ):
         with pytest.raises(UserError, match=wrong):
             call()
