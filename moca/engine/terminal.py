@@ -21,11 +21,12 @@ from mmengine.logging import MMLogger
 from moca.engine.accumulate import images_per_step
 
 _OURS = ('moca', 'tools', '__main__')
+# Whose messages are for those who look into the rates of single layers.
+_FOR_THE_FILE = ('moca.engine.layer_decay',)
 # The lines of a run's progress, and tables of metrics, by the module that logs them.
 _PROGRESS = 'mmengine.hooks.logger_hook'
 _METRICS = ('mmseg.evaluation', 'mmdet.evaluation')
-# Messages with more lines are for the file; ADE20K's table of classes has 156, that of the
-# parameter groups of a ViT-B 40.
+# Messages with more lines are for the file; ADE20K's table of classes has 156.
 _MOST_LINES = 30
 # Seconds between two lines of progress where somebody looks on; ours.
 _PAUSE = 10.0
@@ -85,16 +86,16 @@ class _Selection(logging.Filter):
             return True
         if self.silent:
             return False
+        text, origin = record.getMessage(), _origin()
         if hasattr(record, 'file_only'):
             return False
-        text, origin = record.getMessage(), _origin()
         if record.levelno >= logging.WARNING:
             return _NEEDLESS.match(text) is None
         if origin == _PROGRESS:
             found = _COUNT.match(text)
             return found is not None and self._is_time(found)
         if origin.startswith(_METRICS) or origin.split('.')[0] in _OURS:
-            return text.count('\n') < _MOST_LINES
+            return text.count('\n') < _MOST_LINES and origin not in _FOR_THE_FILE
         return False
 
     def _is_time(self, line: re.Match[str]) -> bool:

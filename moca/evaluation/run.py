@@ -20,6 +20,7 @@ from mmengine.runner import set_random_seed
 from moca.backbone import PlainViT
 from moca.engine.amp import preferred_dtype
 from moca.engine.cli import apply_common
+from moca.engine.config_files import load_config
 from moca.engine.distributed import launched_processes
 from moca.engine.environment import environment
 from moca.engine.ranges import check_count
@@ -70,7 +71,7 @@ _LOADING = dict(batch_size=128, num_workers=0, cache=None)
 def is_evaluation(path: str) -> bool:
     """Whether a config is of a protocol without training; one that cannot be read is not."""
     try:
-        cfg = Config.fromfile(path)
+        cfg = load_config(path)
     except Exception:  # reading it again says what is wrong
         return False
     return bool((cfg.get('evaluation') or {}).get('type')) and not cfg.get('train_dataloader')

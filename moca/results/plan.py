@@ -15,6 +15,7 @@ from moca.backbone.arch import ArchSpec
 from moca.checkpoints.changes import change_arguments
 from moca.checkpoints.loading import AUTO, arch_of_file, check_checkpoint
 from moca.engine.cli import parse_cfg_options, read_config
+from moca.engine.config_files import configs_folder
 from moca.errors import UserError
 from moca.results.jobs import Job, check_folders
 from moca.results.options import check_owners, options_of
@@ -30,7 +31,7 @@ from moca.transfer.run_names import (
 )
 from moca.transfer.run_record import options_of as told_options
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
+CONFIGS = configs_folder()
 
 # Configs of these are in a folder of each data set, and tasks are called after it:
 # ``cityscapes/linear``.
@@ -100,11 +101,12 @@ def make_jobs(plan: Plan) -> list[Job]:
         for task in plan.tasks
         for spec in {str(spec): spec for spec in specs}.values()
     }
-    stray = set(plan.data_roots) - {part for task in plan.tasks for part in task_parts(task)}
+    names = [part for task in plan.tasks for part in task_parts(task)]
+    stray = set(plan.data_roots) - set(names)
     if stray:
         raise UserError(
-            f'--data-root {", ".join(sorted(stray))}: no task is of that. Give NAME=DIR with a '
-            f'part (between / and _) of the name of one of {", ".join(plan.tasks)}.'
+            f'--data-root {", ".join(sorted(stray))}: no task is of that. Give NAME=DIR with NAME '
+            f'one of {", ".join(dict.fromkeys(names))}.'
         )
     for name, root in plan.data_roots.items():
         if not Path(root).is_dir():
@@ -128,13 +130,18 @@ def _auto_arch(checkpoint: str, branch: str | None, changes: Mapping[str, Any]) 
 
 
 def task_parts(task: str) -> list[str]:
-    """What ``--data-root`` may call the data of a task by: the parts of its name, in order.
+    """What ``--data-root`` may call the data of a task by: the parts of its name, in order, and it.
+
+    Of a config that is given by its path, that is the name of its file.
 
     Example:
         >>> task_parts('dense/in-context_voc')
-        ['dense', 'in-context', 'voc']
+        ['dense', 'in-context', 'voc', 'dense/in-context_voc']
+        >>> task_parts('mine/defects_v2.py')
+        ['defects', 'v2', 'defects_v2', 'mine/defects_v2.py']
     """
-    return [part for part in re.split(r'[/_]', task.removesuffix('.py')) if part]
+    name = Path(task).stem if task.endswith('.py') else task
+    return list(dict.fromkeys([*(part for part in re.split(r'[/_]', name) if part), name, task]))
 
 
 def task_path(task: str, root: Path = CONFIGS) -> Path | None:
