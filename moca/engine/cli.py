@@ -30,6 +30,7 @@ from moca.engine.accumulate import set_accumulation
 from moca.engine.amp import enable_amp
 from moca.engine.background import finish_jobs
 from moca.engine.config_check import building_error, check_config, nearest
+from moca.engine.config_files import load_config
 from moca.engine.distributed import check_environment, prepare_launcher, processes_here
 from moca.engine.interrupts import Interrupted
 from moca.engine.meeting import joined, processes_of
@@ -61,7 +62,7 @@ def read_config(path: str | Path, cfg_options: dict[str, Any] | None = None) -> 
     if not path.is_file():
         raise UserError(f'{path}: no such config file.{_similar_configs(path)}')
     try:
-        cfg = Config.fromfile(str(path))
+        cfg = load_config(path)
     except UserError:
         raise
     except Exception as error:  # a config is code: anything can go wrong in it
