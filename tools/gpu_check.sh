@@ -2,8 +2,8 @@
 # What this machine's GPU makes of the suite, on one page: tools/gpu_check.sh [FOLDER].
 #
 # Tests that need a GPU, the replay of the released code, the speed of every part beside its plain
-# version, and a real pre-training that is killed and resumed. It ends within MINUTES [9]; what no
-# time is left for is named. On a machine without a GPU all is done smaller. The page is
+# version, and a real pre-training that is killed and resumed. It ends within MINUTES [9], of which
+# each part has a share at most; what no time is left for is named. On a machine without a GPU all is done smaller. The page is
 # FOLDER/page.md, beside what each part printed. PYTHON [.venv/bin/python, else python3] runs it.
 #
 # Ends with 1 if a test, the replay or the pre-training fails.
@@ -15,14 +15,16 @@ PYTHON=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo pyth
 mkdir -p "$OUT" || exit
 OUT=$(cd "$OUT" && pwd)
 PAGE=$OUT/page.md
-UNTIL=$((SECONDS + 60 * ${MINUTES:-9}))
+MINUTES=${MINUTES:-9}
+UNTIL=$((SECONDS + 60 * MINUTES))
 failed=0
 
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 
-# part NAME SECONDS COMMAND...: run it for so long at most, and put what it printed on the page
+# part NAME SECONDS COMMAND...: run it for so long at most, of nine minutes in all, and put what it
+# printed on the page
 part() {
-    local name=$1 limit=$2 status since=$SECONDS
+    local name=$1 limit=$(($2 * MINUTES / 9)) status since=$SECONDS
     shift 2
     local left=$((UNTIL - SECONDS))
     echo "$name ..." >&2
@@ -63,7 +65,8 @@ pretrain() {
 killed_and_resumed() {
     local left=$((UNTIL - SECONDS))
     [ "$left" -ge 60 ] || { echo 'no time was left'; return 1; }
-    LIMIT=$((left / 2 < 200 ? left / 2 : 200))
+    LIMIT=$((200 * MINUTES / 9))
+    LIMIT=$((left / 2 < LIMIT ? left / 2 : LIMIT))
     rm -rf "$OUT/run" "$OUT/images"
     mkdir -p "$OUT/images"
     "$PYTHON" -c "import sys, pathlib; from tools.benchmarks.views import make_images
@@ -97,7 +100,7 @@ if [ "$DEVICE" = cuda ]; then
     CROP=(512 683) SQUARE=1024
 else
     CARD="no GPU, $(nproc) CPUs"
-    BATCHES=(2) CONFIG=configs/pretrain/moca_small.py EPOCHS=8 STEPS=1
+    BATCHES=(4) CONFIG=configs/pretrain/moca_small.py EPOCHS=8 STEPS=1
     CROP=(64 96) SQUARE=128
     SIZES=(train_dataloader.dataset.views.size=96 model.backbone.img_size=96)
 fi

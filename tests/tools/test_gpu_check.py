@@ -68,12 +68,12 @@ def test_a_machine_without_a_gpu(python: Path, tmp_path: Path) -> None:
     assert 'torch 9.9' in page
     sections = [line[3:] for line in page.splitlines() if line.startswith('## ')]
     assert sections == [
-        *('replay', 'moca-2', 'pretraining', 'saving', 'logging', 'views'),
+        *('replay', 'moca-4', 'pretraining', 'saving', 'logging', 'views'),
         *('segmentor', 'slide', 'detector'),
     ]
     assert 'resumed epoch: 1, iter: 5' in page
     assert '12 steps; loss 17.0000 in the first five, 10.0000 in the last' in page
-    assert 'configs/pretrain/moca_small.py --batch-size 2' in page
+    assert 'configs/pretrain/moca_small.py --batch-size 4' in page
     assert (tmp_path / 'a folder' / 'views.txt').read_text().startswith('ran: ')
 
 
