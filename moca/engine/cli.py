@@ -31,6 +31,7 @@ from moca.engine.amp import enable_amp
 from moca.engine.background import finish_jobs
 from moca.engine.config_check import building_error, check_config, nearest
 from moca.engine.config_files import load_config
+from moca.engine.disk_errors import disk_error
 from moca.engine.distributed import check_environment, prepare_launcher, processes_here
 from moca.engine.interrupts import Interrupted
 from moca.engine.meeting import joined, processes_of
@@ -162,7 +163,7 @@ def _outcome(error: BaseException) -> tuple[int, str | None]:
         return 2, _error_line(str(error).rsplit('UserError: ', 1)[-1].strip())
     if isinstance(error, TypeError | KeyError) and (message := building_error(error)):
         return 2, _error_line(f'the config cannot be built: {message}')
-    if message := shared_memory_error(error):
+    if message := shared_memory_error(error) or disk_error(error):
         return 2, _error_line(message)
     if isinstance(error, Interrupted):
         return error.code, str(error)

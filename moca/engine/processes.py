@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +28,11 @@ Launch = Callable[[Sequence[str], Path], Process]
 
 
 def start(command: Sequence[str], log: Path, **environment: str) -> Process:
-    """Start a command; what it prints goes to `log` at once, whose folder is made."""
+    """Start a command; what it prints goes to `log` at once, whose folder is made.
+
+    On Linux it gets SIGTERM when this process ends, also by SIGKILL: nobody would wait for it, and
+    it would keep its work dir from whoever goes on with it.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)  # a process that still writes to the old one keeps that
     with log.open('w') as out:
@@ -35,7 +41,24 @@ def start(command: Sequence[str], log: Path, **environment: str) -> Process:
             stdout=out,
             stderr=subprocess.STDOUT,
             env={**os.environ, 'PYTHONUNBUFFERED': '1', **environment},
+            preexec_fn=_ending_with(os.getpid()) if sys.platform == 'linux' else None,
         )
+
+
+# Of linux/prctl.h: the signal that a process gets when its parent ends.
+_PR_SET_PDEATHSIG = 1
+
+
+def _ending_with(parent: int) -> Callable[[], None]:
+    """What a process does between its fork and its program, to end with the one that started it."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # which has ended meanwhile
+            os._exit(128 + signal.SIGTERM)
+
+    return ask
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -159,18 +160,29 @@ run_jobs(jobs, Here([launch, launch]), Console(file=sys.stderr), poll=0.05)
 """
 
 
-def test_a_queue_that_is_told_to_end_takes_its_runs_with_it(tmp_path):
+def _is_there(process: int) -> bool:
+    """Whether a process is, and has not ended (it may have nobody who asks how)."""
+    try:
+        return Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGKILL])
+def test_a_queue_that_ends_takes_its_runs_with_it(tmp_path, number):
     with subprocess.Popen(
         [sys.executable, '-c', QUEUE, tmp_path], stdout=subprocess.PIPE, text=True
     ) as queue:
         runs = [int(queue.stdout.readline()) for _ in range(2)]
-        queue.terminate()
-        assert queue.wait(timeout=60) == 143
-    for run in runs:
-        try:
-            with pytest.raises(ProcessLookupError):
-                os.kill(run, 0)
-        finally:
+        queue.send_signal(number)
+        assert queue.wait(timeout=60) == (143 if number == signal.SIGTERM else -number)
+    try:
+        until = time.monotonic() + 10
+        while any(map(_is_there, runs)) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert not any(map(_is_there, runs))
+    finally:
+        for run in runs:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(run, signal.SIGKILL)
 
@@ -433,7 +445,9 @@ def test_tasks_are_found_below_their_kind_and_name_their_data(tmp_path):
     for task in known_tasks(tmp_path):
         assert task_path(task, tmp_path) is not None
     assert task_path('pretrain/b', tmp_path) is None  # no protocol
-    assert task_parts('dense/davis_dino') == ['dense', 'davis', 'dino']
+    assert task_parts('dense/davis_dino')[:3] == ['dense', 'davis', 'dino']
+    assert {'defect', 'defect.py'} == set(task_parts('defect.py'))
+    assert 'deep' not in task_parts('/deep/defect_v2.py')
 
 
 def test_dry_run_prints_commands(checkpoint, capsys, monkeypatch):
