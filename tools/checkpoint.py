@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from moca.command_line import EXPORT_FORMATS, add_change_arguments
-from moca.errors import UserError
 
 if TYPE_CHECKING:
     from moca.checkpoints.loading import CheckpointInfo
@@ -62,6 +61,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     write.add_argument(
         '--arch', help='for transformers: the architecture, where the file does not say it'
     )
+    write.add_argument(
+        '--license', metavar='ID', help="for transformers' model card, such as apache-2.0"
+    )
     write.add_argument('--force', action='store_true', help='write over what exists')
     args, rest = parser.parse_known_args(arguments)
     # argparse takes no TARGET behind the options, since it may be left out
@@ -71,18 +73,6 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     if rest:
         commands.choices[args.command].error(f'unrecognized arguments: {" ".join(rest)}')
     return args
-
-
-def checkpoint_file(path: str) -> Path:
-    """The file itself, or the newest checkpoint of a work dir."""
-    if not Path(path).is_dir():
-        return Path(path)
-    from moca.engine.checkpoints import latest_checkpoint
-
-    latest = latest_checkpoint(path)
-    if latest is None:
-        raise UserError(f'{path}: no epoch_N.pth or iter_N.pth in this folder.')
-    return latest
 
 
 def architecture(info: CheckpointInfo) -> str:
@@ -192,10 +182,11 @@ def run(args: argparse.Namespace) -> None:
     """Do what the arguments ask for."""
     import moca.pretrain  # noqa: F401  (registers the components)
     from moca.checkpoints.changes import changes_of
+    from moca.checkpoints.containers import file_of_run
     from moca.checkpoints.loading import AUTO, check_checkpoint, inspect_checkpoint
     from moca.pretrain.moca.export import export
 
-    source = checkpoint_file(args.checkpoint)
+    source = Path(file_of_run(args.checkpoint))
     console = Console()
     if args.command == 'export':
         done = export(
@@ -207,6 +198,7 @@ def run(args: argparse.Namespace) -> None:
             arch=None if args.arch == AUTO else args.arch,
             trust=args.trust,
             force=args.force,
+            license=args.license,
             **changes_of(args),
         )
         console.print(done, soft_wrap=True, markup=False)

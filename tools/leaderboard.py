@@ -75,7 +75,7 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         nargs='+',
         required=True,
         metavar='CKPT',
-        help='checkpoint files to measure; random for random weights',
+        help='checkpoint files to measure, or work dirs; random for random weights',
     )
     command.add_argument(
         '--tasks',
@@ -283,9 +283,13 @@ def add_cluster_arguments(command: argparse.ArgumentParser) -> None:
 
 def roots_of(args: argparse.Namespace) -> dict[str, str]:
     """The folder of each data set that ``--data-root`` names."""
+    from moca.results.plan import task_parts
+
     roots = dict(root.partition('=')[::2] for root in args.data_root)
     if not all(roots.values()):
-        raise UserError(f'--data-root {" ".join(args.data_root)}: give NAME=DIR for each.')
+        tasks = getattr(args, 'tasks', None) or []
+        example = f', such as {task_parts(tasks[0])[0]}=DIR' if tasks else ''
+        raise UserError(f'--data-root {" ".join(args.data_root)}: give NAME=DIR for each{example}.')
     return roots
 
 
@@ -298,10 +302,11 @@ def training_options(args: argparse.Namespace) -> list[str]:
 def plan_of(args: argparse.Namespace) -> Plan:
     """What the command line asks to measure."""
     from moca.checkpoints.changes import changes_of
+    from moca.checkpoints.containers import file_of_run
     from moca.results.plan import Plan
 
     return Plan(
-        *(args.checkpoint, args.tasks, args.seeds, args.subset),
+        *([file_of_run(path) for path in args.checkpoint], args.tasks, args.seeds, args.subset),
         archs=args.arch,
         data_roots=roots_of(args),
         options=training_options(args),

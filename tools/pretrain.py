@@ -93,6 +93,7 @@ def configure(args: argparse.Namespace) -> Config:
     from moca.backbone import vit_dimensions
     from moca.backbone.compile import can_compile
     from moca.checkpoints.changes import changes_of
+    from moca.checkpoints.containers import file_of_run
     from moca.checkpoints.loading import AUTO, set_checkpoint
     from moca.engine.amp import gpu_has_bfloat16
     from moca.engine.backends import log_to
@@ -118,6 +119,7 @@ def configure(args: argparse.Namespace) -> Config:
     changes = changes_of(args)
     if args.checkpoint:
         how = dict(branch=args.branch, trust=args.trust, prefix=args.prefix)
+        args.checkpoint = file_of_run(args.checkpoint)
         set_checkpoint(cfg, args.checkpoint, **how, changes=changes)
     elif args.branch or args.trust or args.prefix or changes or args.arch == AUTO:
         raise UserError(

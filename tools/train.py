@@ -99,6 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Do what the arguments ask for."""
+    from moca.checkpoints.containers import file_of_run
     from moca.engine.distributed import launched_rank
     from moca.engine.meeting import join
     from moca.engine.terminal import quiet_terminal
@@ -107,6 +108,8 @@ def run(args: argparse.Namespace) -> None:
 
     with quiet_terminal(args.verbose, launched_rank(args.launcher)):
         join(args.launcher, 'train.py')
+        if args.checkpoint:
+            args.checkpoint = file_of_run(args.checkpoint)
         if is_evaluation(args.config):
             evaluate(*prepare_evaluation(args))
         else:

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.logging import print_log
 from safetensors import safe_open
 
+from moca.engine.checkpoints import latest_checkpoint, run_checkpoints
 from moca.errors import UserError
 
 CONFIG = 'config.json'
@@ -44,6 +46,24 @@ def locate(path: str | Path) -> Path:
         found = next((path / name for name in names if (path / name).is_file()), None)
         return found or path
     return path
+
+
+def file_of_run(path: str) -> str:
+    """The newest checkpoint where a path is the work dir of a run; else the path as it is.
+
+    Args:
+        path: What a tool was given for a checkpoint.
+
+    Raises:
+        UserError: All checkpoints of the run are damaged.
+    """
+    if not Path(path).is_dir() or locate(path).is_file() or not run_checkpoints(path):
+        return path
+    newest = latest_checkpoint(path)
+    if newest is None:
+        raise UserError(f'{path}: every checkpoint in this folder is damaged. Name another file.')
+    print_log(f'{path}: a folder; its newest checkpoint is {newest.name}', 'current')
+    return str(newest)
 
 
 def _from_hub(name: str) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +19,7 @@ from moca.backbone.arch import ArchSpec
 from moca.backbone.rope import ROUNDED, rounded_periods
 from moca.backbone.vit import PlainViT
 from moca.checkpoints.changes import changed
+from moca.checkpoints.containers import locate
 from moca.checkpoints.export import choose_encoder, export_notes, write_file
 from moca.checkpoints.info import CheckpointInfo
 from moca.checkpoints.integrity import CHECKSUM, checksum
@@ -24,6 +27,8 @@ from moca.checkpoints.loading import inspect_checkpoint, load_checkpoint
 from moca.checkpoints.reading import read_file, run_config
 from moca.checkpoints.to_transformers import CLASSES, RESAMPLED_BY, as_transformers
 from moca.errors import UserError
+
+_DIGESTS = ('sha256 of the checkpoint', 'sha256 of model.safetensors')
 
 
 def export_folder(
@@ -34,6 +39,7 @@ def export_folder(
     arch: ArchSpec | None = None,
     trust: bool = False,
     force: bool = False,
+    license: str | None = None,
     **changes: Any,
 ) -> str:
     """Write ``config.json``, ``model.safetensors``, ``preprocessor_config.json``, ``README.md``.
@@ -47,6 +53,7 @@ def export_folder(
         arch: The architecture; None takes the one that the file says or its tensors fit.
         trust: Read the source with plain pickle.
         force: Replace a folder that was exported before.
+        license: Of the weights, as the Hub abbreviates it, such as ``apache-2.0``.
         changes: ``patch``, ``mean`` and ``std`` of :func:`moca.checkpoints.changes.changed`.
 
     Returns:
@@ -54,9 +61,13 @@ def export_folder(
 
     Raises:
         UserError: The source cannot be read, nothing tells its architecture, transformers has no
-            such model, or the folder exists.
+            such model, the folder exists, or the license is no word.
     """
     target = Path(target)
+    if license is not None and not re.fullmatch(r'[a-z0-9][a-z0-9.-]*', license):
+        raise UserError(
+            f'--license {license}: give a word of the Hub, such as apache-2.0 or other.'
+        )
     check_folder(target, force)
     content = read_file(source, trust)
     encoder = changed(choose_encoder(content, source, branch), source, **changes)
@@ -70,17 +81,24 @@ def export_folder(
     config, state = as_transformers(model)
     remarks = differences(model, config)
     notes = {**export_notes(content, source, encoder), **_data_of(content)}
+    weights = safetensors_bytes(state, metadata={'format': 'pt', CHECKSUM: checksum(state)})
+    notes['sha256 of model.safetensors'] = hashlib.sha256(weights).hexdigest()
+    file = locate(source)
+    if file.is_file():
+        with file.open('rb') as opened:
+            notes['sha256 of the checkpoint'] = hashlib.file_digest(opened, 'sha256').hexdigest()
+    if license is not None:
+        notes['license'] = license
     files = {
         'config.json': _json(config),
         'preprocessor_config.json': _json(preprocessing(info, config['image_size'])),
-        'model.safetensors': safetensors_bytes(
-            state, metadata={'format': 'pt', CHECKSUM: checksum(state)}
-        ),
+        'model.safetensors': weights,
         'README.md': model_card(info, config, notes, remarks).encode(),
     }
     write_folder(target, files)
     name = CLASSES[config['model_type']]
-    return ' '.join([f"{target}: {info}, from {source}, as transformers' {name}.", *remarks])
+    said = [] if license else ['Its card names no license: give --license before you upload it.']
+    return ' '.join([f"{target}: {info}, from {source}, as transformers' {name}.", *remarks, *said])
 
 
 def _loaded(
@@ -158,14 +176,20 @@ def model_card(
         'std': ' '.join(f'{value:g}' for value in info.std),
         'mean and std according to': info.normalized_by or "nobody: they are ImageNet's",
     }
-    rows = '\n'.join(f'| {name} | {value} |' for name, value in known.items())
+    known |= {name: notes[name] for name in _DIGESTS if name in notes}
+    known['license'] = notes.get('license', 'not said; it is up to whose weights these are')
+    rows = '\n'.join(f'| {name} | {_plain(value)} |' for name, value in known.items())
+    license = f'license: {notes["license"]}\n' if 'license' in notes else ''
     pooler = ', add_pooling_layer=False' * (config['model_type'] == 'vit')
     return f"""---
 library_name: transformers
 pipeline_tag: image-feature-extraction
+{license}tags:
+- vision
+- self-supervised
 ---
 
-# {notes['source']}
+# {_plain(notes['source'])}
 
 A vision transformer without head, for `{CLASSES[config['model_type']]}` of transformers.
 
@@ -176,16 +200,24 @@ A vision transformer without head, for `{CLASSES[config['model_type']]}` of tran
 ```python
 from transformers import AutoImageProcessor, AutoModel
 
-processor = AutoImageProcessor.from_pretrained('.')
-model = AutoModel.from_pretrained('.'{pooler})
+name = '.'  # this folder, or ORG/NAME on the Hub
+processor = AutoImageProcessor.from_pretrained(name)
+model = AutoModel.from_pretrained(name{pooler})
 tokens = model(**processor(image, return_tensors='pt')).last_hidden_state
 ```
 
 `last_hidden_state` holds the class token, then registers if there are any, then the patches row by
-row, after the final norm. Images must be whole patches.
+row, after the final norm. Images must be whole patches. The tools of moca take the folder for a
+checkpoint, and `hf-hub:ORG/NAME`.
 
 {' '.join([*remarks, 'Written by `tools/checkpoint.py export --to transformers` of moca.'])}
 """
+
+
+def _plain(text: str) -> str:
+    """A text that is neither Markdown nor HTML, nor ends a cell of a table."""
+    flat = ' '.join(text.split())
+    return re.sub(r'([\\`*_{}\[\]<>|#])', r'\\\1', flat)
 
 
 def _age(notes: Mapping[str, str]) -> str:

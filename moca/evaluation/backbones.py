@@ -18,6 +18,7 @@ from torchvision.transforms import functional as transforms
 
 from moca.backbone import PlainViT
 from moca.backbone.arch import ArchSpec, vit_dimensions
+from moca.checkpoints.containers import file_of_run
 from moca.checkpoints.loading import AUTO, CheckpointInfo, inspect_checkpoint, load_checkpoint
 from moca.checkpoints.own_size import own_size
 from moca.engine.cli import read_config
@@ -65,7 +66,7 @@ def load_backbones(
     Positions stay as they are in the file: they are resampled once, to the grid of each image.
 
     Args:
-        checkpoints: Files, or ``random``.
+        checkpoints: Files, work dirs, or ``random``.
         archs: As for :func:`read_arch`, one for all or one for each; none, or ``auto``, for files
             that say theirs, as those of this suite's runs do.
         names: For titles, one for each; the files' own by default.
@@ -84,6 +85,7 @@ def load_backbones(
         raise UserError(
             f'{len(names)} names (--name) for {len(checkpoints)} checkpoints: give one for each.'
         )
+    checkpoints = [file_of_run(checkpoint) for checkpoint in checkpoints]
     given = arch_of_each(archs, checkpoints)
     found = []
     for number, (checkpoint, text) in enumerate(zip(checkpoints, given, strict=True)):

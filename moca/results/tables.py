@@ -22,6 +22,9 @@ DASH = '–'
 
 BAR_COLORS = ('#2b6ca3', '#8c9bab')
 
+SHOWN = 5
+"""Names in a line that is about several."""
+
 NAMES_WIDTH, COLUMN_WIDTH = 58, 20
 """Characters that the two columns of names and each column of values want in a terminal."""
 
@@ -106,9 +109,28 @@ def _cell_remarks(board: Leaderboard) -> list[str]:
     return [f'* {", ".join(names)}, {text}.' for text, names in methods.items()]
 
 
-def omission_text(omission: Omission) -> str:
-    """One line for a run that is not in the table."""
-    return f'{omission.folder}: {omission.reason}'
+def counted_lines(reasons: Sequence[tuple[str, str]]) -> list[str]:
+    """Names and reasons, in a line for each reason, with the number of those that share it.
+
+    Example:
+        >>> counted_lines([('a', 'no result'), ('b', 'is damaged'), ('c', 'no result')])
+        ['2 times: no result (a, c)', 'b: is damaged']
+    """
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons:
+        names.setdefault(reason, []).append(name)
+    return [
+        f'{some[0]}: {reason}'
+        if len(some) == 1
+        else f'{len(some)} times: {reason} ({", ".join(some[:SHOWN])}'
+        + (f' and {len(some) - SHOWN} more)' if len(some) > SHOWN else ')')
+        for reason, some in names.items()
+    ]
+
+
+def omission_lines(omissions: Sequence[Omission]) -> list[str]:
+    """Lines for the runs that are not in the table."""
+    return counted_lines([(str(omission.folder), omission.reason) for omission in omissions])
 
 
 def show(board: Leaderboard, console: Console) -> None:
@@ -125,8 +147,8 @@ def show(board: Leaderboard, console: Console) -> None:
             console.print(Text(line, style='dim'))
     if board.omissions:
         console.print(Text('Not in the table:', style='bold yellow'))
-        for omission in board.omissions:
-            console.print(Text('  ' + omission_text(omission), style='yellow'))
+        for line in omission_lines(board.omissions):
+            console.print(Text('  ' + line, style='yellow'))
 
 
 def beside(columns: Sequence[Column], at_once: int) -> list[list[Column]]:
@@ -197,7 +219,7 @@ def markdown(board: Leaderboard) -> str:
     text += '\n' + '\n'.join(f'- {line}' for line in told) + '\n'
     if board.omissions:
         text += '\nNot in the table:\n\n'
-        text += '\n'.join(f'- {omission_text(o)}' for o in board.omissions) + '\n'
+        text += '\n'.join(f'- {line}' for line in omission_lines(board.omissions)) + '\n'
     return text
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from moca.backbone import PlainViT
 from moca.checkpoints import check_checkpoint, inspect_checkpoint, load_checkpoint
+from moca.checkpoints.containers import file_of_run
 from moca.errors import CheckpointMismatch, UserError
 from tests.backbone.helpers import TINY, save, timm_vit
 from tests.checkpoints import families
@@ -186,3 +187,22 @@ def test_weights_of_a_diverged_run_are_refused(tmp_path):
     torch.save({'model': state}, tmp_path / 'nan.pth')
     with pytest.raises(UserError, match=r'blocks\.1\.mlp\.fc1\.bias holds NaN'):
         load_checkpoint(model, tmp_path / 'nan.pth')
+
+
+def test_a_work_dir_means_its_newest_whole_checkpoint(tmp_path: Path) -> None:
+    run, folder, empty = (tmp_path / name for name in ('run', 'folder', 'empty'))
+    for each in (run, folder, empty):
+        each.mkdir()
+    for number in (1, 2):
+        save(timm_vit(TINY).state_dict(), run / f'epoch_{number}.pth')
+        os.utime(run / f'epoch_{number}.pth', (number, number))
+    assert file_of_run(str(run)) == str(run / 'epoch_2.pth')
+    (run / 'epoch_2.pth').write_bytes((run / 'epoch_2.pth').read_bytes()[:1000])
+    assert file_of_run(str(run)) == str(run / 'epoch_1.pth')
+    (run / 'epoch_1.pth').write_bytes(b'')
+    with pytest.raises(UserError, match='every checkpoint in this folder is damaged'):
+        file_of_run(str(run))
+    (folder / 'model.safetensors').touch()  # of transformers
+    (folder / 'epoch_1.pth').touch()
+    for other in (str(folder), str(empty), str(tmp_path / 'a.pth'), 'random', 'hf-hub:org/name'):
+        assert file_of_run(other) == other

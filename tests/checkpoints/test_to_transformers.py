@@ -6,14 +6,17 @@ is asked as well.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from huggingface_hub import ModelCard
 from mmengine.config import Config
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -362,6 +365,42 @@ def test_the_tool_writes_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert said in card
     assert '/a/b' not in card
     assert str(tmp_path) not in card
+
+
+def test_the_card_is_one_that_the_hub_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, _ = run_file(tmp_path / 'a | <b>.pth')
+    export = ['export', str(tmp_path), '--to', 'transformers', '--license', 'apache-2.0']
+    source.rename(tmp_path / 'epoch_3.pth')  # of a folder, as of the file
+    main([*export, str(tmp_path / 'model')])
+    assert 'license' not in capsys.readouterr().out
+    content = (tmp_path / 'model' / 'README.md').read_text()
+    card = ModelCard(content)
+    assert (card.data.license, card.data.library_name) == ('apache-2.0', 'transformers')
+    assert 'self-supervised' in card.data.tags
+    for file in (tmp_path / 'epoch_3.pth', tmp_path / 'model' / 'model.safetensors'):
+        assert hashlib.sha256(file.read_bytes()).hexdigest() in content
+    source, _ = run_file(tmp_path / 'a | <b>.pth')
+    main(['export', str(source), '--to', 'transformers', str(tmp_path / 'other')])
+    assert 'Its card names no license: give --license' in capsys.readouterr().out
+    card = ModelCard((tmp_path / 'other' / 'README.md').read_text())
+    assert card.data.license is None
+    rows = [line for line in card.text.splitlines() if line.startswith('|')]
+    assert {len(re.findall(r'(?<!\\)\|', row)) for row in rows} == {3}
+    assert '<b>' not in card.text.replace('\\<b\\>', '')
+
+
+def test_what_is_no_license_or_has_no_place_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, _ = run_file(tmp_path / 'epoch_3.pth')
+    for words, said in (
+        (['--to', 'transformers', str(tmp_path / 'm'), '--license', 'MIT: yes'], 'word of the Hub'),
+        (['--to', 'timm', str(tmp_path / 'm.pth'), '--license', 'mit'], '--license: only --to'),
+    ):
+        assert main(['export', str(source), *words]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_the_branch_asked_for(tmp_path: Path) -> None:

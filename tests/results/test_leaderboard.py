@@ -296,3 +296,12 @@ def test_published_results_have_sources_and_plausible_values():
         assert ('values' in result) == ('over' in result)
     keys = [(r['task'], r['metric'], r['method'], r['arch']) for r in library['results']]
     assert len(keys) == len(set(keys))
+
+
+def test_one_reason_of_many_runs_is_said_once_with_their_number() -> None:
+    runs = [(f'run{n}', 'run.json has no result') for n in range(7)]
+    lines = tables.counted_lines([*runs[:3], ('other', 'is damaged'), *runs[3:]])
+    assert lines == [
+        '7 times: run.json has no result (run0, run1, run2, run3, run4 and 2 more)',
+        'other: is damaged',
+    ]

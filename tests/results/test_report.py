@@ -190,7 +190,8 @@ def test_pictures_fill_a_page_and_no_more(tmp_path: Path) -> None:
     assert [bool(picture.source) for picture in pictures] == [True, True, False, False]
     assert full.used <= full.limit
     assert len(full.missing) == 2
-    assert 'noise 2: its 0.0 MB do not fit' in full.missing[0]
+    assert full.missing[0][0] == 'noise 2'
+    assert 'its 0.0 MB do not fit' in full.missing[0][1]
 
 
 def test_files_of_a_run(root: Path) -> None:

@@ -81,6 +81,7 @@ def export(
     arch: ArchSpec | None = None,
     trust: bool = False,
     force: bool = False,
+    license: str | None = None,
     **changes: Any,
 ) -> str:
     """Write a checkpoint, or one of its encoders, for other tools to read.
@@ -98,6 +99,7 @@ def export(
         arch: For transformers, where neither the file nor its tensors tell the architecture.
         trust: Read the source with plain pickle.
         force: Write over a file that exists.
+        license: For transformers' model card, such as ``apache-2.0``.
         changes: Of an encoder: ``patch``, ``mean`` and ``std`` of
             :func:`moca.checkpoints.changes.changed`.
 
@@ -113,7 +115,9 @@ def export(
         if target is None:
             raise UserError('--to transformers: give the folder to write.')
         how: dict[str, Any] = dict(branch=branch, arch=arch, trust=trust, force=force)
-        return export_folder(source, target, **how, **changes)
+        return export_folder(source, target, license=license, **how, **changes)
+    if license is not None:
+        raise UserError(f'--license: only --to transformers has a card for it, not {to}.')
     if arch is not None:
         raise UserError(f'--arch: only --to transformers takes it, not {to}. Leave it out.')
     if changes and to == 'moca' and branch is None:

@@ -35,7 +35,7 @@ def write_report(roots: list[Path], out: Path, options: Options) -> list[str]:
         options: What is drawn.
 
     Returns:
-        What was left out, a line each.
+        What was left out, a line for each reason.
 
     Raises:
         UserError: There is no run below the folders, or one of them does not exist.
@@ -44,7 +44,7 @@ def write_report(roots: list[Path], out: Path, options: Options) -> list[str]:
     gallery = Gallery(options.limit)
     page = render(runs, omissions, options, gallery, [str(root) for root in roots])
     write_atomically(out, page.encode())
-    return gallery.missing
+    return tables.counted_lines(gallery.missing)
 
 
 def render(
@@ -84,7 +84,7 @@ def render(
         checkpoints=checkpoints,
         unfinished=unfinished,
         remarks=tables.remarks(board) if board.rows else [],
-        missing=gallery.missing,
+        missing=tables.counted_lines(gallery.missing),
         options=options,
         width=charts.WIDTH,
         height=charts.HEIGHT,

@@ -45,7 +45,7 @@ class Gallery:
 
     limit: int
     used: int = 0
-    missing: list[str] = field(default_factory=list)
+    missing: list[tuple[str, str]] = field(default_factory=list)
 
     def draw(self, title: str, draw: Callable[[Path], None]) -> Picture:
         """Return a picture, or the reason why there is none: a page is made of many runs.
@@ -75,7 +75,7 @@ class Gallery:
         return Picture(title, source, width, height)
 
     def _without(self, title: str, reason: str) -> Picture:
-        self.missing.append(f'{title}: {reason}')
+        self.missing.append((title, reason))
         return Picture(title, reason=reason)
 
 

@@ -151,7 +151,7 @@ def _draw(part: RunPart, run: Run, options: Options, gallery: Gallery) -> None:
         counts = drawings.confusion_of(run, task)
         if isinstance(counts, str):
             part.confusion_reason = counts
-            gallery.missing.append(f'{run.folder}, confusion: {counts.splitlines()[0]}')
+            gallery.missing.append((f'{run.folder}, confusion', counts.splitlines()[0]))
         elif counts is not None:
             part.confused = confusion.largest(counts)
             part.matrix = confusion.matrix(counts)
