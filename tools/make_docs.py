@@ -148,7 +148,10 @@ def config_page(path: str, source: str, library: Mapping[str, Any]) -> str:
     text = [f'# {plain(str(protocol.get("title") or Path(path).stem))}', plain(lead)]
     for label, part in parts:
         if label == 'Command':
-            text += ['```text', part, '```']
+            command, remarks = command_and_remarks(part)
+            text += ['```text', command, '```']
+            if remarks:
+                text.append('\n'.join(f'- {plain(remark)}' for remark in remarks))
         else:
             told = plain(' '.join(part.split()))
             text.append(f'**{label}**{"" if told[:1] == "," else ": "}{told}' if label else told)
@@ -158,6 +161,22 @@ def config_page(path: str, source: str, library: Mapping[str, Any]) -> str:
         text += ['## Published', table]
     text += [f'## `{path}`', f'```python\n{source.strip()}\n```']
     return _joined(text)
+
+
+def command_and_remarks(part: str) -> tuple[str, list[str]]:
+    """Part a config's command from the sentences behind it, which are no code.
+
+    Lines of options belong to the command; any other line begins a sentence with a capital.
+    """
+    lines = part.splitlines()
+    end = next((n for n, line in enumerate(lines[1:], 1) if line.strip()[:1].isupper()), len(lines))
+    remarks: list[str] = []
+    for line in map(str.strip, lines[end:]):
+        if line[:1].isupper() or not remarks:
+            remarks.append(line)
+        else:
+            remarks[-1] += f' {line}'
+    return '\n'.join(lines[:end]), remarks
 
 
 def _joined(pieces: Sequence[str]) -> str:

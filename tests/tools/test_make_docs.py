@@ -14,6 +14,7 @@ import pytest
 
 from tools.make_docs import (
     PUBLISHED,
+    command_and_remarks,
     config_page,
     main,
     protocol_of,
@@ -44,6 +45,15 @@ def test_links_lead_to_pages_and_become_text_where_there_is_none() -> None:
     )
     assert relinked('[a](docs/a.md#one)', 'CONTRIBUTING.md', site) == '[a](a.md#one)'
     assert relinked('[a](../../docs/a.md)', 'configs/x/y.py', site) == '[a](../../a.md)'
+
+
+def test_sentences_behind_a_command_are_no_code() -> None:
+    command = 'tools/train.py a.py\n    --amp'
+    assert command_and_remarks(command) == (command, [])
+    assert command_and_remarks(f'{command}\n    ViT-L: --x\n    y=2\n    As B: --z') == (
+        command,
+        ['ViT-L: --x y=2', 'As B: --z'],
+    )
 
 
 def test_a_docstring_falls_into_its_parts() -> None:
