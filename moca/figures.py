@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import colorsys
+import functools
 import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +28,37 @@ Image = NDArray[np.uint8]
 UNLABELED = (0, 0, 0)
 DPI = 110
 _GOLDEN = 0.618034  # turns between two hues, so that neighbors differ
+_SPREAD = 200  # colors that `distinct_colors` tells apart
+_FIRST = (230, 34, 34)
 
 
 def distinct_colors(count: int) -> list[tuple[float, ...]]:
-    """RGB in 0..255, of hues that differ between neighbors."""
+    """RGB in 0..255, each as far as can be from those before it; fewer are the first of more.
+
+    The method is that of Glasbey et al. (Color Research and Application 32(4), 2007): distances are
+    in CIELAB, among colors that are neither dark nor pale nor gray, bounds of ours.
+    """
+    return _spread_colors()[:count] if count <= _SPREAD else _turned_colors(count)
+
+
+@functools.cache
+def _spread_colors() -> list[tuple[float, ...]]:
+    levels = np.linspace(0, 255, 18, dtype=np.float32)
+    colors = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3)
+    lab = cv2.cvtColor(colors[None] / 255, cv2.COLOR_RGB2LAB)[0]
+    chroma = np.hypot(lab[:, 1], lab[:, 2])
+    kept = (lab[:, 0] > 35) & (lab[:, 0] < 92) & (chroma > 35)
+    colors, lab = colors[kept], lab[kept]
+    chosen = [int(np.abs(colors - _FIRST).sum(axis=1).argmin())]
+    far = np.full(len(lab), np.inf, np.float32)
+    while len(chosen) < _SPREAD:
+        far = np.minimum(far, np.linalg.norm(lab - lab[chosen[-1]], axis=1))
+        chosen.append(int(far.argmax()))
+    return [tuple(color) for color in colors[chosen].tolist()]
+
+
+def _turned_colors(count: int) -> list[tuple[float, ...]]:
+    """Hues that differ between neighbors, for numbers of which nobody tells all apart."""
     return [
         tuple(255 * value for value in colorsys.hsv_to_rgb(number * _GOLDEN % 1, 0.85, 0.9))
         for number in range(count)

@@ -77,7 +77,29 @@ def test_colors_of_many_classes_are_colors_and_differ():
     assert colors.min() >= 0
     assert colors.max() <= 255
     assert len(np.unique(colors.round(), axis=0)) == 60
-    assert np.abs(np.diff(colors, axis=0)).max(axis=1).min() > 60
+    # as the eye sees it: 2.3 is a difference that is just seen (CIE 1976)
+    lab = lab_of(colors)
+    apart = np.linalg.norm(lab[:, None] - lab[None], axis=-1) + 1000 * np.eye(60)
+    assert apart[:8, :8].min() > 60
+    assert apart[:20, :20].min() > 40
+    assert apart.min() > 20
+    assert distinct_colors(60) == distinct_colors(61)[:60]
+    assert len(distinct_colors(1000)) == 1000
+
+
+def lab_of(colors):
+    """CIELAB of sRGB under D65, by the formulas of CIE 15 and IEC 61966-2-1."""
+    linear = np.where(
+        colors > 0.04045 * 255, ((colors / 255 + 0.055) / 1.055) ** 2.4, colors / 3294.6
+    )
+    to_xyz = np.array(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    )
+    xyz = linear @ to_xyz.T / (0.9505, 1, 1.089)
+    f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
+    return np.stack(
+        [116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=-1
+    )
 
 
 @pytest.mark.parametrize(('given', 'own'), [([[1, 2, 3]] * 3, True), ([[1, 2, 3]], False)])
