@@ -10,11 +10,15 @@ from pathlib import Path
 
 from tests.campaign.campaign import Area, Worker, faults, run_area, table
 from tests.campaign.checkpoints import Checkpoints
+from tests.campaign.disks import Disks
 from tests.campaign.inputs import Inputs
+from tests.campaign.kills import Kills
 from tests.campaign.numbers import Numbers
 from tests.campaign.others import Others
 
-AREAS: dict[str, type[Area]] = {area.name: area for area in (Checkpoints, Inputs, Numbers, Others)}
+AREAS: dict[str, type[Area]] = {
+    area.name: area for area in (Checkpoints, Inputs, Numbers, Others, Kills, Disks)
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from moca.engine.checkpoints import latest_checkpoint
+from tests.pretrain.data.shards.tars import contents, write_split
 
 REPOSITORY = Path(__file__).parents[2]
 EPOCHS, KILLS = 30, 10
@@ -47,7 +48,8 @@ def start(images: Path, work_dir: Path) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.slow
-def test_ten_kills_change_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize('source', ['folder', 'shards'])
+def test_ten_kills_change_nothing(source: str, tmp_path: Path) -> None:
     images = tmp_path / 'images'
     images.mkdir()
     random = np.random.default_rng(0)
@@ -55,6 +57,9 @@ def test_ten_kills_change_nothing(tmp_path: Path) -> None:
         cv2.imwrite(
             str(images / f'{number}.png'), random.integers(0, 256, (60, 80, 3), dtype=np.uint8)
         )
+    if source == 'shards':
+        write_split(tmp_path / 'shards', contents(images), [4, 2, 3])
+        images = tmp_path / 'shards'
     assert start(images, tmp_path / 'whole').wait() == 0
 
     killed = 0
@@ -73,11 +78,14 @@ def test_ten_kills_change_nothing(tmp_path: Path) -> None:
             killed += 1
     assert killed >= KILLS, 'the run ended before it was killed often enough'
     assert start(images, tmp_path / 'killed').wait() == 0
+    assert not list((tmp_path / 'killed').glob('.*.partial'))
 
     last = f'iter_{EPOCHS * 2}.pth'
     whole, resumed = (
-        torch.load(tmp_path / name / last, weights_only=False)['state_dict']
-        for name in ('whole', 'killed')
+        torch.load(tmp_path / name / last, weights_only=False) for name in ('whole', 'killed')
     )
-    for name, value in whole.items():
-        assert torch.equal(resumed[name], value), name
+    for name, value in whole['state_dict'].items():
+        assert torch.equal(resumed['state_dict'][name], value), name
+    states = (content['optimizer']['state'] for content in (whole, resumed))
+    for one, other in zip(*(state.values() for state in states), strict=True):
+        assert all(torch.equal(value, other[name]) for name, value in one.items())

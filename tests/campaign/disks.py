@@ -1,0 +1,177 @@
+"""Disks that are full, read-only, slow or gone, in the middle of runs: what is there stays."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from moca.engine.checkpoints import latest_checkpoint
+from tests.campaign.campaign import Area, Outcome
+from tests.campaign.kills import Fault, Reference, check_left, check_same, starts, steps_of
+from tests.campaign.tiny_runs import KINDS, STEPS, Kind
+from tests.campaign.tool_runs import Ended, Start, on_writes, phase_of, run
+
+Draw = random.Random
+_KINDS = {kind.name: kind for kind in KINDS}
+
+
+def too_small(start: Start, size: int) -> None:
+    """No file may have more bytes than that: the system refuses what comes after them."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def full(start: Start, phase: str, count: int, number: int) -> None:
+    """From a write of a phase on (counted from 1), each fails with an error of the system."""
+    seen = 0
+
+    def refuse(action: str, path: Path) -> None:
+        nonlocal seen
+        if action == 'remove' or phase not in (phase_of(path), 'any'):
+            return
+        seen += 1
+        if seen >= count:
+            raise OSError(number, os.strerror(number), str(path))
+
+    on_writes(start.work_dir, refuse)
+
+
+def slow(start: Start) -> None:
+    """Each write of a checkpoint takes longer than a step."""
+
+    def wait(action: str, path: Path) -> None:
+        if phase_of(path) == 'checkpoint':
+            time.sleep(0.3)
+
+    on_writes(start.work_dir, wait)
+
+
+def vanish(start: Start, data: str, step: int) -> None:
+    """The folder of the data is gone before a step (from 1)."""
+    from mmengine.runner import Runner
+
+    call = Runner.call_hook
+
+    def call_hook(self: Any, fn_name: str, **kwargs: Any) -> None:
+        if fn_name == 'before_train_iter' and self.iter + 1 == step:
+            os.rename(data, f'{data}_gone')
+        call(self, fn_name, **kwargs)
+
+    Runner.call_hook = call_hook
+
+
+# What befalls which kind of run, and whether the run has to end by it.
+Misfortune = tuple[str, str, bool]
+MISFORTUNES: tuple[Misfortune, ...] = tuple(
+    (kind, name, ends)
+    for name, ends in (
+        ('full within a checkpoint', True),
+        ('data gone', True),
+        ('full at a checkpoint', True),
+        ('full at a log', True),
+        ('read-only', True),
+        ('slow', False),
+        ('full at run.json', True),
+    )
+    for kind in ('mae', 'linear probe')
+    if not (name == 'full at run.json' and kind == 'mae')  # which has none
+)
+
+
+def misfortune_of(name: str, draw: Draw, reference: Reference) -> tuple[Callable[..., None], Any]:
+    """What is to happen: a function and its arguments."""
+    size = (reference.run / f'iter_{STEPS}.pth').stat().st_size
+    data = reference.told[reference.told.index('--data-root') + 1]
+    error = draw.choice((errno.ENOSPC, errno.EDQUOT, errno.EIO))
+    return {
+        'full within a checkpoint': (too_small, (draw.randint(size // 2, size - 1),)),
+        'full at a checkpoint': (full, ('checkpoint', draw.randint(1, 9), error)),
+        'full at a log': (full, ('log', draw.randint(1, 9), error)),
+        'full at run.json': (full, ('record', draw.randint(1, 3), error)),
+        'read-only': (full, ('any', 1, errno.EROFS)),
+        'slow': (slow, ()),
+        'data gone': (vanish, (data, draw.randint(1, STEPS))),
+    }[name]
+
+
+def check_end(ended: Ended, reference: Reference, folder: Path) -> None:
+    """Hold what a process has said against what is promised: one line, a place and a remedy.
+
+    Raises:
+        Fault: It is not as promised.
+    """
+    lines = [line for line in ended.said.splitlines() if line.strip()]
+    if ended.code != 2 or 'Traceback' in ended.said:
+        raise Fault('traceback', f'exit {ended.code}: {ended.said[-2500:]}')
+    errors = [line for line in lines if line.startswith('error: ')]
+    data = reference.told[reference.told.index('--data-root') + 1]
+    if len(errors) != 1 or not any(place in errors[0] for place in (str(folder), data)):
+        raise Fault('unnamed', lines[-5:])
+
+
+class Disks(Area):
+    """What disks do to runs."""
+
+    name = 'disks'
+    title = 'Disks'
+    seconds = 600.0
+
+    def count(self, quick: bool) -> int:
+        """Each misfortune three times; one of them with ``quick``."""
+        return 1 if quick else 3 * len(MISFORTUNES)
+
+    def run(self, number: int, folder: Path) -> Outcome:
+        """A run that a disk fails, and which goes on when it has been mended."""
+        # the first of those that ``quick`` runs are of pre-training, whose imports take less long
+        ordered = sorted(MISFORTUNES, key=lambda each: each[0] != 'mae')
+        name, what, ends = ordered[number % len(ordered)]
+        kind, draw = _KINDS[name], random.Random(f'{self.seed} {number}')
+        reference = Reference.of(kind, folder.parent)
+        before, given = misfortune_of(what, draw, reference)
+        label = f'{what}, {name}'
+        try:
+            self._befall(kind, reference, folder, ends, before=before, given=given)
+            (last,) = run(*starts(kind, reference.told, folder, {}), modules=kind.modules)
+            if last.code or last.orphans:
+                raise Fault('does not go on', f'exit {last.code}: {last.said[-2000:]}')
+            check_same(folder / 'run', reference.run)
+        except Fault as fault:
+            return Outcome(label, fault.args[0], f'{given}: {fault.args[1]}')
+        return Outcome(label, 'refused' if ends else 'equal', str(given))
+
+    def _befall(
+        self, kind: Kind, reference: Reference, folder: Path, ends: bool, **misfortune: Any
+    ) -> None:
+        (ended,) = run(
+            *starts(kind, reference.told, folder, {}, **misfortune), modules=kind.modules
+        )
+        data = reference.told[reference.told.index('--data-root') + 1]
+        if Path(f'{data}_gone').is_dir():
+            os.rename(f'{data}_gone', data)
+        if ends:
+            check_end(ended, reference, folder)
+        elif ended.code:
+            raise Fault('traceback', f'exit {ended.code}: {ended.said[-2000:]}')
+        if (folder / 'run').is_dir():
+            check_left(folder / 'run', 0, ended)
+            if partial := [path.name for path in folder.rglob('.*.partial')]:
+                raise Fault('partial', partial)
+            steps_of(latest_checkpoint(folder / 'run'))
+
+    def inject(self) -> None:
+        """What the disk refuses is not told."""
+        globals()['misfortune_of'] = lambda name, draw, reference: (swallow, ())
+
+
+def swallow(start: Start) -> None:
+    """A disk without room, and a writer that says nothing of it."""
+    from moca.engine.background import BackgroundJob
+
+    full(start, 'checkpoint', 1, errno.ENOSPC)
+    BackgroundJob.wait = lambda self: None  # type: ignore[method-assign]
+    BackgroundJob.check = lambda self: None  # type: ignore[method-assign]
