@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from moca.backbone.arch import ArchSpec, build_vit, rope_of, vit_dimensions
 from moca.backbone.blocks import run_blocks
+from moca.backbone.patches import Pixels, embed_pixels, unfold
 from moca.backbone.positions import (
     check_interpolation,
     resample_positions,
@@ -301,15 +302,50 @@ class PlainViT(BaseModule):
         Raises:
             UserError: The blocks have windows, or the grid is not known.
         """
+        grid = self._grid_of(patches.shape[1], grid)
+        if ids_keep is not None:
+            patches = _take(patches, ids_keep)
+        return self._encode(patches, grid, ids_keep, layers)
+
+    def unfold(self, *images: Tensor) -> Pixels:
+        """Pixels of batches of images, for :meth:`tokens` of this network and others like it."""
+        return unfold(self.patch_size, *images)
+
+    def tokens(
+        self, images: Tensor | Pixels, ids_keep: Tensor | None = None, layers: Sequence[int] = ()
+    ) -> Tokens:
+        """Tokens of (the visible patches of) images, which may be unfolded; see :meth:`encode`.
+
+        Only the visible patches are embedded.
+        """
+        if isinstance(images, Tensor):
+            if ids_keep is None:
+                patches, grid = self._patches(images)
+                return self._encode(patches, grid, None, layers)
+            images = self.unfold(images)
+        values, positions = images.values, self._positions(images.grid)
+        if ids_keep is not None:
+            values = _take(values, ids_keep)
+            positions = None if positions is None else positions[0, ids_keep]
+        patches = embed_pixels(self.patch_embed, values)
+        patches = patches if positions is None else patches + positions
+        return self._encode(patches, images.grid, ids_keep, layers)
+
+    # ------------------------------------------------------------------ parts
+
+    def _encode(
+        self,
+        patches: Tensor,
+        grid: tuple[int, int],
+        ids_keep: Tensor | None,
+        layers: Sequence[int],
+    ) -> Tokens:
         if self.window_size is not None:
             raise UserError('window_size: tokens without a grid have no windows; leave it out.')
-        count = patches.shape[1]
-        if ids_keep is not None:
-            patches = patches.gather(1, ids_keep[..., None].expand(-1, -1, patches.shape[-1]))
         indices = self._resolve(layers) if layers else ()
         skip = self.num_prefix_tokens
         x = self._with_prefix(patches)
-        table = self._table(self._grid_of(count, grid), skip, ids_keep, x.device)
+        table = self._table(grid, skip, ids_keep, x.device)
         intermediate: dict[int, Tensor] = {}
         for index, out in enumerate(self._run(x, self.num_layers, table)):
             x = out
@@ -323,15 +359,6 @@ class PlainViT(BaseModule):
             tuple(out[:, skip:] for out in asked),
             tuple(out[:, :skip] for out in asked),
         )
-
-    def tokens(
-        self, images: Tensor, ids_keep: Tensor | None = None, layers: Sequence[int] = ()
-    ) -> Tokens:
-        """Tokens of (the visible patches of) images; see :meth:`encode`."""
-        patches, grid = self._patches(images)
-        return self.encode(patches, ids_keep, layers, grid)
-
-    # ------------------------------------------------------------------ parts
 
     def _run(self, x: Tensor, number: int, table: Tensor | None = None) -> Iterator[Tensor]:
         return run_blocks(self.blocks[:number], x, self.grad_checkpoint, table)
@@ -380,11 +407,16 @@ class PlainViT(BaseModule):
             images = F.pad(images, (0, right, 0, bottom))
         x = self.patch_embed.proj(images).flatten(2).transpose(1, 2)
         x = self.patch_embed.norm(x)
-        if self.pos_embed is not None:
-            skip = 0 if self.no_embed_class else self.num_prefix_tokens
-            how = self.interpolation or 'bicubic'
-            x = x + resample_positions(self.pos_embed[:, skip:], self.grid, grid, how)
-        return x, grid
+        positions = self._positions(grid)
+        return (x if positions is None else x + positions), grid
+
+    def _positions(self, grid: tuple[int, int]) -> Tensor | None:
+        """Of the patches of a grid, ``[1, L, C]``; None for a ViT that has none to add."""
+        if self.pos_embed is None:
+            return None
+        skip = 0 if self.no_embed_class else self.num_prefix_tokens
+        how = self.interpolation or 'bicubic'
+        return resample_positions(self.pos_embed[:, skip:], self.grid, grid, how)
 
     def _with_prefix(self, patches: Tensor) -> Tensor:
         prefix = [token for token in (self.cls_token, self.reg_token) if token is not None]
@@ -395,3 +427,8 @@ class PlainViT(BaseModule):
             tokens = tokens + self.pos_embed[:, : self.num_prefix_tokens]
         tokens = tokens.expand(patches.shape[0], -1, -1).to(patches.dtype)
         return self.norm_pre(torch.cat([tokens, patches], dim=1))
+
+
+def _take(tokens: Tensor, ids: Tensor) -> Tensor:
+    """The tokens ``[B, N, C]`` that ``ids``, ``[B, N]``, name among ``[B, L, C]``."""
+    return tokens.gather(1, ids[..., None].expand(-1, -1, tokens.shape[-1]))

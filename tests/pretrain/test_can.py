@@ -97,12 +97,13 @@ def test_targets_are_the_clean_pixels_and_the_noise_as_it_is():
     assert len(set(draws.sigma.tolist())) == 8
 
 
-def test_the_encoder_sees_the_noise_before_patches_are_cut():
+def test_the_encoder_sees_the_noise_before_patches_are_cut(monkeypatch):
     model = tiny_method('CANPretrain', sigma_max=1.0)
     images = both(model)
     draws = model.draw(images)
     seen = []
-    model.student.patch_embed.proj.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    cut = model.student.unfold
+    monkeypatch.setattr(model.student, 'unfold', lambda given: seen.append(given) or cut(given))
     model.outputs(images, draws)
     expected = images + draws.sigma[:, None, None, None] * draws.noise
     assert torch.equal(seen[0], expected)

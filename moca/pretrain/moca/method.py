@@ -14,6 +14,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from moca.backbone.patches import Pixels
 from moca.engine.config_check import check_arguments
 from moca.engine.ranges import check_positive, check_weight
 from moca.errors import UserError
@@ -122,7 +123,8 @@ class MOCAPretrain(PretrainMethod):
             about: What else the data set says of the images; hooks read it, this does not.
         """
         self.check_size(*view1.shape[-2:])
-        images = torch.cat([view1, view2])
+        # once, for teacher and student
+        images = self.student.unfold(view1, view2)
         if mode == 'tensor':
             return self.outputs(images, draws or self.draw(len(view1), view1.device))
         number, count = self.part
@@ -155,7 +157,7 @@ class MOCAPretrain(PretrainMethod):
             self.codebook.words_per_step,
         )
 
-    def loss(self, images: Tensor, draws: Draws) -> dict[str, Tensor]:
+    def loss(self, images: Tensor | Pixels, draws: Draws) -> dict[str, Tensor]:
         """EMA step, targets, losses of both rounds, codebook step.
 
         Where gradients are accumulated, the batch comes in parts (:attr:`part`). The teacher moves
@@ -164,7 +166,7 @@ class MOCAPretrain(PretrainMethod):
         part, takes the new words from it alone, and moves the normalizer in each.)
 
         Args:
-            images: ``cat(view1, view2)``, ``[2B, 3, H, W]``.
+            images: ``cat(view1, view2)``, ``[2B, 3, H, W]``; or their pixels.
             draws: Random choices for them.
 
         Returns:
@@ -177,10 +179,7 @@ class MOCAPretrain(PretrainMethod):
         if self.part[0] == 0:
             ema_update(self.teacher.parameters(), self.student.parameters(), self.momentum)
         teacher = self._teacher_tokens(images)
-        patches = self.student.embed(images)
-        summaries, dense = zip(
-            *(self._predict(patches, mask) for mask in draws.rounds), strict=True
-        )
+        summaries, dense = zip(*(self._predict(images, mask) for mask in draws.rounds), strict=True)
         rounds = len(draws.rounds)
         targets = AssignmentTargets(self.codebook, teacher, self.central, draws.rounds)
         kl_dense, entropy = assignment_kl(
@@ -190,7 +189,7 @@ class MOCAPretrain(PretrainMethod):
             self.kappa,
             self._terms,
         )
-        del patches, dense  # for the sake of the peak
+        del dense  # for the sake of the peak
         image_target = targets.image()
         kl_image, _ = assignment_kl(
             torch.cat(summaries),
@@ -215,7 +214,7 @@ class MOCAPretrain(PretrainMethod):
         )
 
     @torch.no_grad()
-    def outputs(self, images: Tensor, draws: Draws) -> dict[str, Tensor]:
+    def outputs(self, images: Tensor | Pixels, draws: Draws) -> dict[str, Tensor]:
         """Assignments and logits in full, for inspection; nothing is updated.
 
         Returns:
@@ -235,9 +234,8 @@ class MOCAPretrain(PretrainMethod):
             copy.deepcopy(generator)(self.codebook.words)
             for generator in (self.image_prototypes, self.dense_prototypes)
         )
-        patches = self.student.embed(images)
         for number, mask in enumerate(draws.rounds):
-            summary, dense = self._predict(patches, mask)
+            summary, dense = self._predict(images, mask)
             outputs[f'image_logits{number}'] = self.kappa * summary @ image_prototypes.T
             outputs[f'dense_logits{number}'] = self.kappa * dense @ dense_prototypes.T
         return outputs
@@ -245,11 +243,11 @@ class MOCAPretrain(PretrainMethod):
     # ------------------------------------------------------------------ parts of a step
 
     @torch.no_grad()
-    def _teacher_tokens(self, images: Tensor) -> Tensor:
+    def _teacher_tokens(self, images: Tensor | Pixels) -> Tensor:
         return self.teacher.tokens(images).patches
 
-    def _predict(self, patches: Tensor, mask: MaskRound) -> tuple[Tensor, Tensor]:
+    def _predict(self, images: Tensor | Pixels, mask: MaskRound) -> tuple[Tensor, Tensor]:
         """The student's image feature ``[2B, C]`` and dense features ``[2B, decoded, D]``."""
-        tokens = self.student.encode(patches, mask.ids_visible, layers=(self.early_index,))
+        tokens = self.student.tokens(images, mask.ids_visible, layers=(self.early_index,))
         summary = tokens.patches.mean(dim=1)
         return summary, self.decoder(tokens.intermediate[0], summary, mask)
