@@ -39,10 +39,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _LEVELS = np.arange(256, dtype=np.float32)
 # ITU-R 601-2 luma, as PIL's `convert('L')`.
-_LUMA = np.array([0.299, 0.587, 0.114])
+LUMA = np.array([0.299, 0.587, 0.114])
 # PIL truncates blended values where cv2.transform rounds to nearest. Just under one half, so that
 # a value that is whole but for rounding errors keeps itself.
-_TRUNCATE = -0.5 + 1 / 64
+TRUNCATE = -0.5 + 1 / 64
 
 
 def resize(image: Pixels, size: int, interpolation: Interpolation = 'bilinear') -> Pixels:
@@ -72,8 +72,8 @@ def adjust_contrast(image: Pixels, factor: float) -> Pixels:
 def adjust_saturation(image: Pixels, factor: float) -> Pixels:
     """Scale the distance of each pixel from its own gray value by ``factor``."""
     matrix = np.empty((3, 4), dtype=np.float32)
-    matrix[:, :3] = factor * np.eye(3) + (1 - factor) * _LUMA
-    matrix[:, 3] = _TRUNCATE
+    matrix[:, :3] = factor * np.eye(3) + (1 - factor) * LUMA
+    matrix[:, 3] = TRUNCATE
     return cv2.transform(image, matrix)
 
 

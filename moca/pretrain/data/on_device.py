@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
+
+from moca.errors import UserError
+from moca.pretrain.data.colors import recolor
 
 
 class NormalizeViews(BaseDataPreprocessor):
@@ -37,21 +41,29 @@ class NormalizeViews(BaseDataPreprocessor):
         """Prepare a batch.
 
         Args:
-            data: What the loader gave: views ``[B, 3, H, W]`` of bytes or numbers, and what the
-                data set says of the images.
+            data: What the loader gave: views ``[B, 3, H, W]`` of bytes or numbers, what the
+                data set says of the images, and for ``view1`` what is left to do to it,
+                ``colors1`` (:mod:`.colors`).
             training: Not read.
 
         Returns:
-            The same with views of float32.
+            The same with views of float32 and without colors.
         """
-        return {
-            name: self._prepare(value) if isinstance(value, Tensor) and value.ndim == 4 else value
-            for name, value in data.items()
-        }
+        prepared = {}
+        for name, value in data.items():
+            if isinstance(value, Tensor) and value.ndim == 4:
+                colors = data.get(name.replace('view', 'colors'))
+                prepared[name] = self._prepare(value, colors)
+            elif not name.startswith('colors'):
+                prepared[name] = value
+        return prepared
 
-    def _prepare(self, view: Tensor) -> Tensor:
+    def _prepare(self, view: Tensor, colors: Tensor | None) -> Tensor:
         view = view.to(self.scale.device, non_blocking=True)
-        return torch.mul(view, self.scale).sub_(self.shift) if view.dtype is torch.uint8 else view
+        if view.dtype is not torch.uint8:
+            return view
+        levels = view if colors is None else recolor(view, colors)
+        return torch.mul(levels, self.scale).sub_(self.shift)
 
 
 def send_bytes(method: Any, views: Any) -> None:
@@ -62,9 +74,38 @@ def send_bytes(method: Any, views: Any) -> None:
     Args:
         method: Of pre-training, on its device.
         views: Of its data set, whose workers have not begun.
+
+    Raises:
+        UserError: Colors are left to the device by a method that prepares its batches itself.
     """
     plain = type(getattr(method, 'data_preprocessor', None)) is BaseDataPreprocessor
     if plain and hasattr(views, 'as_bytes'):
         device = next(method.parameters()).device
         method.data_preprocessor = NormalizeViews(views.mean, views.std).to(device)
         views.as_bytes = True
+    elif getattr(views, 'colors_on_device', False):
+        raise UserError(
+            '--gpu-views (train_dataloader.dataset.views.colors_on_device): '
+            f'{type(method).__name__} prepares its batches itself (model.data_preprocessor), '
+            'without their colors. Leave one of the two out.'
+        )
+
+
+def leave_colors_to_gpu(cfg: Config) -> None:
+    """Apply ``--gpu-views``.
+
+    Raises:
+        UserError: There is no GPU, or the data set has other views than ours.
+    """
+    if not torch.cuda.is_available():
+        raise UserError(
+            '--gpu-views: there is no GPU that torch can use here, and on a CPU the workers are '
+            'faster. Leave it out.'
+        )
+    views = cfg.train_dataloader.dataset.get('views')
+    if not isinstance(views, dict) or views.get('type') != 'AugmentedViews':
+        raise UserError(
+            '--gpu-views: train_dataloader.dataset.views is no AugmentedViews, whose colors could '
+            'be left to the GPU. Leave it out.'
+        )
+    views['colors_on_device'] = True

@@ -15,6 +15,7 @@ from moca.engine.renamed import new_name
 from moca.errors import UserError
 from moca.images import transforms
 from moca.images.transforms import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Pixels
+from moca.pretrain.data.colors import packed
 
 # The order of torchvision's ColorJitter arguments; they are applied in random order.
 _JITTER_OPERATORS: tuple[Callable[[Pixels, float], Pixels], ...] = (
@@ -121,10 +122,14 @@ class ViewRecipe:
             flip=rng.random() < self.flip_p,
         )
 
+    def cut(self, image: Pixels, params: ViewParams, size: int, reduction: int = 1) -> Pixels:
+        """The crop of an image decoded at ``1 / reduction``: ``[size, size, 3]`` uint8."""
+        crop = params.crop.reduced(reduction).cut(image)
+        return transforms.resize(crop, size, self.interpolation)
+
     def render(self, image: Pixels, params: ViewParams, size: int, reduction: int = 1) -> Pixels:
         """Apply ``params`` to an image decoded at ``1 / reduction``: ``[size, size, 3]`` uint8."""
-        crop = params.crop.reduced(reduction).cut(image)
-        view = transforms.resize(crop, size, self.interpolation)
+        view = self.cut(image, params, size, reduction)
         for operator, factor in params.jitter:
             view = _JITTER_OPERATORS[operator](view, factor)
         if params.gray:
@@ -198,9 +203,12 @@ class AugmentedViews:
         size: Side of the square views in pixels.
         mean: Per channel, of images scaled to [0, 1].
         std: Likewise.
+        colors_on_device: In a run, leave colors and blur to the model's device (:mod:`.colors`);
+            whoever else asks for views, to look at them, gets whole ones.
 
     Attributes:
-        as_bytes: Whether to leave the normalizing to the model's device (:mod:`.on_device`).
+        as_bytes: Whether to leave the normalizing to the model's device (:mod:`.on_device`), and
+            with ``colors_on_device`` the colors.
 
     Raises:
         UserError: A field is unknown or out of its range.
@@ -215,6 +223,7 @@ class AugmentedViews:
         size: int = 224,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
+        colors_on_device: bool = False,
     ) -> None:
         if not views:
             raise UserError('views: the list is empty; give one dict of fields for each view.')
@@ -223,6 +232,7 @@ class AugmentedViews:
         self.size = size
         self.mean = tuple(mean)
         self.std = tuple(std)
+        self.colors_on_device = colors_on_device
         self.as_bytes = False
 
     def sample(self, rng: np.random.Generator, height: int, width: int) -> list[ViewParams]:
@@ -240,11 +250,18 @@ class AugmentedViews:
     ) -> dict[str, Tensor]:
         """The views as ``view1``, ``view2``, ...: ``[3, size, size]``.
 
-        They are float32 and normalized, or uint8 where they are to travel as bytes.
+        They are float32 and normalized, or uint8 where they are to travel as bytes; without
+        their colors if those are left to the device, and then with ``colors1``, ``colors2``, ...:
+        what was drawn for them.
         """
         views = {}
         for number, (recipe, drawn) in enumerate(zip(self.recipes, params, strict=True), start=1):
-            view = recipe.render(image, drawn, self.size, reduction)
+            if self.as_bytes and self.colors_on_device:
+                view = recipe.cut(image, drawn, self.size, reduction)
+                view = transforms.flip(view) if drawn.flip else view
+                views[f'colors{number}'] = packed(recipe, drawn)
+            else:
+                view = recipe.render(image, drawn, self.size, reduction)
             views[f'view{number}'] = (
                 transforms.planes(view)
                 if self.as_bytes
