@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-long test reliability check format docs gpu clean
+.PHONY: help setup demo demo-long test test-oldest test-newest reliability check format docs gpu clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -32,6 +32,12 @@ test: export OPENBLAS_NUM_THREADS := 1
 test: setup ## run the tests (all but those marked slow)
 	@$(BIN)/python -m pytest -q -n 2 -m 'not slow'
 
+test-oldest: ## some tests with the oldest torch and timm that are supported, in .venv-oldest
+	@PYTHON='$(PYTHON)' bash requirements/test_versions.sh oldest
+
+test-newest: ## the same with the newest ones, in .venv-newest
+	@PYTHON='$(PYTHON)' bash requirements/test_versions.sh newest
+
 reliability: setup ## a thousand damaged checkpoints, ten thousand damaged inputs: what became of them
 	@$(BIN)/python -m tests.campaign
 
@@ -54,5 +60,6 @@ docs: ## the site, into build/site, by packages of its own in .venv-docs
 	@.venv-docs/bin/zensical build --strict
 
 clean: ## remove the environment and all caches; leaves work_dirs and data alone
-	rm -rf .venv .venv-docs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .dist_test
+	rm -rf .venv .venv-docs .venv-oldest .venv-newest build dist *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .dist_test
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
