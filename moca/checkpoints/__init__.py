@@ -6,5 +6,8 @@ from moca.checkpoints.loading import (
     inspect_checkpoint,
     load_checkpoint,
 )
+from moca.checkpoints.without_code import read_without_code
 
 __all__ = ['CheckpointInfo', 'check_checkpoint', 'inspect_checkpoint', 'load_checkpoint']
+
+read_without_code()
