@@ -12,6 +12,7 @@ from moca.command_line import (
     add_common_arguments,
     add_log_to,
     seed_number,
+    whole_number,
 )
 from moca.errors import UserError
 
@@ -29,6 +30,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         '--arch',
         help='timm name of the ViT, such as vit_small_patch16, or auto for that of CKPT '
         '[as in the config]',
+    )
+    parser.add_argument(
+        '--img-size',
+        type=whole_number(1),
+        metavar='SIDE',
+        help='pixels of the square views, a multiple of the patch [as in the config, mostly 224]',
     )
     parser.add_argument(
         '--checkpoint', metavar='CKPT', help='start the encoder from a file of any family [random]'
@@ -111,6 +118,7 @@ def configure(args: argparse.Namespace) -> Config:
         args.config,
         data_root=args.data_root,
         arch=args.arch,
+        img_size=args.img_size,
         epochs=args.epochs,
         knn=args.knn,
         knn_val=args.knn_val,

@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import Runner
 from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -225,6 +226,13 @@ def test_epochs_keep_the_share_of_the_warm_up(images: Path, tmp_path: Path) -> N
     assert cfg.default_hooks.schedule.warmup_epochs == 15
     with pytest.raises(UserError, match='--epochs 0'):
         configure(parse_args([config, '--data-root', folder, '--epochs', '0']))
+
+
+def test_views_and_positions_have_the_size_that_is_given(images: Path) -> None:
+    config = str(REPOSITORY / 'configs/pretrain/moca_small.py')
+    cfg = configure(parse_args([config, '--data-root', str(images), '--img-size', '96']))
+    assert DATASETS.build(cfg.train_dataloader.dataset)[0]['view1'].shape[-2:] == (96, 96)
+    assert MODELS.build(cfg.model.backbone).pos_embed.shape[1] == 1 + 6 * 6
 
 
 def test_what_no_step_could_be_made_of_is_refused_before_the_first(

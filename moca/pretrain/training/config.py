@@ -22,6 +22,7 @@ def pretraining_config(
     *,
     data_root: str | None = None,
     arch: str | None = None,
+    img_size: int | None = None,
     epochs: int | None = None,
     knn: str | None = None,
     knn_val: str | None = None,
@@ -33,6 +34,7 @@ def pretraining_config(
         path: such as ``configs/pretrain/moca_v1p0.py``.
         data_root: folder of images.
         arch: timm name of the ViT.
+        img_size: side of the views in pixels, which is that of the ViT's positions.
         epochs: how long; the warm-up keeps its share.
         knn: labeled images on which the k-NN accuracy is watched.
         knn_val: the images to classify; a share of `knn` if None.
@@ -48,6 +50,9 @@ def pretraining_config(
         cfg.train_dataloader.dataset.data_root = data_root
     if arch and arch != AUTO:
         cfg.model.backbone.arch = arch
+    if img_size:
+        cfg.model.backbone.img_size = img_size
+        cfg.train_dataloader.dataset.views.size = img_size
     if epochs is not None:
         set_epochs(cfg, epochs)
     if knn:
