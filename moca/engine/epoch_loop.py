@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from moca.engine.accumulate import accumulation_of, train_on_parts
 from moca.engine.epoch_order import EpochShuffle
 from moca.engine.prefetch import Prefetched
+from moca.engine.too_large import too_large
 from moca.errors import UserError
 
 
@@ -179,10 +180,19 @@ class ExactEpochLoop(EpochBasedTrainLoop):
         Hooks get the first batch before it, and all of the images' indices after it. The number
         of the step takes the place of the batch's in its epoch, so that a hook's interval goes on
         from one epoch to the next.
+
+        Raises:
+            UserError: There is not enough memory for it; names a batch for which there is.
         """
         first = next(batches)
         self.runner.call_hook('before_train_iter', batch_idx=self._iter, data_batch=first)
-        outputs, about = train_on_parts(self.runner, first, batches, self.accumulate)
+        fits = True
+        try:
+            outputs, about = train_on_parts(self.runner, first, batches, self.accumulate)
+        except torch.OutOfMemoryError:
+            fits = False
+        if not fits:  # here, where the error no longer holds what the step has made
+            raise too_large(self.runner, first, self.accumulate)
         self.runner.call_hook(
             'after_train_iter', batch_idx=self._iter, data_batch=about, outputs=outputs
         )

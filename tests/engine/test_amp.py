@@ -13,7 +13,13 @@ from mmengine.device import get_device
 from mmengine.optim import build_optim_wrapper
 from torch import Tensor, nn
 
-from moca.engine.amp import DTYPES, AutocastDtypeHook, AutocastOptimWrapper, enable_amp
+from moca.engine.amp import (
+    DTYPES,
+    AutocastDtypeHook,
+    AutocastOptimWrapper,
+    enable_amp,
+    gpu_has_bfloat16,
+)
 from moca.errors import UserError
 
 DEVICE = get_device()  # the wrapper's choice as well
@@ -149,3 +155,20 @@ def test_enable_amp(wrapper: str) -> None:
 def test_enable_amp_refuses_what_it_does_not_know() -> None:
     with pytest.raises(UserError, match='ApexOptimWrapper'):
         enable_amp(Config(dict(optim_wrapper=dict(type='ApexOptimWrapper'))))
+
+
+@pytest.mark.parametrize('native', [True, False])
+def test_a_gpu_without_bfloat16_gets_float16_where_it_is_asked_for(
+    native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # emulated, torch calls it supported on cards that lack it
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(
+        torch.cuda,
+        'is_bf16_supported',
+        lambda including_emulation=True: including_emulation | native,
+    )
+    cfg = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
+    enable_amp(cfg)
+    assert cfg.optim_wrapper.dtype == ('bfloat16' if native else 'float16')
+    assert gpu_has_bfloat16() is native  # by itself, mixed precision is on only with bfloat16

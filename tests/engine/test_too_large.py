@@ -1,0 +1,52 @@
+"""A batch without enough memory is refused with the number of images that has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from moca.engine import too_large
+from moca.errors import UserError
+from tests.engine.test_epoch_loop import TwoViewRegression, build
+from tests.images.photographs import save_photographs
+
+
+@pytest.mark.parametrize(
+    ('memory', 'processes', 'said'),
+    [
+        (
+            2,
+            1,
+            r'batch_size=4: .* of TwoViewRegression on this cpu\. 2 at a time fit: .*size=2, '
+            r'and --accumulate 2 for',
+        ),
+        (1, 1, r'1 at a time fit: .*batch_size=1, and --accumulate 4 for'),
+        (0, 1, 'Not even one image fits'),
+        (2, 2, r'Give half of it by .*batch_size=2, and twice'),
+    ],
+)
+def test_the_number_that_fits_is_named(
+    memory: int, processes: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+    step = TwoViewRegression.train_step
+
+    def train_step(self: TwoViewRegression, data: dict[str, Any], **options: Any) -> Any:
+        tried.append(len(data['view1']))
+        assert len(data['index']) == len(data['view1'])
+        if len(data['view1']) > memory:
+            raise torch.OutOfMemoryError('CUDA out of memory.')
+        return step(self, data, **options)
+
+    monkeypatch.setattr(TwoViewRegression, 'train_step', train_step)
+    monkeypatch.setattr(too_large, 'get_world_size', lambda: processes)
+    save_photographs(tmp_path / 'images', count=8)
+    runner, _ = build(tmp_path / 'images', tmp_path / 'run')
+    with pytest.raises(UserError, match=said):
+        runner.train()
+    assert runner.iter == 0
+    assert not list(tmp_path.glob('run/*.pth'))
+    assert tried == ([4] if processes > 1 else [4, 2, 1][: 3 if memory < 2 else 2])
