@@ -13,6 +13,7 @@ Example:
     python -m tools.benchmarks neighbors --rows 100000 --queries 100000
     python -m tools.benchmarks saving configs/pretrain/moca_v1p0.py --folder /mnt/scratch
     python -m tools.benchmarks logging --steps 125000
+    python -m tools.benchmarks traffic configs/pretrain/moca_v1p0.py --seconds 0.181
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from mmengine.device import get_device
 import moca.pretrain  # noqa: F401  (registers the components)
 from moca.engine.amp import gpu_has_bfloat16
 from moca.engine.cli import add_cfg_options, main_guard, merge_options, read_config
+from moca.errors import UserError
 from moca.transfer.run import add_protocol_arguments, protocol_config
 from tools.benchmarks.around_step import measure_logging, measure_saving
 from tools.benchmarks.detector import measure_detector
@@ -38,6 +40,7 @@ from tools.benchmarks.rope import measure_rope
 from tools.benchmarks.segmentor import measure_training
 from tools.benchmarks.shards import measure_shards
 from tools.benchmarks.slide import Workload, measure_slide
+from tools.benchmarks.traffic import config_exchanges, describe, waiting
 from tools.benchmarks.views import measure_views
 
 
@@ -59,6 +62,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_neighbors(commands)
     add_saving(commands)
     add_logging(commands)
+    add_traffic(commands)
     return parser.parse_args(argv)
 
 
@@ -336,6 +340,51 @@ def add_logging(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     parser.add_argument('--steps', type=int, default=125_000, help='that it has had [125000]')
     parser.set_defaults(run=lambda args: print(measure_logging(args.steps)))
+
+
+def add_traffic(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``traffic``."""
+    parser = commands.add_parser(
+        'traffic', help='what a step sends between processes, and an estimate of the wait for it'
+    )
+    parser.add_argument('config', help='such as configs/pretrain/moca_v1p0.py')
+    parser.add_argument('--arch', help='timm name of the ViT, such as vit_small_patch16')
+    parser.add_argument('--batch-size', type=int, help="images a GPU [the config's]")
+    parser.add_argument('--gpus', nargs='+', type=int, default=[8, 64, 512], help='[8 64 512]')
+    parser.add_argument(
+        '--network',
+        nargs='+',
+        type=float,
+        default=[25, 100, 400],
+        help='Gb/s of the slowest link between GPUs [25 100 400]',
+    )
+    parser.add_argument(
+        '--seconds', type=float, required=True, help='that a step takes one GPU alone'
+    )
+    add_cfg_options(parser)
+    parser.set_defaults(run=run_traffic)
+
+
+def run_traffic(args: argparse.Namespace) -> None:
+    """Print what is sent and which share of a step's time the network may take."""
+    for name, numbers in (('--gpus', args.gpus), ('--network', args.network)):
+        if min(numbers) < (2 if name == '--gpus' else 1):
+            raise UserError(f'{name}: give numbers from {2 if name == "--gpus" else 1} up.')
+    if args.seconds <= 0 or (args.batch_size or 1) < 1:
+        raise UserError('--seconds and --batch-size: give numbers above 0.')
+    cfg = read_config(args.config)
+    if args.arch:
+        cfg.model.backbone.arch = args.arch
+    merge_options(cfg, args.cfg_options)
+    batch = args.batch_size or cfg.train_dataloader.batch_size
+    print(f'{cfg.model.type}, {cfg.model.backbone.arch}, {batch} images a GPU')
+    print(describe(config_exchanges(cfg, batch, args.gpus[0]), args.gpus[0]))
+    print(f'share of time that waits for the network (estimate; {1e3 * args.seconds:.0f} ms alone)')
+    print(f'{"GPUs":>6}' + ''.join(f'{speed:10.0f} Gb/s' for speed in args.network))
+    for gpus in args.gpus:
+        found = config_exchanges(cfg, batch, gpus)
+        waits = [waiting(found, gpus, speed, args.seconds) for speed in args.network]
+        print(f'{gpus:6d}' + ''.join(f'{wait / (wait + args.seconds):15.1%}' for wait in waits))
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:
