@@ -17,7 +17,13 @@ PAGES = [
     *sorted((REPOSITORY / 'docs').glob('*.md')),
 ]
 WRITTEN_BY_THE_READER = {'configs/pretrain/simsiam_tiny-imagenet.py', 'cracks.py'}
-WITHOUT_COMMANDS = {'fidelity.md', 'reliability.md', 'CONTRIBUTING.md', 'CHANGELOG.md'}
+WITHOUT_COMMANDS = {
+    'fidelity.md',
+    'reliability.md',
+    'security.md',
+    'CONTRIBUTING.md',
+    'CHANGELOG.md',
+}
 
 
 def braces(word: str) -> list[str]:

@@ -15,6 +15,7 @@ from tests.campaign.inputs import Inputs
 from tests.campaign.kills import Kills
 from tests.campaign.numbers import Numbers
 from tests.campaign.others import Others
+from tests.campaign.page import write_table
 from tests.campaign.processes import Processes
 from tests.campaign.security import Security
 
@@ -35,7 +36,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         '--inject', action='store_true', help='break on purpose what is watched: has to fail'
     )
+    parser.add_argument(
+        '--page',
+        type=Path,
+        help='write the outcomes that are known into this page, and run nothing',
+    )
     args = parser.parse_args(argv)
+    if args.page is not None:
+        write_table(args.page, args.work_dir / f'seed{args.seed}', [*AREAS], args.seed)
+        return 0
     failed = False
     # one process for all areas, unless each breaks something in its own
     worker = None if args.inject else Worker(args.work_dir / 'scratch')

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from tests.campaign import hostile
 from tests.campaign.__main__ import AREAS, main
 from tests.campaign.campaign import Area, Outcome, faults, run_area, table
+from tests.campaign.page import BEGIN, END
 
 UNGUARDED = """
 import os, pickle, signal, sys
@@ -78,6 +80,24 @@ def test_every_end_is_told_and_a_campaign_goes_on(
     assert sum('"number": 0' in line for line in log.read_text().splitlines()) == 1
     assert '| **all** | 5 | 2 |' in table(Small(0), outcomes)
     assert not (tmp_path / 'small_scratch').exists()
+
+
+def test_the_page_has_what_is_known_and_keeps_the_rest(tmp_path: Path) -> None:
+    page, folder = tmp_path / 'page.md', tmp_path / 'seed3'
+    folder.mkdir()
+    rows = '| area |\n|---|\n| numbers, seed 0 | 1 |\n| others, seed 0 | 2 |\n'
+    page.write_text(f'before\n{BEGIN}\n{rows}{END}\nbehind\n')
+    cases = [Outcome('a', 'refused'), Outcome('a', 'refused'), Outcome('b', 'hang')]
+    lines = [dict(asdict(case), number=n, seconds=40.2) for n, case in enumerate(cases)]
+    (folder / 'others.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+    assert main(['--page', str(page), '--seed', '3', '--work-dir', str(tmp_path)]) == 0
+    found = page.read_text().splitlines()
+    assert found[0] == 'before'
+    assert found[-1] == 'behind'
+    assert found[4:6] == [
+        '| numbers, seed 0 | 1 |',
+        '| others, seed 3 | 3 | 2 |  |  |  | 1 | 0:02:01 |',
+    ]
 
 
 def test_every_case_ends_as_promised(tmp_path: Path) -> None:
