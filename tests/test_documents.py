@@ -21,6 +21,7 @@ WITHOUT_COMMANDS = {
     'fidelity.md',
     'reliability.md',
     'security.md',
+    'versions.md',
     'CONTRIBUTING.md',
     'CHANGELOG.md',
 }
