@@ -2,7 +2,7 @@
 
 Each protocol is run by ``tools/train.py`` with pre-trained weights, with random ones and, where a
 backbone is not needed, with the pixels of patches for features. Better features have to score
-better; what else is asked of a protocol stands beside it. 40 minutes on one CPU core; results
+better; what else is asked of a protocol stands beside it. An hour on one CPU core; results
 that are in OUT already are not measured again.
 
 DATA holds driving/ (small frames in Cityscapes' layout), coco/ (photos with instances, some with
