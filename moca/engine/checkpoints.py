@@ -22,6 +22,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from moca.engine.background import BackgroundJob
+from moca.engine.disk_errors import disk_error
 from moca.engine.ranges import check_positive
 from moca.engine.renamed import rename_keys
 from moca.engine.snapshot import Snapshot
@@ -196,7 +197,10 @@ class AtomicCheckpointHook(CheckpointHook):
                 write_atomically(Path(runner.work_dir) / 'last_checkpoint', str(path).encode())
                 for other in old:
                     other.unlink(missing_ok=True)
-            except OSError as error:
+            except (OSError, RuntimeError) as error:
+                # torch has an error of its own for a file that has become too short
+                if not isinstance(error, OSError) and disk_error(error) is None:
+                    raise
                 raise CheckpointNotWritten(
                     f'{path}: this checkpoint could not be written ({error}). The one before is '
                     'still there: make room on the disk or make it writable, then --resume.'

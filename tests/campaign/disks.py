@@ -15,7 +15,7 @@ from moca.engine.checkpoints import latest_checkpoint
 from tests.campaign.campaign import Area, Outcome
 from tests.campaign.kills import Fault, Reference, check_left, check_same, starts, steps_of
 from tests.campaign.tiny_runs import KINDS, STEPS, Kind
-from tests.campaign.tool_runs import Ended, Start, on_writes, phase_of, run
+from tests.campaign.tool_runs import ALL, PRETRAINING, Ended, Start, on_writes, phase_of, run
 
 Draw = random.Random
 _KINDS = {kind.name: kind for kind in KINDS}
@@ -120,35 +120,39 @@ class Disks(Area):
     name = 'disks'
     title = 'Disks'
     seconds = 600.0
+    modules = ALL
 
     def count(self, quick: bool) -> int:
         """Each misfortune three times; one of them with ``quick``."""
+        self.modules = PRETRAINING if quick else ALL
         return 1 if quick else 3 * len(MISFORTUNES)
 
     def run(self, number: int, folder: Path) -> Outcome:
         """A run that a disk fails, and which goes on when it has been mended."""
         # the first of those that ``quick`` runs are of pre-training, whose imports take less long
         ordered = sorted(MISFORTUNES, key=lambda each: each[0] != 'mae')
+        folder = folder.resolve()
         name, what, ends = ordered[number % len(ordered)]
         kind, draw = _KINDS[name], random.Random(f'{self.seed} {number}')
-        reference = Reference.of(kind, folder.parent)
+        reference = Reference.of(kind, folder.parent, self.modules)
         before, given = misfortune_of(what, draw, reference)
         label = f'{what}, {name}'
         try:
-            self._befall(kind, reference, folder, ends, before=before, given=given)
-            (last,) = run(*starts(kind, reference.told, folder, {}), modules=kind.modules)
+            newest = self._befall(kind, reference, folder, ends, before=before, given=given)
+            (last,) = run(*starts(kind, reference.told, folder, {}), modules=self.modules)
             if last.code or last.orphans:
                 raise Fault('does not go on', f'exit {last.code}: {last.said[-2000:]}')
-            check_same(folder / 'run', reference.run)
+            check_same(folder / 'run', reference.run, STEPS if kind.exact else newest or STEPS)
         except Fault as fault:
             return Outcome(label, fault.args[0], f'{given}: {fault.args[1]}')
         return Outcome(label, 'refused' if ends else 'equal', str(given))
 
     def _befall(
         self, kind: Kind, reference: Reference, folder: Path, ends: bool, **misfortune: Any
-    ) -> None:
+    ) -> int:
+        """Run until the misfortune; returns the step of the newest checkpoint, 0 for none."""
         (ended,) = run(
-            *starts(kind, reference.told, folder, {}, **misfortune), modules=kind.modules
+            *starts(kind, reference.told, folder, {}, **misfortune), modules=self.modules
         )
         data = reference.told[reference.told.index('--data-root') + 1]
         if Path(f'{data}_gone').is_dir():
@@ -157,11 +161,12 @@ class Disks(Area):
             check_end(ended, reference, folder)
         elif ended.code:
             raise Fault('traceback', f'exit {ended.code}: {ended.said[-2000:]}')
-        if (folder / 'run').is_dir():
-            check_left(folder / 'run', 0, ended)
-            if partial := [path.name for path in folder.rglob('.*.partial')]:
-                raise Fault('partial', partial)
-            steps_of(latest_checkpoint(folder / 'run'))
+        if not (folder / 'run').is_dir():
+            return 0
+        check_left(folder / 'run', 0, ended)
+        if partial := [path.name for path in folder.rglob('.*.partial')]:
+            raise Fault('partial', partial)
+        return steps_of(latest_checkpoint(folder / 'run'))
 
     def inject(self) -> None:
         """What the disk refuses is not told."""

@@ -111,7 +111,8 @@ def run(*starts: Start, modules: Sequence[str] = ALL, seconds: float = 120) -> l
 
     Args:
         starts: One for each process.
-        modules: To import once, in the process that all later ones are forked from.
+        modules: To import once, in the process that all later ones are forked from. Those of the
+            first call count; others are imported where they are needed.
         seconds: After which what is still there is killed.
     """
     context: Any = multiprocessing.get_context('forkserver')
@@ -181,11 +182,12 @@ def _watch(start: Start) -> None:
     """Note events, and send the signal when its moment has come."""
     from mmengine.runner import Runner
 
+    target = os.getpid()
     events = os.open(start.events, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
     counts: Counter[str] = Counter()
     moment, due = start.moment, threading.Event()
     if moment and moment.delay:
-        threading.Thread(target=_send_later, args=(due, moment), daemon=True).start()
+        threading.Thread(target=_send_later, args=(due, moment, target), daemon=True).start()
 
     def note(phase: str, label: str) -> None:
         os.write(events, f'{phase} {label}\n'.encode())
@@ -194,7 +196,7 @@ def _watch(start: Start) -> None:
             if moment.delay:
                 due.set()
             else:
-                os.kill(os.getpid(), moment.number)
+                os.kill(target, moment.number)
 
     on_writes(start.work_dir, lambda action, path: note(phase_of(path), f'{action}:{path.name}'))
     call = Runner.call_hook
@@ -207,10 +209,10 @@ def _watch(start: Start) -> None:
     Runner.call_hook = call_hook
 
 
-def _send_later(due: threading.Event, moment: Moment) -> None:
+def _send_later(due: threading.Event, moment: Moment, target: int) -> None:
     due.wait()
     time.sleep(moment.delay)
-    os.kill(os.getpid(), moment.number)
+    os.kill(target, moment.number)
 
 
 def phase_of(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,21 @@ def test_the_old_checkpoint_is_there_while_the_new_one_is_written(tmp_path, monk
         run(tmp_path, 2, keep=1, resume=True)
     assert names(tmp_path) == {'epoch_1.pth'}
     assert not list(tmp_path.glob('.*partial'))
+
+
+def test_a_disk_that_is_full_within_a_file_names_the_checkpoint(tmp_path):
+    run(tmp_path, 1, keep=2, width=100_000)  # far larger than the log
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = (tmp_path / 'epoch_1.pth').stat().st_size
+    for part in (size // 2, size - 200):  # within a tensor, and within the directory at the end
+        resource.setrlimit(resource.RLIMIT_FSIZE, (part, hard))
+        try:
+            with pytest.raises(CheckpointNotWritten, match=r'epoch_2\.pth: this checkpoint could'):
+                run(tmp_path, 2, keep=2, resume=True, width=100_000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert names(tmp_path) == {'epoch_1.pth'}
+        assert not list(tmp_path.glob('.*partial'))
 
 
 def test_truncated_newest_checkpoint_is_passed_over(tmp_path):
