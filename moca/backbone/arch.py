@@ -85,7 +85,7 @@ def build_vit(arch: ArchSpec, **overrides: Any) -> VisionTransformer:
     arch = _resolved(arch) if isinstance(arch, str) else arch
     if isinstance(arch, str):
         short, other, heads = arch.partition(_HEADS)
-        name, patch = _timm_name(short)
+        name, patch = timm_name(short)
         settings = {**_TOKENS_ONLY, **({'patch_size': patch} if patch else {}), **overrides}
         if other:
             settings['num_heads'] = _number_of_heads(arch, name, heads)
@@ -228,6 +228,14 @@ def _not_plain(arch: str, reason: str) -> UserError:
     )
 
 
+def _is_plain(name: str) -> bool:
+    try:
+        vit_dimensions(name)
+    except UserError:
+        return False
+    return True
+
+
 def _number_of_heads(arch: str, name: str, heads: str) -> int:
     width = vit_dimensions(name).embed_dim
     if not heads.isdecimal() or int(heads) < 1 or width % int(heads):
@@ -235,8 +243,12 @@ def _number_of_heads(arch: str, name: str, heads: str) -> int:
     return int(heads)
 
 
-def _timm_name(arch: str) -> tuple[str, int | None]:
-    """Resolve a possibly shortened name; returns (timm name, patch size to override)."""
+def timm_name(arch: str) -> tuple[str, int | None]:
+    """Resolve a possibly shortened name; returns (timm name, patch size to override).
+
+    Raises:
+        UserError: There is none, with names that are near it.
+    """
     for name in (arch, f'{arch}_224'):
         if timm.is_model(name):
             return name, None
@@ -249,7 +261,8 @@ def _timm_name(arch: str) -> tuple[str, int | None]:
             f'{", ".join(map(str, _PATCHES))}. For others give the dimensions as a dict, with '
             f'arch.patch_size={match[2]}.'
         )
-    near = difflib.get_close_matches(arch, timm.list_models(['vit_*', 'deit*']), n=3, cutoff=0.5)
+    close = difflib.get_close_matches(arch, timm.list_models(['vit_*', 'deit*']), n=9, cutoff=0.5)
+    near = [name for name in close if _is_plain(name)][:3]
     raise UserError(
         f'arch={arch!r} is no timm ViT. '
         + (f'Near names: {", ".join(near)}. ' if near else '')

@@ -19,6 +19,7 @@ from moca.errors import UserError
 from moca.pretrain.moca.export import export
 from tests.backbone.helpers import TINY, assert_same_model, random_images, randomize, save, timm_vit
 from tests.checkpoints import families
+from tools import checkpoint
 
 SUFFIXES = pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 
@@ -221,3 +222,16 @@ class TestRefused:
         source = save(families.ONE_ENCODER[family](timm_vit(TINY)), tmp_path / 'a.pth')
         with pytest.raises(UserError, match='nothing says that it is the teacher'):
             export_encoder(source, tmp_path / 'b.pth', 'teacher')
+
+
+def test_the_line_that_export_prints_loads_the_file(tmp_path: Path, capsys: Any) -> None:
+    ours = timm.create_model('vit_tiny_patch16_224', num_classes=0, img_size=96).eval()
+    randomize(ours)
+    torch.save(ours.state_dict(), tmp_path / 'any.pth')
+    target = tmp_path / 'for_timm.safetensors'
+    assert checkpoint.main(['export', str(tmp_path / 'any.pth'), str(target)]) == 0
+    line = capsys.readouterr().out.split('Load it by: ')[1].strip()
+    theirs = eval(line, {'timm': timm}).eval()
+    image = torch.rand(1, 3, 96, 96)
+    with torch.no_grad():
+        assert torch.equal(theirs(image), ours(image))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from moca.backbone.arch import ArchSpec
+from moca.backbone.arch import ArchSpec, timm_name
 from moca.checkpoints.changes import changed
 from moca.checkpoints.export import (
     check_target,
@@ -22,6 +23,7 @@ from moca.checkpoints.export import (
 )
 from moca.checkpoints.families import tensors
 from moca.checkpoints.info import describe
+from moca.checkpoints.loading import inspect_checkpoint
 from moca.checkpoints.model_folder import export_folder
 from moca.checkpoints.reading import read_file, run_config
 from moca.engine.hooks import find_hook
@@ -139,7 +141,31 @@ def export(
         write_file(target, torch_bytes(released_content(content, source)))
         return f'{target}: the whole of {source} in the format of the released MOCA checkpoints'
     said = write_encoder(encoder, export_notes(content, source, encoder), target)
-    return f'{target}: {describe(source, encoder)}, from {source}. {said}'
+    line = load_line(target)
+    return f'{target}: {describe(source, encoder)}, from {source}. {said}' + (
+        f'\nLoad it by: {line}' if line else ''
+    )
+
+
+def load_line(path: str | Path) -> str | None:
+    """The line of Python by which timm loads an encoder that was written under its names.
+
+    Returns:
+        None for an architecture that has no name, or whose positions are rotary.
+    """
+    info = inspect_checkpoint(path)
+    arch = next((name for name in (info.arch, *info.fitting) if isinstance(name, str)), None)
+    if arch is None or not info.num_positions:
+        return None
+    name, patch = timm_name(arch)
+    size = (
+        math.isqrt(info.num_positions) * info.patch_size
+    )  # the class token's row is less than one
+    own = f', patch_size={patch}' if patch else ''
+    return (
+        f'timm.create_model({name!r}{own}, img_size={size}, num_classes=0, '
+        f'checkpoint_path={str(path)!r})'
+    )
 
 
 def released_content(content: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
