@@ -82,7 +82,7 @@ make_images(pathlib.Path(sys.argv[1]), 64)" "$OUT/images" || return
     kill -KILL -- "-$run" 2> /dev/null
     wait "$run" 2> /dev/null
     pretrain > "$OUT/resumed.log" 2>&1 || { tail -n 5 "$OUT/resumed.log"; return 1; }
-    grep -o 'resumed epoch.*' "$OUT/resumed.log" || { echo 'nothing was resumed'; return 1; }
+    grep -o 'from step [0-9]* on' "$OUT/resumed.log" || { echo 'nothing was resumed'; return 1; }
     # the log of both pieces; its loss has to fall
     cat "$OUT"/run/*/vis_data/scalars.json | "$PYTHON" -c "import json, sys
 losses = {row['step']: row['loss'] for row in map(json.loads, sys.stdin) if 'loss' in row}
