@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor
 
 from moca.backbone.arch import ArchSpec, vit_dimensions
+from moca.backbone.patches import Pixels
 from moca.backbone.vit import PlainViT, Tokens
 from moca.errors import UserError
 
@@ -41,15 +41,13 @@ class PatchColors(PlainViT):
         super().__init__(sizes, **settings)
 
     def tokens(
-        self, images: Tensor, ids_keep: Tensor | None = None, layers: Sequence[int] = ()
+        self, images: Tensor | Pixels, ids_keep: Tensor | None = None, layers: Sequence[int] = ()
     ) -> Tokens:
         """Pixels of patches ``[B, N, 3 * patch ** 2]``, channel by channel, of ``[B, 3, H, W]``.
 
         Images are padded with zeros on the right and below to whole patches. Layers are all alike.
         """
         assert ids_keep is None
-        side = self.patch_size
-        padded = F.pad(images, (0, -images.shape[3] % side, 0, -images.shape[2] % side))
-        patches = F.unfold(padded, side, stride=side).transpose(1, 2)
+        patches = (self.unfold(images) if isinstance(images, Tensor) else images).values
         none = patches[:, :0]
         return Tokens(none, patches, (patches,) * len(layers), (none,) * len(layers))
