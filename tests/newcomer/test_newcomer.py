@@ -1,0 +1,185 @@
+"""docs/tutorial.md from its first line to its last, and README: own masks, at toy size.
+
+Its configs and its commands are taken from the page, and run as they stand there, but for the size
+of the images, the architecture and the number of steps.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from tests.configs.helpers import REPOSITORY
+
+PAGE = (REPOSITORY / 'docs/tutorial.md').read_text()
+README = (REPOSITORY / 'README.md').read_text()
+PROBE, FINETUNE, PYTHON = re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)
+STEPS = 6
+TOY = [
+    '--cfg-options',
+    *(
+        f'{split}_dataloader.{option}'
+        for split in ('train', 'val', 'test')
+        for option in ('num_workers=0', 'persistent_workers=False')
+    ),
+    *('train_dataloader.batch_size=2', f'train_cfg.max_iters={STEPS}'),
+    *(f'train_cfg.val_interval={STEPS}', 'default_hooks.logger.interval=1'),
+    'train_dataloader.dataset.pipeline.2.scale=(96,64)',
+    'train_dataloader.dataset.pipeline.3.crop_size=(32,64)',
+    *(f'{split}_dataloader.dataset.pipeline.1.scale=(64,32)' for split in ('val', 'test')),
+    *('model.data_preprocessor.size=(32,64)', 'model.backbone.img_size=(32,64)'),
+]
+
+
+def write_images(folder: Path) -> None:
+    """Bright cracks in gray, laid out as the page says, and two new images."""
+    random = np.random.default_rng(0)
+    places = [
+        *(
+            (f'data/cracks/{{}}/{split}/{number}', split)
+            for split in ('train', 'val')
+            for number in range(3)
+        ),
+        *((f'new/{number}', '') for number in range(2)),
+    ]
+    for place, split in places:
+        mask = np.zeros((64, 96), np.uint8)
+        mask[random.integers(10, 50) :][:9] = 255
+        image = mask[..., None] // 2 + random.integers(0, 90, (64, 96, 3), dtype=np.uint8)
+        for part, array, ending in (('images', image, 'jpg'), ('masks', mask, 'png')):
+            if split or part == 'images':
+                path = folder / f'{place.format(part)}.{ending}'
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(path)
+
+
+def write_checkpoint(path: Path, seed: int) -> dict[str, Any]:
+    torch.manual_seed(seed)
+    state = timm.create_model('vit_tiny_patch16_224', num_classes=0, depth=2).state_dict()
+    torch.save(state, path)
+    return state
+
+
+def commands() -> dict[str, list[list[str]]]:
+    """The page's commands by tool: words behind its name."""
+    found: dict[str, list[list[str]]] = {}
+    for block in re.findall(r'```sh\n(.*?)```', PAGE, re.DOTALL):
+        for line in block.replace('\\\n', ' ').splitlines():
+            python, tool, *words = shlex.split(line, comments=True)
+            assert python == 'python'
+            found.setdefault(Path(tool).stem, []).append(words)
+    return found
+
+
+def call(tool: str, words: list[str]) -> None:
+    assert importlib.import_module(f'tools.{tool}').main(words) == 0
+
+
+def put(words: list[str], **places: Any) -> list[str]:
+    """A command with what stands for its place names."""
+    done = []
+    for word in words:
+        value = places.get(word, word)
+        done += value if isinstance(value, list) else [value]
+    return done
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder away from the repository, with the data, and both configs of the page."""
+    write_images(tmp_path)
+    (tmp_path / 'cracks.py').write_text(PROBE)
+    (tmp_path / 'cracks_finetune.py').write_text(FINETUNE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_from_own_masks_to_masks_of_new_images(folder: Path, capfd: Any) -> None:
+    arch = {'vit_small_patch14_dinov2': 'auto'}
+    states = {name: write_checkpoint(folder / f'{name}.pth', n) for n, name in enumerate('ab')}
+    shown = commands()
+
+    (check,) = shown['prepare_data']
+    call('prepare_data', check)
+    assert '2 of 2' in capfd.readouterr().out
+    assert (folder / 'check.png').exists()
+
+    queue, show, report = shown['leaderboard']
+    assert queue[0] == 'run'
+    both = put(queue, CKPT=['a.pth', 'b.pth'], **arch)
+    both = [word for word in both if word not in ('random', '1', '2')]  # one seed
+    call('leaderboard', [*both, *TOY])
+    probes = {name: only(folder.glob(f'work_dirs/cracks_linear_bn/{name}_*')) for name in 'ab'}
+
+    (finetune,) = shown['train']
+    capfd.readouterr()
+    for name in 'ab':
+        call('train', [*put(finetune, CKPT=f'{name}.pth', **arch), *TOY])
+        lines = capfd.readouterr().out.splitlines()
+        first = next(number for number, line in enumerate(lines) if 'loss: ' in line)
+        assert first < 20  # mmengine's would be some hundreds
+        assert any(f'Loaded {name}.pth' in line for line in lines[:first])
+        assert any(f'{STEPS} steps of 2 images, 3 images' in line for line in lines[:first])
+    tuned = {name: only(folder.glob(f'work_dirs/cracks_finetune/{name}_*')) for name in 'ab'}
+
+    for runs, moved in ((probes, False), (tuned, True)):
+        for name, run in runs.items():
+            trained = torch.load(run / f'iter_{STEPS}.pth', weights_only=False)['state_dict']
+            key = 'blocks.0.attn.qkv.weight'
+            assert torch.equal(trained[f'backbone.{key}'], states[name][key]) != moved
+
+    call('leaderboard', show)
+    table = capfd.readouterr().out
+    assert 'Cracks, linear + BN' in table
+    assert 'Cracks, fine-tune' in table
+    call('leaderboard', report)
+    page = (folder / 'report.html').read_text()
+    assert 'Cracks, fine-tune' in page
+
+    (predict,) = shown['predict']
+    run = str(tuned['b'].relative_to(folder))
+    call(
+        'predict', [run if 'RUN' in word else put([word], NEW_IMAGES='new')[0] for word in predict]
+    )
+    masks = {n: np.asarray(Image.open(f'predicted/masks/{n}.png')) for n in range(2)}
+    assert all(set(np.unique(mask)) <= {0, 255} for mask in masks.values())
+    assert sorted(path.name for path in folder.glob('predicted/overlays/*')) == ['0.jpg', '1.jpg']
+
+    names: dict[str, Any] = {}
+    exec(PYTHON.replace('work_dirs/cracks_finetune/RUN', run).replace('NEW_IMAGES', 'new'), names)
+    assert names['model'].classes == ('background', 'crack')
+    assert np.array_equal(names['mask'] * 255, masks[0])
+
+    short = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+    assert len(short) == 1
+    probe = str(probes['a'].relative_to(folder))
+    for name, place in (
+        ('work_dirs/cracks_linear_bn/RUN', probe),
+        ('new.jpg', 'new/0.jpg'),
+        ('CKPT', 'a.pth'),
+    ):
+        assert name in short[0]
+        short[0] = short[0].replace(name, place)
+    exec(short[0], names)
+    assert names['model'].predict('new/0.jpg').mask.shape == (64, 96)
+
+    (export,) = shown['export']
+    if importlib.util.find_spec('onnxruntime') and importlib.util.find_spec('onnxscript'):
+        call('export', [run if 'RUN' in word else word for word in export])
+        assert 'Verified on a generated image' in capfd.readouterr().out
+        assert (folder / 'cracks.onnx').exists()
+
+
+def only(paths: Any) -> Path:
+    (path,) = paths
+    return path
