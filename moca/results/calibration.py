@@ -188,7 +188,7 @@ def job_of(match: Match, plan: Plan) -> Job | Tested:
             checkpoints=[str(match.checkpoint)],
             tasks=[row.task],
             archs=[row.arch],
-            data_roots={row.data: root},
+            data_roots={row.task: root},
             options=plan.options if trains else (),
         )
     )

@@ -92,6 +92,7 @@ def test_one_process_reads_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     sent: list[Any] = []
     monkeypatch.setattr(once, 'get_world_size', lambda: 2)
     monkeypatch.setattr(once, 'get_rank', lambda: 0)
+    monkeypatch.setattr(once, '_wait_for_first', lambda: None)
     monkeypatch.setattr(once, 'broadcast_object_list', lambda found: sent.extend(found))
     assert list(list_folder_once(tmp_path).paths) == ['x.png']
     monkeypatch.setattr(once, 'get_rank', lambda: 1)

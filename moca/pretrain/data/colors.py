@@ -7,7 +7,7 @@ each image by its own parameters. So views are those of the workers, but for rou
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,9 +15,6 @@ from torch import Tensor
 
 from moca.images import batch_transforms
 from moca.images.transforms import blur_kernel
-
-if TYPE_CHECKING:
-    from moca.pretrain.data.views import ViewParams, ViewRecipe
 
 # As in `views`, in whose order operators are numbered.
 _JITTER_OPERATORS = (
@@ -33,21 +30,32 @@ _NONE = -1.0  # number of no operator
 _ABOVE_ALL = 256.0  # threshold that no level reaches
 
 
-def packed(recipe: ViewRecipe, params: ViewParams) -> Tensor:
+def packed(
+    jitter: Sequence[tuple[int, float]],
+    gray: bool,
+    blur_radius: float | None,
+    solarize: float | None,
+    widest_radius: float,
+) -> Tensor:
     """The color parameters of a view as numbers, ``[10 + R + 1]`` for blur kernels of reach R.
 
-    The kernel of no blur is a one and zeros.
+    Args:
+        jitter: Number and factor of each operator, in their order.
+        gray: Whether colors are taken away.
+        blur_radius: In pixels; None is no blur, whose kernel is a one and zeros.
+        solarize: Levels from this one on are inverted; None for none.
+        widest_radius: The largest blur that the recipe draws, which gives R.
     """
-    widest = len(blur_kernel(recipe.blur_radius[1])) // 2
+    widest = len(blur_kernel(widest_radius)) // 2
     row = np.zeros(_KERNEL + widest + 1, np.float32)
     row[0 : 2 * _SLOTS : 2] = _NONE
-    for slot, (operator, factor) in enumerate(params.jitter):
+    for slot, (operator, factor) in enumerate(jitter):
         row[2 * slot : 2 * slot + 2] = operator, factor
-    row[_GRAY] = params.gray
-    row[_SOLARIZE] = recipe.solarize_threshold if params.solarize else _ABOVE_ALL
+    row[_GRAY] = gray
+    row[_SOLARIZE] = _ABOVE_ALL if solarize is None else solarize
     row[_KERNEL] = 1
-    if params.blur_radius is not None:
-        kernel = blur_kernel(params.blur_radius)
+    if blur_radius is not None:
+        kernel = blur_kernel(blur_radius)
         half = kernel[len(kernel) // 2 :]
         row[_KERNEL : _KERNEL + len(half)] = half
     return torch.from_numpy(row)

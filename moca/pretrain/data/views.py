@@ -140,6 +140,12 @@ class ViewRecipe:
             view = transforms.solarize(view, self.solarize_threshold)
         return transforms.flip(view) if params.flip else view
 
+    def colors(self, params: ViewParams) -> Tensor:
+        """What :func:`.colors.recolor` needs to do to a view that was cut, as numbers."""
+        threshold = self.solarize_threshold if params.solarize else None
+        drawn = (params.jitter, params.gray, params.blur_radius, threshold)
+        return packed(*drawn, widest_radius=self.blur_radius[1])
+
 
 def sample_crop(
     rng: np.random.Generator,
@@ -259,7 +265,7 @@ class AugmentedViews:
             if self.as_bytes and self.colors_on_device:
                 view = recipe.cut(image, drawn, self.size, reduction)
                 view = transforms.flip(view) if drawn.flip else view
-                views[f'colors{number}'] = packed(recipe, drawn)
+                views[f'colors{number}'] = recipe.colors(drawn)
             else:
                 view = recipe.render(image, drawn, self.size, reduction)
             views[f'view{number}'] = (

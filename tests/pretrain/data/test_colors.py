@@ -13,7 +13,6 @@ from torch.utils.data import default_collate
 from moca.engine.epoch_order import Draw
 from moca.errors import UserError
 from moca.images.transforms import blur_kernel
-from moca.pretrain.data.colors import packed
 from moca.pretrain.data.dataset import UnlabeledImages
 from moca.pretrain.data.on_device import leave_colors_to_gpu, send_bytes
 from moca.pretrain.data.views import AugmentedViews, CropBox, ViewParams
@@ -71,12 +70,12 @@ def test_what_was_drawn_travels_whole() -> None:
     (recipe,) = AugmentedViews([dict(solarize_threshold=100)]).recipes
     box = CropBox(0, 0, 1, 1)
     jitter = ((3, -0.05), (0, 1.25), (2, 0.75))
-    row = packed(recipe, ViewParams(box, jitter, True, 0.5, True, False)).tolist()
+    row = recipe.colors(ViewParams(box, jitter, True, 0.5, True, False)).tolist()
     assert row[:8] == pytest.approx([3, -0.05, 0, 1.25, 2, 0.75, -1, 0])
     assert row[8:10] == [1, 100]
     kernel = blur_kernel(0.5)
     assert row[10:] == pytest.approx([*kernel[len(kernel) // 2 :], *[0] * 7][:7])
-    row = packed(recipe, ViewParams(box, (), False, None, False, True)).tolist()
+    row = recipe.colors(ViewParams(box, (), False, None, False, True)).tolist()
     assert row == [-1, 0] * 4 + [0, 256, 1] + [0] * 6
 
 

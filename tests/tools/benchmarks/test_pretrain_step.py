@@ -170,6 +170,7 @@ def test_flops_of_a_step_in_closed_form() -> None:
 
     embed = 2 * L * P * C
     teacher = N * (embed + blocks(L + 1, C, 4))
+    visible_embed = N * sum(2 * visible * P * C for visible, _ in rounds)
     student = N * sum(blocks(visible + 1, C, 4) for visible, _ in rounds)
     decoder = N * sum(
         2 * (visible + 1) * C * D + blocks(decoded + 1, D, 1) for visible, decoded in rounds
@@ -183,14 +184,15 @@ def test_flops_of_a_step_in_closed_form() -> None:
     expected = (
         teacher
         + codes
-        + 2 * (N * embed + 2 * first + skip)
+        + 2 * (visible_embed + 2 * first + skip)
         + 3 * (student + decoder + second + logits)
     )
     assert step_flops(lambda _: model(*pair, mode='loss')['loss'].backward()) == expected
     plain = PlainMOCA(model)
     draws = model.draw(4, CPU)
-    # it embeds the patches once a round
-    assert step_flops(lambda _: plain(*pair, draws)['loss'].backward()) == expected + 2 * N * embed
+    # it embeds all patches in each round, and has gradients of that
+    more = 2 * (len(rounds) * N * embed - visible_embed)
+    assert step_flops(lambda _: plain(*pair, draws)['loss'].backward()) == expected + more
 
 
 def test_peaks_of_gpus() -> None:
