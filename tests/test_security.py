@@ -14,6 +14,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 import moca.checkpoints  # noqa: F401  whose import makes mmengine's reading safe
 from moca.errors import UserError
+from moca.predict.trained import find_trained
 from tests.campaign import hostile
 from tests.engine import test_accumulate
 
@@ -118,3 +119,27 @@ def test_files_from_the_web_are_read_alike(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(UserError, match=r'd\.pth: refused'):
         CheckpointLoader.load_checkpoint('https://a.b/d.pth', map_location='cpu')
     assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    ('field', 'hostile_config'),
+    [
+        ('model.neck.type', "model = dict(neck=dict(type='os.system', command='touch {canary}'))"),
+        ('model.type', "model = dict(type='subprocess.run', args=['touch', '{canary}'])"),
+        ('model.type', "model = dict(type='mmengine.utils.misc.subprocess.run')"),
+        ('model.type', "model = dict(type='mmengine.dump', obj=1, file='{canary}')"),
+        (r'model.test_cfg.nms.type', "model = dict(test_cfg=dict(nms=dict(type='print(1)')))"),
+        ('model.cmc.type', "model = dict(cmc=dict(type='mmdet.CameraMotionCompensation'))"),
+        (r'test_dataloader.steps\[1\].type', "test_dataloader = dict(steps=[0, dict(type=['x'])])"),
+        ('imports', "custom_imports = dict(imports=['canary_module'])"),
+    ],
+)
+def test_a_config_in_a_checkpoint_names_components_alone(
+    tmp_path: Path, field: str, hostile_config: str
+) -> None:
+    text = hostile_config.replace('{canary}', str(tmp_path / 'canary'))
+    path = tmp_path / 'iter_1.pth'
+    torch.save({'meta': {'cfg': text}, 'state_dict': {'backbone.x': torch.zeros(2)}}, path)
+    with pytest.raises(UserError, match=rf'iter_1\.pth.*{field}.*give the config'):
+        find_trained(path)
+    assert not (tmp_path / 'canary').exists()

@@ -201,9 +201,12 @@ class AtomicCheckpointHook(CheckpointHook):
                 # torch has an error of its own for a file that has become too short
                 if not isinstance(error, OSError) and disk_error(error) is None:
                     raise
+                before = latest_checkpoint(Path(runner.work_dir))
+                still = f'{before.name} is still there' if before else 'there is none before it'
+                again = '--resume' if before else 'start again'
                 raise CheckpointNotWritten(
-                    f'{path}: this checkpoint could not be written ({error}). The one before is '
-                    'still there: make room on the disk or make it writable, then --resume.'
+                    f'{path}: this checkpoint could not be written ({error}); {still}. Make room '
+                    f'on the disk or make it writable, then {again}.'
                 ) from error
 
         if content is not None:

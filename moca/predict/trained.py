@@ -14,7 +14,6 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel
 from mmengine.registry import DATASETS, MODELS, DefaultScope
-from mmengine.utils import import_modules_from_strings
 
 from moca.checkpoints.loading import set_checkpoint
 from moca.checkpoints.reading import read_file, run_config
@@ -23,6 +22,7 @@ from moca.engine.checkpoints import latest_checkpoint
 from moca.engine.cli import read_config
 from moca.errors import UserError
 from moca.figures import distinct_colors
+from moca.predict.stored_config import import_stored
 from moca.transfer.evaluate import load_run, set_published_model, take_from_run
 from moca.transfer.predictions import label_values
 from moca.transfer.protocol import read_by_one_reader
@@ -87,7 +87,8 @@ def find_trained(
         The config, the checkpoint, and what that holds.
 
     Raises:
-        UserError: One of them is missing, or it cannot be said which config is meant.
+        UserError: One of them is missing, it cannot be said which config is meant, or the one in
+            the checkpoint names what is no component.
     """
     path = Path(source)
     if path.suffix == '.py':
@@ -113,8 +114,7 @@ def find_trained(
             'as well (CONFIG CHECKPOINT; config= in Python).'
         )
     cfg = Config(own)
-    if imports := cfg.get('custom_imports'):
-        import_modules_from_strings(**imports)
+    import_stored(cfg, path)
     return cfg, path, content
 
 
