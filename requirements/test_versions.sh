@@ -12,7 +12,11 @@ some='tests/test_rooms.py tests/ops tests/backbone/test_vit.py tests/engine/test
 tests/checkpoints/test_checkpoint.py tests/images/test_transforms.py tests/eomt/test_network.py
 tests/predict/test_predictor.py tests/evaluation/test_knn.py'
 
-if [[ ! -e $venv/.setup-complete ]]; then
+# What the environment was made of: another interpreter or other bounds make it anew, and so does
+# another day for `newest`, which may have newer releases by then.
+made_of=$("$python" -V; cat requirements/{"$which",runtime,tests,lock}.txt pyproject.toml | cksum
+    if [[ $which == newest ]]; then date +%F; fi)
+if [[ $(cat "$venv/.setup-complete" 2>/dev/null || true) != "$made_of" ]]; then
     kib=$(df -Pk . | awk 'NR == 2 {print $4}')
     if (( kib < 12000000 )); then
         echo "test-$which: $venv and its downloads take 12 GB, $PWD has $((kib / 1000000)) free" >&2
@@ -28,7 +32,7 @@ if [[ ! -e $venv/.setup-complete ]]; then
     PIP_CONSTRAINT="$venv/constraints.txt" "${install[@]}" \
         -r "requirements/$which.txt" -r requirements/runtime.txt -r requirements/tests.txt setuptools
     "${install[@]}" --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
-    touch "$venv/.setup-complete"
+    echo "$made_of" > "$venv/.setup-complete"
 fi
 "$venv/bin/python" - <<'PY'
 import platform
