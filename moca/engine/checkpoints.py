@@ -116,6 +116,7 @@ class AtomicCheckpointHook(CheckpointHook):
         if is_main_process():
             for partial in Path(self.out_dir).glob('.*.partial'):
                 partial.unlink(missing_ok=True)
+            self._note_resumed(runner)
         # without --resume, checkpoints found here are another run's: they stay
         self._mine = run_checkpoints(self.out_dir) if runner.iter > 0 else []
         self._snapshot = Snapshot(runner)
@@ -123,6 +124,13 @@ class AtomicCheckpointHook(CheckpointHook):
         self._saved_after: int | None = None  # step
         self._between: Path | None = None
         self._is_between = False
+
+    def _note_resumed(self, runner: Any) -> None:
+        """Name what this run goes on from, which a process may have been killed before it could."""
+        resumed, folder = Path(runner._load_from or '').absolute(), Path(runner.work_dir)
+        here = resumed.parent == folder.absolute() == Path(self.out_dir).absolute()
+        if runner.iter > 0 and here and _noted(folder) not in ('', resumed.name):
+            write_atomically(resumed.parent / 'last_checkpoint', str(resumed).encode())
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Compare the tensors of a run's checkpoint with the model's; see `check_fit`."""

@@ -106,6 +106,14 @@ def test_a_disk_that_is_full_within_a_file_names_the_checkpoint(tmp_path):
         assert not list(tmp_path.glob('.*partial'))
 
 
+def test_a_checkpoint_that_was_not_noted_is_by_the_resumed_run(tmp_path):
+    run(tmp_path, 2, keep=3)
+    noted = tmp_path / 'last_checkpoint'
+    noted.write_text(str(tmp_path / 'epoch_1.pth'))  # killed between the two writes
+    run(tmp_path, 2, keep=3, resume=True)  # has no step to take
+    assert noted.read_text() == str(tmp_path / 'epoch_2.pth')
+
+
 def test_truncated_newest_checkpoint_is_passed_over(tmp_path):
     run(tmp_path, 3, keep=3)
     newest = tmp_path / 'epoch_3.pth'
