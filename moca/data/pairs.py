@@ -81,6 +81,12 @@ def find_pairs(dataset: dict[str, Any], field: str) -> Pairs:
     if not label_folder:  # mmengine takes no None
         options['data_prefix'] = dict(img_path=dataset['data_prefix'].get('img_path') or '')
     built = mmseg.registry.DATASETS.build({**options, 'pipeline': [], 'lazy_init': True})
+    for ending in ('img_suffix', 'seg_map_suffix'):
+        if not isinstance(given := getattr(built, ending), str):
+            raise UserError(
+                f'{field}.{ending}={given!r}: one ending as text. Several are a ConcatDataset of a '
+                'data set for each (docs/data.md).'
+            )
     note = check_names(source, built.img_suffix, folder) if source is not folder else None
     entries = built.load_data_list()
     if not entries:

@@ -111,6 +111,14 @@ def test_a_second_class_may_be_rare(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- parts of a data set
 
 
+def test_several_endings_in_one_data_set_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, ['a'], ending='.png')
+    with pytest.raises(
+        UserError, match=r"img_suffix=\('\.png', '\.bmp'\): one ending .*ConcatDataset"
+    ):
+        check(dataset(tmp_path, img_suffix=('.png', '.bmp')))
+
+
 def test_parts_of_other_endings_are_all_looked_at(tmp_path: Path) -> None:
     """One folder, two kinds of images; and the second kind has the fault."""
     write(tmp_path, ['a'], ending='.png')
