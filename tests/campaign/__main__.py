@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.campaign.campaign import Area, Worker, faults, run_area, table
+from tests.campaign.campaign import KEPT, Area, Worker, faults, run_area, table
 from tests.campaign.checkpoints import Checkpoints
 from tests.campaign.disks import Disks
 from tests.campaign.inputs import Inputs
@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.page is not None:
         write_table(args.page, args.work_dir / f'seed{args.seed}', [*AREAS], args.seed)
         return 0
+    if args.case is not None and len(args.areas) != 1:
+        parser.error('--case: name the one AREA that it is of')
     failed = False
     # one process for all areas, unless each breaks something in its own
     worker = None if args.inject else Worker(args.work_dir / 'scratch')
@@ -51,9 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.case is not None:
             folder = args.work_dir / f'{name}_case{args.case}'
             folder.mkdir(parents=True, exist_ok=True)
-            print(area.run(args.case, folder), f'(files are kept in {folder})')
-            continue
-        folder = args.work_dir / ('injected' if args.inject else f'seed{args.seed}')
+            if args.inject:
+                area.inject()
+            outcome = area.run(args.case, folder)
+            print(outcome, f'(files are kept in {folder})')
+            return int(outcome.result not in KEPT)
+        folder = args.work_dir / (f'{"injected" if args.inject else "seed"}{args.seed}')
         started = time.monotonic()
         outcomes = run_area(area, folder, args.quick, args.inject, worker)
         print(table(area, outcomes, started), flush=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import multiprocessing
 import os
@@ -16,6 +18,8 @@ from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+_ROOT = Path(__file__).parents[2]
 
 SECONDS = 30.0
 """After this long a case hangs."""
@@ -115,6 +119,11 @@ def run_area(
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     path = work_dir / f'{area.name}.jsonl'
+    code, digest = work_dir / f'{area.name}.code', code_digest()
+    if path.is_file() and (not code.is_file() or code.read_text() != digest):
+        print(f'{path}: outcomes of other code are left out; the area starts anew.', flush=True)
+        path.unlink()
+    code.write_text(digest)
     known = {number: outcome for number, outcome, _ in read_outcomes(path)}
     todo = [number for number in range(area.count(quick)) if number not in known]
     scratch = work_dir / f'{area.name}_scratch'
@@ -130,6 +139,16 @@ def run_area(
         used.end()
         shutil.rmtree(scratch, ignore_errors=True)
     return [known[number] for number in range(area.count(quick))]
+
+
+@functools.cache
+def code_digest() -> str:
+    """SHA-256 of what cases run: an outcome holds for this code alone."""
+    found = hashlib.sha256()
+    for room in ('moca', 'tools', 'tests/campaign'):
+        for path in sorted((_ROOT / room).rglob('*.py')):
+            found.update(f'{path.relative_to(_ROOT)} '.encode() + path.read_bytes())
+    return found.hexdigest()
 
 
 def read_outcomes(path: Path) -> Iterator[tuple[int, Outcome, float]]:

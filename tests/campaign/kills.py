@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -290,9 +291,9 @@ class Kills(Area):
         return steps_of(newest)
 
     def inject(self) -> None:
-        """Checkpoints are written where they are to be read, and a piece at a time."""
+        """Checkpoints are written where they are to be read, and slowly."""
         globals().update(
-            BEFORE=write_in_place, draw_moment=lambda draw, counts: Moment('checkpoint', 2)
+            BEFORE=write_in_place, draw_moment=lambda draw, counts: Moment('checkpoint', 2, 0.1)
         )
 
 
@@ -307,6 +308,7 @@ def write_in_place(start: Start) -> None:
     @contextlib.contextmanager
     def plain_file(path: str | Path) -> Iterator[Any]:
         with Path(path).open('wb') as file:
+            time.sleep(0.5)  # in which the signal comes
             yield file
 
     checkpoints.atomic_file = plain_file

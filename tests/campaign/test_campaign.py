@@ -80,6 +80,9 @@ def test_every_end_is_told_and_a_campaign_goes_on(
     assert sum('"number": 0' in line for line in log.read_text().splitlines()) == 1
     assert '| **all** | 5 | 2 |' in table(Small(0), outcomes)
     assert not (tmp_path / 'small_scratch').exists()
+    (tmp_path / 'small.code').write_text('of another day')
+    log.write_text(json.dumps(dict(asdict(outcomes[0]), number=1)))
+    assert run_area(Small(0), tmp_path, quick=True)[1].result == 'traceback'
 
 
 def test_the_page_has_what_is_known_and_keeps_the_rest(tmp_path: Path) -> None:
