@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -52,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         area = AREAS[name](args.seed)
         if args.case is not None:
             folder = args.work_dir / f'{name}_case{args.case}'
-            folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
             if args.inject:
                 area.inject()
             outcome = area.run(args.case, folder)

@@ -111,6 +111,6 @@ def test_every_case_ends_as_promised(tmp_path: Path) -> None:
 @pytest.mark.parametrize('area', AREAS)
 def test_it_fails_where_a_guard_is_gone(area: str, tmp_path: Path) -> None:
     assert main([area, '--quick', '--inject', '--work-dir', str(tmp_path)]) == 1
-    lines = (tmp_path / 'injected' / f'{area}.jsonl').read_text().splitlines()
+    lines = (tmp_path / 'injected0' / f'{area}.jsonl').read_text().splitlines()
     noticed = {'silent', 'traceback', 'hang', 'unreadable'}
     assert {json.loads(line)['result'] for line in lines} & noticed
