@@ -43,11 +43,14 @@ def _load(file: Any, map_location: Any = None, weights_only: bool | None = None)
 
 
 def _fetch(filename: str, map_location: Any = None, model_dir: str | None = None) -> Any:
-    """Download a file once, by the first process, and read it."""
+    """Download a file once for each cache, the first process before others, and read it."""
     folder = Path(model_dir or Path(get_dir()) / 'checkpoints')
     path = folder / Path(filename.split('?')[0]).name
     if get_rank() == 0 and not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         download_url_to_file(filename, str(path), progress=False)
     wait_for_all()
+    if not path.exists():  # a machine with a cache of its own
+        folder.mkdir(parents=True, exist_ok=True)
+        download_url_to_file(filename, str(path), progress=False)
     return _load(str(path), map_location)

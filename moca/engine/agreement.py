@@ -162,6 +162,9 @@ class Processes:
                 # before the store is asked, which may have gone with its host
                 for gone in self._others.look(_LOOK) if self._others else ():
                     first = first or self._failure_of(store, gone)
+                    if first is None and isinstance(self._others, Report):
+                        # it has finished: its connection would answer at once from now on
+                        self._others = _Blind(self._ended)
                 store = store or (None if first else self._connect(_GONE))
                 if store is not None and self._others is None:
                     self._others = self._presence(store)

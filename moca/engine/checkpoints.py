@@ -145,6 +145,10 @@ class AtomicCheckpointHook(CheckpointHook):
         if self.minutes is not None and self._is_due(runner.iter):
             self._save_between(runner)
 
+    def before_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        """Forget what was saved: at the end of an epoch it has the number of the step to come."""
+        self._saved_after = None
+
     def save_now(self, runner: Any) -> None:
         """Save after this step, unless that was done, and wait until it is written."""
         if self._saved_after != runner.iter:

@@ -32,6 +32,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Seconds between two agreements of several processes on whether one of them was told to stop, a
 # small part of the 30 that launchers give; and steps at most.
 _SECONDS_BETWEEN_LOOKS, _MOST_STEPS = 2.0, 1000
+# Seconds within which several SIGTERMs are one order [our choice: a launcher takes far below one].
+_ONE_ORDER = 5.0
 # Seconds that a worker which is told to end waits to learn whether its run was told as well.
 _WORKERS_PATIENCE = 2.0
 _TRAINING, _SAVING, _LEAVING = range(3)
@@ -53,7 +55,8 @@ class _Signals:
     """Notes SIGINT and SIGTERM while steps are taken; at other times they end the run at once.
 
     A signal that comes a second time ends it at once as well. (One of each is one order: torchrun
-    and the queue of runs answer Ctrl-C with a SIGTERM.)
+    and the queue of runs answer Ctrl-C with a SIGTERM. So are several SIGTERMs within seconds:
+    Slurm tells every process, and launchers tell theirs again.)
 
     The terminal and Slurm tell the workers of the data loader too, which the step still needs: they
     are forked with these handlers.
@@ -62,6 +65,7 @@ class _Signals:
     def __init__(self) -> None:
         self.came: list[int] = []
         self.deferred = False
+        self._told = 0.0
         self._owner = os.getpid()
         self._state = mmap.mmap(-1, 1)  # seen by the workers
 
@@ -70,7 +74,10 @@ class _Signals:
         if os.getpid() != self._owner:
             self._in_worker(number)
             return
-        again = number in self.came
+        now = time.monotonic()
+        again = number in self.came and (number == signal.SIGINT or now > self._told + _ONE_ORDER)
+        if not self.came:
+            self._told = now
         self.came.append(number)
         if again or not self.deferred:
             raise Interrupted(number, 'Interrupted.')
@@ -180,7 +187,10 @@ def resume_text(saved: str | None) -> str:
     """
     if saved is None:
         return 'No checkpoint was written yet: the same command starts anew.'
-    words = sys.argv if '--resume' in sys.argv else [*sys.argv, '--resume']
+    # behind a --resume FILE, the last one counts
+    given = [place for place, word in enumerate(sys.argv) if word == '--resume']
+    newest = given and (sys.argv[given[-1] + 1 :] or ['-'])[0].startswith('-')
+    words = sys.argv if newest else [*sys.argv, '--resume']
     launched = get_world_size() > 1 or 'TORCHELASTIC_RUN_ID' in os.environ
     command = 'the same command with --resume' if launched else f'python {shlex.join(words)}'
     return f'Saved: {saved}. Go on with: {command}'

@@ -100,6 +100,8 @@ def write_video(out: Path, frames: Sequence[Path], rate: float) -> str | None:
                     return None
                 writer.write(frame)
             writer.release()
+            if (kept := _length(partial)) != len(frames):  # OpenCV only warns of a full disk
+                raise OSError(f'{kept} of {len(frames)} frames were kept')
             os.replace(partial, out)
             return name
         except OSError as error:
@@ -108,6 +110,16 @@ def write_video(out: Path, frames: Sequence[Path], rate: float) -> str | None:
             writer.release()
             partial.unlink(missing_ok=True)
     return None
+
+
+def _length(video: Path) -> int:
+    """Frames of a video, 0 where it cannot be read."""
+    with _quiet():
+        reader = cv2.VideoCapture(str(video))
+        try:
+            return int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
+        finally:
+            reader.release()
 
 
 @contextmanager

@@ -6,9 +6,10 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import Protocol, TypeVar
 
 from rich.console import Console
@@ -111,7 +112,11 @@ class Here:
         for process in self._processes.values():
             process.terminate()
         for process in self._processes.values():
-            process.wait(timeout=60)
+            with suppress(TimeoutExpired):
+                process.wait(timeout=60)
+                continue
+            print('A run is still saving; waiting for it (Ctrl-C ends the wait).', flush=True)
+            process.wait()
 
 
 @dataclass

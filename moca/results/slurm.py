@@ -194,7 +194,12 @@ class Cluster:
 
     def leave(self) -> None:
         """Leave the jobs to SLURM, and tell how to see and to end them."""
-        going = [each.job.job_id for each in self._watched.values() if each.poll() is None]
+        # by what is known: a look may submit a job again
+        going = [
+            each.job.job_id
+            for each in self._watched.values()
+            if each.state not in _OVER and not each.run.finished
+        ]
         if going:
             jobs = sorted({name.partition('_')[0] for name in going})
             self._say(

@@ -55,8 +55,9 @@ def check_place(args: argparse.Namespace) -> None:
         UserError: Naming the one that does not, and the remedy.
     """
     if args.on == 'slurm':
-        each = launching.per_machine(args.gpus, args.gpus_per_node or launching.PER_NODE)
-        if args.launcher == 'pytorch' and each != args.gpus:
+        gpus = 1 if args.launcher == 'none' else args.gpus
+        each = launching.per_machine(gpus, args.gpus_per_node or launching.PER_NODE)
+        if args.launcher == 'pytorch' and each != gpus:
             raise UserError(
                 f'--launcher pytorch: torchrun starts the processes of one machine, and --gpus '
                 f'{args.gpus} are of several. Give --launcher slurm.'

@@ -105,9 +105,28 @@ def test_ctrl_c_and_the_sigterm_of_a_launcher_are_one_order_and_the_same_signal_
         trained(build(tmp_path / 'one', tell=Tell(2, (signal.SIGINT, signal.SIGTERM))))
     assert interrupted.value.code == 130
     assert (tmp_path / 'one/iter_2.pth').is_file()
+    # Slurm tells every process, and a launcher its own again
+    with pytest.raises(Interrupted, match=r'iter_2\.pth'):
+        trained(build(tmp_path / 'again', tell=Tell(2, (signal.SIGTERM, signal.SIGTERM))))
     with pytest.raises(Interrupted, match='No checkpoint was written yet'):
         trained(build(tmp_path / 'two', tell=Tell(2, (signal.SIGINT, signal.SIGINT))))
     assert not (tmp_path / 'two/iter_2.pth').exists()
+
+
+@pytest.mark.parametrize(
+    ('given', 'shown'),
+    [
+        ('a.py', 'a.py --resume'),
+        ('a.py --resume', 'a.py --resume'),
+        ('--resume --seed 1', '--resume --seed 1'),
+        ('a.py --resume old.pth', 'a.py --resume old.pth --resume'),
+    ],
+)
+def test_what_was_saved_is_what_the_shown_command_goes_on_from(
+    given: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('sys.argv', given.split())
+    assert interrupts.resume_text('iter_9.pth').endswith(f'Go on with: python {shown}')
 
 
 def test_a_loop_that_resumes_at_epochs_keeps_the_checkpoint_of_the_last(tmp_path: Path) -> None:

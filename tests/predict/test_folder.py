@@ -217,6 +217,33 @@ def test_without_an_encoder_the_frames_remain(
     assert sorted(path.name for path in tmp_path.iterdir()) == ['000000.jpg', 'overlays.mp4']
 
 
+def test_a_film_that_the_disk_keeps_half_of_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        Image.new('RGB', (16, 16)).save(tmp_path / f'{number:06}.jpg')
+    kept = cv2.VideoWriter
+
+    class Full:
+        """OpenCV's, which says nothing when frames get lost."""
+
+        fourcc = kept.fourcc
+
+        def __init__(self, *given: Any) -> None:
+            self._inner, self._room = kept(*given), 1
+            self.isOpened, self.release = self._inner.isOpened, self._inner.release
+
+        def write(self, frame: Any) -> None:
+            if self._room:
+                self._inner.write(frame)
+            self._room = 0
+
+    monkeypatch.setattr(cv2, 'VideoWriter', Full)
+    with pytest.raises(UserError, match=r'1 of 3 frames were kept.*Make room'):
+        join_overlays(tmp_path, tmp_path / 'a.mp4', 3)
+    assert not list(tmp_path.glob('*.mp4'))
+
+
 def test_values_beyond_a_byte_take_two() -> None:
     mask = np.array([[0, 1], [2, 1]])
     assert label_map(mask, (7, 255, 0)).tolist() == [[7, 255], [0, 255]]
