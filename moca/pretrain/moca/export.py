@@ -157,11 +157,11 @@ def load_line(path: str | Path) -> str | None:
     arch = next((name for name in (info.arch, *info.fitting) if isinstance(name, str)), None)
     if arch is None or not info.num_positions:
         return None
+    arch, _, heads = arch.partition('_heads')
     name, patch = timm_name(arch)
-    size = (
-        math.isqrt(info.num_positions) * info.patch_size
-    )  # the class token's row is less than one
-    own = f', patch_size={patch}' if patch else ''
+    # the class token's row is less than one
+    size = math.isqrt(info.num_positions) * info.patch_size
+    own = (f', patch_size={patch}' if patch else '') + (f', num_heads={heads}' if heads else '')
     return (
         f'timm.create_model({name!r}{own}, img_size={size}, num_classes=0, '
         f'checkpoint_path={str(path)!r})'
