@@ -279,34 +279,6 @@ class PlainViT(BaseModule):
         x = self._with_prefix(patches)
         return x, grid, self._table(grid, self.num_prefix_tokens, device=x.device)
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Patch tokens with their positions, before any block: ``[B, L, C]``, row by row."""
-        return self._patches(images)[0]
-
-    def encode(
-        self,
-        patches: Tensor,
-        ids_keep: Tensor | None = None,
-        layers: Sequence[int] = (),
-        grid: tuple[int, int] | None = None,
-    ) -> Tokens:
-        """Run all blocks on (some of) the tokens that :meth:`embed` made.
-
-        Args:
-            patches: ``[B, L, C]``.
-            ids_keep: Visible tokens, ``[B, N]`` indices into L; all when None.
-            layers: Blocks whose tokens to return as well, without the final norm.
-            grid: Rows and columns of the L patches, for rotary positions; the backbone's own if
-                it has as many, else a square.
-
-        Raises:
-            UserError: The blocks have windows, or the grid is not known.
-        """
-        grid = self._grid_of(patches.shape[1], grid)
-        if ids_keep is not None:
-            patches = _take(patches, ids_keep)
-        return self._encode(patches, grid, ids_keep, layers)
-
     def unfold(self, *images: Tensor) -> Pixels:
         """Pixels of batches of images, for :meth:`tokens` of this network and others like it."""
         return unfold(self.patch_size, *images)
@@ -314,9 +286,15 @@ class PlainViT(BaseModule):
     def tokens(
         self, images: Tensor | Pixels, ids_keep: Tensor | None = None, layers: Sequence[int] = ()
     ) -> Tokens:
-        """Tokens of (the visible patches of) images, which may be unfolded; see :meth:`encode`.
+        """Tokens of (the visible patches of) images; only the visible ones are embedded.
 
-        Only the visible patches are embedded.
+        Args:
+            images: ``[B, 3, H, W]``, normalized, or what :meth:`unfold` made of them.
+            ids_keep: Visible patches, ``[B, N]`` indices row by row; all when None.
+            layers: Blocks whose tokens to return as well, without the final norm.
+
+        Raises:
+            UserError: The blocks have windows.
         """
         if isinstance(images, Tensor):
             if ids_keep is None:
@@ -362,16 +340,6 @@ class PlainViT(BaseModule):
 
     def _run(self, x: Tensor, number: int, table: Tensor | None = None) -> Iterator[Tensor]:
         return run_blocks(self.blocks[:number], x, self.grad_checkpoint, table)
-
-    def _grid_of(self, count: int, grid: tuple[int, int] | None) -> tuple[int, int]:
-        if self.rope is None or grid is not None:
-            return grid or self.grid
-        side = math.isqrt(count)
-        if self.grid[0] * self.grid[1] == count:
-            return self.grid
-        if side * side != count:
-            raise UserError(f'{count} patches: rotary positions need their rows and columns.')
-        return (side, side)
 
     def _table(
         self,

@@ -49,7 +49,9 @@ def test_unfolded_images_give_the_tokens_of_images() -> None:
     with torch.no_grad():
         torch.testing.assert_close(model.tokens(pixels).patches, model.tokens(images).patches)
         ids = torch.rand(2, pixels.values.shape[1]).argsort(1)[:, :3]
-        expected = model.encode(model.embed(images), ids)  # by the convolution
+        patches, grid = model._patches(images)  # by the convolution
+        visible = patches.gather(1, ids[..., None].expand(-1, -1, patches.shape[2]))
+        expected = model._encode(visible, grid, ids, ())
         for given in (pixels, images):
             ours = model.tokens(given, ids)
             torch.testing.assert_close(ours.patches, expected.patches, **close)

@@ -81,13 +81,13 @@ def test_all_tokens_kept_is_none_left_out() -> None:
 @torch.no_grad()
 def test_a_token_kept_has_the_angles_of_its_place() -> None:
     model = backbone()
-    patches = model.embed(random_images(1, 3, 32, 32))
-    patches[:, 15] = patches[:, 1]  # the same content at another place
+    pixels = model.unfold(random_images(1, 3, 32, 32))
+    pixels.values[:, 15] = pixels.values[:, 1]  # the same content at another place
     pairs = [torch.tensor([[0, other]]) for other in (1, 15)]
-    near, far = (model.encode(patches, ids_keep=pair).patches for pair in pairs)
+    near, far = (model.tokens(pixels, ids_keep=pair).patches for pair in pairs)
     assert (near - far).abs().max() > 1e-3
     model.rope = None
-    near, far = (model.encode(patches, ids_keep=pair).patches for pair in pairs)
+    near, far = (model.tokens(pixels, ids_keep=pair).patches for pair in pairs)
     torch.testing.assert_close(near, far)
 
 

@@ -177,7 +177,7 @@ class TestPositions:
             # an image of another size is resampled in the same way, from there
             images = random_images(1, 3, 32, 32)
             with torch.no_grad():
-                patches = model.embed(images) - model.patch_embed(images).flatten(1, 2)
+                patches = model._patches(images)[0] - model.patch_embed(images).flatten(1, 2)
             again = ours.unflatten(1, (3, 7)).permute(0, 3, 1, 2)
             if expected is moved:
                 again = F.interpolate(again, scale_factor=(4.1 / 3, 4.1 / 7), mode='bicubic')

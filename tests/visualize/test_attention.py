@@ -86,7 +86,7 @@ def test_the_class_token_looks_at_patches_of_the_block_asked_for(block: int) -> 
     images = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(1))
     found = class_attention(model, images)
     assert found.shape == (2, 3, 4, 6)
-    x = model._with_prefix(model.embed(images))
+    x = model.start(images)[0]
     for number in range(block):
         x = model.blocks[number](x)
     x = model.blocks[block].norm1(x)[1:].detach()  # the second image
