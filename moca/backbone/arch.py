@@ -84,13 +84,9 @@ def build_vit(arch: ArchSpec, **overrides: Any) -> VisionTransformer:
     """
     arch = _resolved(arch) if isinstance(arch, str) else arch
     if isinstance(arch, str):
-        short, other, heads = arch.partition(_HEADS)
-        name, patch = timm_name(short)
-        settings = {**_TOKENS_ONLY, **({'patch_size': patch} if patch else {}), **overrides}
-        if other:
-            settings['num_heads'] = _number_of_heads(arch, name, heads)
+        name, own = timm_arguments(arch)
         try:
-            model = timm.create_model(name, pretrained=False, **settings)
+            model = timm.create_model(name, pretrained=False, **_TOKENS_ONLY, **own, **overrides)
         except (AssertionError, TypeError) as error:  # arguments that only a plain ViT takes
             raise _not_plain(arch, str(error)) from error
         if not isinstance(model, VisionTransformer):
@@ -243,12 +239,20 @@ def _number_of_heads(arch: str, name: str, heads: str) -> int:
     return int(heads)
 
 
-def timm_name(arch: str) -> tuple[str, int | None]:
-    """Resolve a possibly shortened name; returns (timm name, patch size to override).
+def timm_arguments(arch: str) -> tuple[str, dict[str, int]]:
+    """The name by which timm makes an architecture, and what it has to be given beside it.
 
     Raises:
         UserError: There is none, with names that are near it.
     """
+    short, other, heads = arch.partition(_HEADS)
+    name, patch = _timm_name(short)
+    own = {'patch_size': patch} if patch else {}
+    return name, {**own, 'num_heads': _number_of_heads(arch, name, heads)} if other else own
+
+
+def _timm_name(arch: str) -> tuple[str, int | None]:
+    """Resolve a possibly shortened name; returns (timm name, patch size to override)."""
     for name in (arch, f'{arch}_224'):
         if timm.is_model(name):
             return name, None

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from moca.backbone.arch import ArchSpec, timm_name
+from moca.backbone.arch import ArchSpec, timm_arguments
 from moca.checkpoints.changes import changed
 from moca.checkpoints.export import (
     check_target,
@@ -157,11 +157,10 @@ def load_line(path: str | Path) -> str | None:
     arch = next((name for name in (info.arch, *info.fitting) if isinstance(name, str)), None)
     if arch is None or not info.num_positions:
         return None
-    arch, _, heads = arch.partition('_heads')
-    name, patch = timm_name(arch)
+    name, settings = timm_arguments(arch)
     # the class token's row is less than one
     size = math.isqrt(info.num_positions) * info.patch_size
-    own = (f', patch_size={patch}' if patch else '') + (f', num_heads={heads}' if heads else '')
+    own = ''.join(f', {key}={value}' for key, value in settings.items())
     return (
         f'timm.create_model({name!r}{own}, img_size={size}, num_classes=0, '
         f'checkpoint_path={str(path)!r})'
