@@ -130,7 +130,7 @@ def test_files_from_the_web_are_read_alike(tmp_path: Path, monkeypatch: pytest.M
         ('model.type', "model = dict(type='mmengine.dump', obj=1, file='{canary}')"),
         (r'model.test_cfg.nms.type', "model = dict(test_cfg=dict(nms=dict(type='print(1)')))"),
         ('model.cmc.type', "model = dict(cmc=dict(type='mmdet.CameraMotionCompensation'))"),
-        (r'test_dataloader.steps\[1\].type', "test_dataloader = dict(steps=[0, dict(type=['x'])])"),
+        (r'test_dataloader\.steps\.1\.type', "test_dataloader = dict(steps=[0, dict(type=['x'])])"),
         ('imports', "custom_imports = dict(imports=['canary_module'])"),
     ],
 )

@@ -129,7 +129,7 @@ def check_config(cfg: Config, source: str = 'config') -> None:
             or a class that exists nowhere but under a similar name here.
     """
     ours = _our_classes()
-    for field, node in _walk(cfg.to_dict(), ''):
+    for field, node in walk(cfg.to_dict(), ''):
         for key in ('type', 'constructor'):
             name = node.get(key)
             name = getattr(name, '__name__', name)
@@ -202,15 +202,15 @@ def _our_classes() -> dict[str, tuple[Any, str]]:
     return found
 
 
-def _walk(node: Any, field: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def walk(node: Any, field: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (dotted path, dict) of every dict in a nested config, outer ones first."""
     if isinstance(node, dict):
         yield field or 'top level', node
         for key, value in node.items():
-            yield from _walk(value, f'{field}.{key}' if field else str(key))
+            yield from walk(value, f'{field}.{key}' if field else str(key))
     elif isinstance(node, list | tuple):
         for index, value in enumerate(node):
-            yield from _walk(value, f'{field}.{index}')
+            yield from walk(value, f'{field}.{index}')
 
 
 def _arguments(cls: Any, key: str) -> Set[str] | None:

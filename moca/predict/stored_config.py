@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
-from moca.engine.config_check import is_known
+from moca.engine.config_check import is_known, walk
 from moca.errors import UserError
 
 _LIBRARIES = ('moca', 'mmengine', 'mmcv', 'mmseg', 'mmdet', 'mmpretrain')
@@ -42,14 +41,13 @@ def import_stored(cfg: Config, path: Path) -> None:
             raise UserError(f'{path}: its stored config imports {module!r}. {remedy}.')
     if imports:
         import_modules_from_strings(**imports)
-    for field, value in cfg.items():
-        if field.startswith(_BUILT):
-            for place, name in _names(value, field):
-                if not _is_component(name):
-                    raise UserError(
-                        f'{path}: in its stored config {place} is {name!r}, no component that '
-                        f'is known here. {remedy}.'
-                    )
+    for field, node in walk(cfg.to_dict(), ''):
+        for key in ('type', 'constructor') if field.startswith(_BUILT) else ():
+            if key in node and not _is_component(node[key]):
+                raise UserError(
+                    f'{path}: in its stored config {field}.{key} is {node[key]!r}, no component '
+                    f'that is known here. {remedy}.'
+                )
 
 
 def _is_component(name: Any) -> bool:
@@ -58,15 +56,3 @@ def _is_component(name: Any) -> bool:
     scope, _, last = name.rpartition('.')
     known = scope in ('', *_LIBRARIES) and last not in _EVALUATES and is_known(last)
     return known or name in _OF_MMCV
-
-
-def _names(value: Any, place: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if key in ('type', 'constructor'):
-                yield f'{place}.{key}', inner
-            else:
-                yield from _names(inner, f'{place}.{key}')
-    elif isinstance(value, list | tuple):
-        for number, inner in enumerate(value):
-            yield from _names(inner, f'{place}[{number}]')
