@@ -46,11 +46,15 @@ def _fetch(filename: str, map_location: Any = None, model_dir: str | None = None
     """Download a file once for each cache, the first process before others, and read it."""
     folder = Path(model_dir or Path(get_dir()) / 'checkpoints')
     path = folder / Path(filename.split('?')[0]).name
-    if get_rank() == 0 and not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        download_url_to_file(filename, str(path), progress=False)
+    if get_rank() == 0:
+        _download(filename, path)
     wait_for_all()
-    if not path.exists():  # a machine with a cache of its own
-        folder.mkdir(parents=True, exist_ok=True)
-        download_url_to_file(filename, str(path), progress=False)
+    _download(filename, path)  # where a machine has a cache of its own
     return _load(str(path), map_location)
+
+
+def _download(url: str, path: Path) -> None:
+    """Download a file unless it is there."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        download_url_to_file(url, str(path), progress=False)

@@ -37,7 +37,7 @@ class Prefetched(Iterator[Batch]):
         if self._stream is not None:
             step = torch.cuda.current_stream(self._device)
             step.wait_stream(self._stream)
-            for value in filter(_is_images, batch.values() if isinstance(batch, dict) else ()):
+            for value in filter(is_images, batch.values() if isinstance(batch, dict) else ()):
                 # made on another stream than reads it: its memory is not to be given away before
                 # that one is through with it
                 value.record_stream(step)
@@ -55,11 +55,11 @@ class Prefetched(Iterator[Batch]):
             return batch
         with torch.cuda.stream(self._stream):
             return {
-                key: value.to(self._device, non_blocking=True) if _is_images(value) else value
+                key: value.to(self._device, non_blocking=True) if is_images(value) else value
                 for key, value in batch.items()
             }
 
 
-def _is_images(value: object) -> bool:
+def is_images(value: object) -> bool:
     """Whether it is a tensor of images; indices stay on the CPU, where hooks read them."""
     return isinstance(value, Tensor) and value.ndim == 4

@@ -38,8 +38,7 @@ def pool_of(args: argparse.Namespace, tool: str, console: Console) -> Pool:
         slurm.check_cluster()
         folder = Path(getattr(args, 'work_dir', None) or 'work_dirs') / 'slurm'
         return slurm.Cluster(launching.runnable(command), folder, parameters_of(args), console)
-    gpus = 1 if args.launcher == 'none' else args.gpus
-    shares = launching.places(args.parallel or 1, gpus)
+    shares = launching.places(args.parallel or 1, _gpus_of(args))
     return Here([launching.launcher(command, share) for share in shares])
 
 
@@ -55,9 +54,8 @@ def check_place(args: argparse.Namespace) -> None:
         UserError: Naming the one that does not, and the remedy.
     """
     if args.on == 'slurm':
-        gpus = 1 if args.launcher == 'none' else args.gpus
-        each = launching.per_machine(gpus, args.gpus_per_node or launching.PER_NODE)
-        if args.launcher == 'pytorch' and each != gpus:
+        each = _per_machine(args)
+        if args.launcher == 'pytorch' and each != args.gpus:
             raise UserError(
                 f'--launcher pytorch: torchrun starts the processes of one machine, and --gpus '
                 f'{args.gpus} are of several. Give --launcher slurm.'
@@ -72,6 +70,15 @@ def check_place(args: argparse.Namespace) -> None:
             f'--parallel {args.parallel}: srun waits for room by itself. Give --on slurm, which '
             'submits all runs at once.'
         )
+
+
+def _gpus_of(args: argparse.Namespace) -> int:
+    """GPUs of each run: ``--gpus`` counts processes of a launcher."""
+    return 1 if args.launcher == 'none' else args.gpus
+
+
+def _per_machine(args: argparse.Namespace) -> int:
+    return launching.per_machine(_gpus_of(args), args.gpus_per_node or launching.PER_NODE)
 
 
 def command_of(args: argparse.Namespace, tool: str) -> list[str]:
@@ -89,8 +96,7 @@ def command_of(args: argparse.Namespace, tool: str) -> list[str]:
 
 def parameters_of(args: argparse.Namespace) -> dict[str, Any]:
     """What each job asks for, as submitit names it."""
-    gpus = 1 if args.launcher == 'none' else args.gpus
-    each = launching.per_machine(gpus, args.gpus_per_node or launching.PER_NODE)
+    each = _per_machine(args)
     tasks = each if args.launcher == 'slurm' else 1
     cpus = (args.cpus or launching.CPUS) * (each // tasks)
     asked: dict[str, Any] = {
@@ -98,7 +104,7 @@ def parameters_of(args: argparse.Namespace) -> dict[str, Any]:
         'partition': args.partition,
         'account': args.account,
         'time': slurm.minutes(args.time or _TIME),
-        'nodes': gpus // each,
+        'nodes': _gpus_of(args) // each,
         'ntasks_per_node': tasks,
         'gres': f'gpu:{each}',
         'cpus_per_task': cpus,

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
+from moca.engine.prefetch import is_images
 from moca.errors import UserError
 from moca.pretrain.data.colors import recolor
 
@@ -51,7 +52,7 @@ class NormalizeViews(BaseDataPreprocessor):
         """
         prepared = {}
         for name, value in data.items():
-            if isinstance(value, Tensor) and value.ndim == 4:
+            if is_images(value):
                 colors = data.get(name.replace('view', 'colors'))
                 prepared[name] = self._prepare(value, colors)
             elif not name.startswith('colors'):
