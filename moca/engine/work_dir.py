@@ -6,7 +6,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,42 @@ def check_unused(cfg: Config) -> None:
         )
 
 
+class InUse(Exception):
+    """Another process holds a lock: the text names it."""
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, which is made with its folder, for as long as the block lasts.
+
+    The lock is the operating system's: it goes with its process, however that ends, and a forked
+    worker that outlives the process does not hold it. A file system without locks is used without.
+
+    Raises:
+        InUse: Another process holds it.
+        OSError: The file cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    with path.open('r+') as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise InUse(file.read().strip() or 'unknown') from error
+        except OSError:  # no locks here
+            yield
+            return
+        file.truncate(0)
+        file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
+        file.flush()
+        yield
+
+
 @contextmanager
 def alone_in_work_dir(cfg: Config) -> Iterator[None]:
-    """Keep other runs out of a run's work dir for as long as the block lasts.
+    """Keep other runs out of a run's work dir for as long as the block lasts (`held`).
 
-    Two of them would overwrite each other's checkpoints and resume from them. The lock is the
-    operating system's: it goes with its process, however that ends, and a forked worker that
-    outlives the process does not hold it. A file system without locks is used without.
+    Two of them would overwrite each other's checkpoints and resume from them.
 
     Args:
         cfg: Of the run, with ``work_dir`` and ``launcher``; the folder is made. Only the first
@@ -59,27 +88,19 @@ def alone_in_work_dir(cfg: Config) -> Iterator[None]:
         yield
         return
     folder = Path(cfg.work_dir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / LOCK).touch()
-    except OSError as error:
-        raise UserError(
-            f'{folder}: no work dir can be made there ({error.strerror}). Give another --work-dir.'
-        ) from error
-    with (folder / LOCK).open('r+') as file:
+    with ExitStack() as stack:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
+            stack.enter_context(held(folder / LOCK))
+        except InUse as error:
             raise UserError(
-                f'{folder}: another run is at work there ({file.read().strip() or "unknown"}). '
+                f'{folder}: another run is at work there ({error}). '
                 'Wait for it, end it, or give another --work-dir.'
             ) from error
-        except OSError:  # no locks here
-            yield
-            return
-        file.truncate(0)
-        file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
-        file.flush()
+        except OSError as error:
+            raise UserError(
+                f'{folder}: no work dir can be made there ({error.strerror}). Give another '
+                '--work-dir.'
+            ) from error
         yield
 
 

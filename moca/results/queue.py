@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from moca.engine.log_lines import last_iteration, tail
 from moca.engine.processes import Launch, Process, sigterm_noted
+from moca.engine.work_dir import InUse
+from moca.results.claims import Claims
 
 LOG = 'queue.log'
 """What a run prints, in its work dir."""
@@ -57,16 +59,27 @@ class Run(ABC):
 
 AnyRun = TypeVar('AnyRun', bound=Run)
 
+Claim = Callable[[Run], bool]
+"""Asked right before a run is started: whether this queue may."""
+
+
+def always(run: Run) -> bool:
+    """The `Claim` of a queue without others."""
+    return True
+
 
 class Pool(Protocol):
     """Where runs are worked off: on this machine (`Here`), or on a cluster."""
 
-    def start(self, waiting: Sequence[Run], busy: Collection[Path]) -> list[tuple[Run, Process]]:
+    def start(
+        self, waiting: Sequence[Run], busy: Collection[Path], claim: Claim = always
+    ) -> list[tuple[Run, Process]]:
         """Start what there is room for.
 
         Args:
             waiting: What is to be started, in this order.
             busy: Work dirs of the runs that were started and go on.
+            claim: Leaves out what another queue is at work on.
 
         Returns:
             What was started.
@@ -90,15 +103,18 @@ class Here:
         self._launches = launches
         self._processes: dict[int, Process] = {}  # by place in the launches
 
-    def start(self, waiting: Sequence[Run], busy: Collection[Path]) -> list[tuple[Run, Process]]:
+    def start(
+        self, waiting: Sequence[Run], busy: Collection[Path], claim: Claim = always
+    ) -> list[tuple[Run, Process]]:
         """Start runs whose needs are met in the places that are free."""
         pending = {*busy, *(run.folder for run in waiting)}
-        ready = [run for run in waiting if not pending & set(run.needs)]
+        ready = iter([run for run in waiting if not pending & set(run.needs)])
         started = []
         for place, launch in enumerate(self._launches):
             process = self._processes.get(place)
-            if ready and (process is None or process.poll() is not None):
-                run = ready.pop(0)
+            if process is not None and process.poll() is None:
+                continue
+            if (run := next(filter(claim, ready), None)) is not None:
                 self._processes[place] = launch(run.arguments, run.folder / LOG)
                 started.append((run, self._processes[place]))
         return started
@@ -134,7 +150,7 @@ def run_jobs(
     """Run what has no result yet; a failure stops only what needs its result.
 
     A run that was interrupted resumes from its newest checkpoint. Its output is ``queue.log`` in
-    its work dir.
+    its work dir. A run that another queue is at work on is waited for, while the others go on.
 
     Returns:
         Jobs by outcome, in their order: ``finished``, ``failed``, ``was finished before``.
@@ -150,20 +166,44 @@ def run_jobs(
         known[job.folder] = _FAILED if problem else _FINISHED
         say(job, f'{_FAILED}: {problem}' if problem else _FINISHED, 'red' if problem else None)
 
+    def skipped(job: Run) -> None:
+        known[job.folder] = _SKIPPED
+        say(job, f'{_SKIPPED} ({job.folder})')
+
     waiting: list[Run] = []
     for job in jobs:
         if job.finished:
-            known[job.folder] = _SKIPPED
-            say(job, f'{_SKIPPED} ({job.folder})')
+            skipped(job)
         else:
             waiting.append(job)
     running: list[_Started] = []
-    with sigterm_noted() as leave_if_told, _progress(console) as progress, _left_off(pool):
+    claims = Claims()
+
+    def claim(run: Run) -> bool:
+        try:
+            claims.take(run.folder)
+        except InUse as error:
+            if claims.is_news(run.folder):
+                say(run, f'another queue is at work on it ({error}); this one waits for its end')
+            return False
+        if run.finished:  # by that queue
+            claims.give_back(run.folder)
+            waiting.remove(run)
+            skipped(run)
+        return run in waiting
+
+    with (
+        claims,
+        sigterm_noted() as leave_if_told,
+        _progress(console) as progress,
+        _left_off(pool),
+    ):
         while waiting or running:
             for run in [run for run in waiting if _failed_need(run, known)]:
                 waiting.remove(run)
                 ended(run, f'not started, since {_failed_need(run, known)} has failed')
-            for run, process in pool.start(waiting, [each.job.folder for each in running]):
+            busy = [each.job.folder for each in running]
+            for run, process in pool.start([*waiting], busy, claim):
                 waiting.remove(run)
                 say(run, str(run.folder / LOG))
                 running.append(_Started(run, process, progress.add_task('', total=None)))
@@ -176,8 +216,9 @@ def run_jobs(
                     progress.remove_task(each.bar)
                     leave_if_told()  # what it was told as well, and no failure
                     ended(each.job, _problem(each.job, code))
+                    claims.give_back(each.job.folder)
             leave_if_told()
-            if running:
+            if running or waiting:
                 time.sleep(poll)
     outcomes = (_FINISHED, _FAILED, _SKIPPED)
     return {each: [job for job in jobs if known[job.folder] == each] for each in outcomes}
@@ -199,6 +240,8 @@ def _left_off(pool: Pool) -> Iterator[None]:
 def _problem(job: Run, code: int) -> str | None:
     """What went wrong in a run that is over."""
     log = job.folder / LOG
+    if not job.finished and not log.is_file():
+        return f'its folder was removed or emptied while it ran ({job.folder})'
     if code == 0:
         return None if job.finished else f'ended without its result (see {log})'
     # torchrun writes a block of its own below the processes', with an error of its own

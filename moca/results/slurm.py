@@ -26,7 +26,7 @@ from rich.console import Console
 from moca.engine.checkpoints import write_atomically
 from moca.engine.processes import Process
 from moca.errors import UserError
-from moca.results.queue import LOG, Run
+from moca.results.queue import LOG, Claim, Run, always
 from moca.results.slurm_task import ToolRun
 
 NOTE = 'slurm.json'
@@ -176,16 +176,25 @@ class Cluster:
         self._executor = SlurmExecutor(folder, max_num_timeout=TIMEOUTS)
         self._watched: dict[Path, _Watched] = {}
 
-    def start(self, waiting: Sequence[Run], busy: Collection[Path]) -> list[tuple[Run, Process]]:
+    def start(
+        self, waiting: Sequence[Run], busy: Collection[Path], claim: Claim = always
+    ) -> list[tuple[Run, Process]]:
         """Take up the jobs that an earlier queue has left, and submit the other runs."""
-        for run in waiting:
+        mine: list[Run] = []
+        others: set[Path] = set()  # of another queue, and what needs them
+        for run in waiting:  # each behind what it needs
+            if others & set(run.needs) or not claim(run):
+                others.add(run.folder)
+            else:
+                mine.append(run)
+        for run in mine:
             if (job := self._left(run)) is not None:
                 self._watch(run, job, ())
                 self._say(f'{run.title}: job {job.job_id} of an earlier call goes on')
-        rest = [run for run in waiting if run.folder not in self._watched]
+        rest = [run for run in mine if run.folder not in self._watched]
         for some in groups(rest).values():
             self._submit(some)
-        return [(run, self._watched[run.folder]) for run in waiting]
+        return [(run, self._watched[run.folder]) for run in mine]
 
     def text(self, process: Process) -> str:
         """Nothing of a job that waits, which may be one of hundreds."""
@@ -311,7 +320,8 @@ class _Watched:
             self.cluster.submit_again(self.run, 'what it waits for was submitted again')
             return None
         if self.state != 'FAILED':  # where the tool itself has said nothing
-            with (self.run.folder / LOG).open('a') as log:
+            # where the folder is gone, the queue says so
+            with contextlib.suppress(OSError), (self.run.folder / LOG).open('a') as log:
                 log.write(f'error: job {self.job.job_id} of SLURM has ended as {self.state}\n')
         return 1
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -23,6 +25,8 @@ from rich.console import Console
 
 from moca.engine.processes import start
 from moca.errors import UserError
+from moca.results import queue
+from moca.results.claims import CLAIM
 from moca.results.jobs import Job
 from moca.results.plan import Plan, known_tasks, make_jobs, task_parts, task_path
 from moca.results.queue import Here, run_jobs
@@ -103,7 +107,7 @@ def test_a_failure_stops_nothing_and_a_second_call_runs_only_what_failed(tmp_pat
 def test_the_reason_is_the_tools_and_not_torchruns(tmp_path):
     class Torchrun(Pretender):
         def __call__(self, arguments: Sequence[str], log: Path) -> Pretender.Process:
-            log.parent.mkdir(parents=True)
+            log.parent.mkdir(parents=True, exist_ok=True)
             block = (
                 'torch.distributed.elastic.multiprocessing.errors.ChildFailedError:\n' + 'x\n' * 9
             )
@@ -131,7 +135,7 @@ def test_a_run_that_ends_well_but_without_a_result_has_failed(tmp_path):
 def test_the_reason_is_a_line_of_python(tmp_path):
     class Crashing(Pretender):
         def __call__(self, arguments: Sequence[str], log: Path) -> Pretender.Process:
-            log.parent.mkdir(parents=True)
+            log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text(
                 '[rank0]: ValueError: no\nflags: -Werror=return-type\nan Error here\n'
                 'torch.distributed.elastic.multiprocessing.errors.ChildFailedError: \n'
@@ -160,6 +164,14 @@ run_jobs(jobs, Here([launch, launch]), Console(file=sys.stderr), poll=0.05)
 """
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock of a file; asked by another one, whose locks are its own."""
+    command = [sys.executable, '-S', '-c', HOLD, path]
+    path.parent.mkdir(exist_ok=True)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return done.returncode != 0
+
+
 def _is_there(process: int) -> bool:
     """Whether a process is, and has not ended (it may have nobody who asks how)."""
     try:
@@ -185,6 +197,76 @@ def test_a_queue_that_ends_takes_its_runs_with_it(tmp_path, number):
         for run in runs:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(run, signal.SIGKILL)
+
+
+# Holds the lock of a file as another queue does, until its input ends.
+HOLD = """
+import fcntl, sys
+with open(sys.argv[1], 'a+') as file:
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    file.write('process 7 on elsewhere')
+    file.flush()
+    print('ready', flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize('finishes', [True, False])
+def test_what_another_queue_is_at_work_on_is_waited_for(tmp_path, monkeypatch, finishes):
+    folder = tmp_path / 'a'
+    folder.mkdir()
+    (folder / 'queue.log').write_text('of the other queue')
+    command = [sys.executable, '-S', '-c', HOLD, folder / CLAIM]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        launch, looks = Pretender(), []
+
+        def pass_time(_: float) -> None:
+            looks.append(list(launch.started))
+            if len(looks) == 5:  # 'b' is over long ago
+                assert (folder / 'queue.log').read_text() == 'of the other queue'
+                if finishes:
+                    (folder / 'run.json').write_text(json.dumps({'status': 'finished'}))
+                other.communicate()
+
+        monkeypatch.setattr(queue, 'time', SimpleNamespace(sleep=pass_time))
+        outcomes, said = run(jobs_in(tmp_path, 'a', 'b'), launch)
+    assert looks[:5] == [['b']] * 5, 'the one behind it goes on'
+    assert said.count('another queue is at work on it (process 7 on elsewhere)') == 1
+    assert launch.started == (['b'] if finishes else ['b', 'a'])
+    assert outcomes['was finished before'] == (['a'] if finishes else [])
+    assert outcomes['finished'] == (['b'] if finishes else ['a', 'b'])
+
+
+def test_a_queue_holds_what_it_runs_and_no_more(tmp_path):
+    held: list[list[bool]] = []
+
+    class Looking(Pretender):
+        def __call__(self, arguments: Sequence[str], log: Path) -> Pretender.Process:
+            held.append([is_held(tmp_path / name / CLAIM) for name in 'ab'])
+            return super().__call__(arguments, log)
+
+    run(jobs_in(tmp_path, 'a', 'b'), Looking())
+    assert held[0] == [True, False], 'what waits is free'
+    assert held[1][1]
+    assert not any(is_held(tmp_path / name / CLAIM) for name in 'ab')
+
+
+def test_a_run_whose_folder_is_removed_stops_nothing(tmp_path):
+    class Removing(Pretender):
+        def __call__(self, arguments: Sequence[str], log: Path) -> Pretender.Process:
+            process = super().__call__(arguments, log)
+            if log.parent.name in ('a', 'b'):
+                shutil.rmtree(log.parent)
+                process.code = 'ab'.index(log.parent.name)
+            if log.parent.name == 'c':
+                shutil.rmtree(tmp_path / 'd', ignore_errors=True)
+            return process
+
+    outcomes, said = run(jobs_in(tmp_path, *'abcd'), Removing())
+    assert outcomes == {'finished': ['c', 'd'], 'failed': ['a', 'b'], 'was finished before': []}
+    for name in 'ab':
+        assert f'failed: its folder was removed or emptied while it ran ({tmp_path / name})' in said
 
 
 def test_a_log_begins_anew_and_leaves_the_old_one_to_who_writes_it(tmp_path):

@@ -1,0 +1,49 @@
+"""Which runs a queue is at work on, so that two queues over one folder share the work."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from moca.engine.work_dir import held
+
+CLAIM = '.queue.lock'
+"""The file in a work dir that the queue which has started its run holds. The run has a lock of its
+own, but only once it has imported everything."""
+
+
+class Claims:
+    """The work dirs that this queue has taken; as a context manager, until its block ends."""
+
+    def __init__(self) -> None:
+        self._taken: dict[Path, ExitStack] = {}
+        self._told: set[Path] = set()
+
+    def take(self, folder: Path) -> None:
+        """Keep other queues from a work dir, which is made.
+
+        Raises:
+            InUse: Another queue has it; the text names its process.
+            OSError: Nothing can be written there.
+        """
+        stack = ExitStack()
+        stack.enter_context(held(folder / CLAIM))
+        self._taken[folder] = stack
+
+    def give_back(self, folder: Path) -> None:
+        """Leave a work dir to whoever wants it."""
+        self._taken.pop(folder).close()
+
+    def is_news(self, folder: Path) -> bool:
+        """Whether this is asked of a work dir for the first time."""
+        new = folder not in self._told
+        self._told.add(folder)
+        return new
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for folder in [*self._taken]:
+            self.give_back(folder)
