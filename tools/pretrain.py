@@ -88,8 +88,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--resume-approximately',
         action='store_true',
-        help='resume also over other images, or with another batch in all: at the same share of '
-        'the epoch, in which some images come twice or not at all',
+        help='resume also over other images, with another batch in all or another number of '
+        'processes: at the same share of the epoch',
     )
     return parser.parse_args(arguments)
 

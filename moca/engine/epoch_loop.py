@@ -45,13 +45,13 @@ class ExactEpochLoop(EpochBasedTrainLoop):
         dataloader: With an `EpochShuffle`.
         max_epochs: How long.
         approximately: Whether a run over other images, or with other steps in an epoch, may be
-            resumed at the same share of its epoch.
+            resumed at the same share of its epoch; so may one of another number of processes.
         kwargs: Of mmengine's loop.
 
     Raises:
         UserError: ``max_epochs`` is no whole number from 1 up, the sampler is not an
             `EpochShuffle`, an epoch has no batch, or the checkpoint to resume is of other images,
-            counted other steps in an epoch or has had more epochs.
+            of other steps in an epoch, images in a step or processes, or has had more epochs.
     """
 
     def __init__(
@@ -106,9 +106,7 @@ class ExactEpochLoop(EpochBasedTrainLoop):
             self.runner.logger.info(f'Finished before: {done}; more --epochs make it longer.')
         hub = self.runner.message_hub
         hub.update_info('steps_per_epoch', self.steps)
-        if hasattr(self.dataloader.dataset, 'digest'):
-            hub.update_info('images', self.dataloader.dataset.digest)
-        hub.update_info('processes', get_world_size())
+        hub.update_info_dict(self._facts())
         # Of the first process: `diff_rank_seed` gives each its own, the order must be common.
         seed = [self.runner.seed]
         broadcast_object_list(seed)
@@ -131,31 +129,62 @@ class ExactEpochLoop(EpochBasedTrainLoop):
             return
         hub = self.runner.message_hub  # which travels in the checkpoints
         before = hub.get_info('steps_per_epoch', self.steps)
-        images = getattr(self.dataloader.dataset, 'digest', None)
-        others = images is not None and hub.get_info('images', images) != images
         done: int = self.iter - self.epoch * before
-        if not 0 <= done <= before or ((before != self.steps or others) and not self.approximately):
-            what = 'over other images, ' if others else ''
+        other = self._difference(hub, before)
+        if not 0 <= done <= before or (other and not self.approximately):
             raise UserError(
                 f'resume: the checkpoint was written after step {self.iter}, in epoch '
-                f'{self.epoch + 1} of a run {what}whose epochs have {before} steps; here they '
-                f'have {self.steps}. Resume with the data set, batch size and number of processes '
-                'of that run, go on at the same share of the epoch by --resume-approximately '
-                '(train_cfg.approximately=True), or start a new one with --work-dir.'
+                f'{self.epoch + 1} of a run {other or "that counts steps otherwise."} Resume with '
+                'the data set, batch size and number of processes of that run, go on at the same '
+                'share of the epoch by --resume-approximately (train_cfg.approximately=True), or '
+                'start a new one with --work-dir.'
             )
-        if before != self.steps or others:
+        if other:
             done = done * self.steps // before
             self._iter = self.epoch * self.steps + done
             self.runner.logger.warning(
-                f'resume, approximately: epochs had {before} steps and have {self.steps}'
-                f'{", of other images" * others}. Going on after {done} steps of epoch '
-                f'{self.epoch + 1}; some images of it come twice or not at all.'
+                f'resume, approximately: the checkpoint is of a run {other} Going on after {done} '
+                f'steps of epoch {self.epoch + 1}.'
             )
-        elif (processes := hub.get_info('processes', get_world_size())) != get_world_size():
-            self.runner.logger.warning(
-                f'resume: the run had {processes} processes and has {get_world_size()}. Its steps '
-                'have the images that they would have had; random masks are others.'
+
+    def _difference(self, hub: Any, steps: int) -> str:
+        """What keeps a run from being gone on with exactly; empty if nothing does.
+
+        Args:
+            hub: mmengine's message hub with the facts of that run; those that an earlier version
+                has not noted are taken to be the same.
+            steps: That its epochs have.
+        """
+        facts = self._facts()
+        was = {name: hub.get_info(name, value) for name, value in facts.items()}
+        others = 'over other images, ' if was.get('images') != facts.get('images') else ''
+        some = 'some images of it come twice or not at all.'
+        if others or steps != self.steps:
+            return (
+                f'{others}whose epochs have {steps} steps; here they have {self.steps}. In an '
+                f'epoch that is resumed, {some}'
             )
+        count, processes = was['images_per_step'], was['processes']
+        if count != facts['images_per_step']:
+            return (
+                f'whose steps have {count} images; here they have {facts["images_per_step"]}. In '
+                f'an epoch that is resumed, {some}'
+            )
+        if processes != facts['processes']:
+            return (
+                f'of {processes} process{"es" * (processes > 1)}; this one has '
+                f'{facts["processes"]}. Steps have the images that they would have had, but other '
+                'random masks.'
+            )
+        return ''
+
+    def _facts(self) -> dict[str, Any]:
+        """What has to be as before for a run to go on exactly."""
+        count = self.dataloader.batch_size * self.accumulate * get_world_size()
+        facts = {'images_per_step': count, 'processes': get_world_size()}
+        if hasattr(self.dataloader.dataset, 'digest'):
+            facts['images'] = self.dataloader.dataset.digest
+        return facts
 
     def run_epoch(self) -> None:
         """Train on what is left of the epoch: all of it, but for a first one after resuming."""

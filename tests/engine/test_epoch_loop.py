@@ -12,6 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from moca.engine import epoch_loop, epoch_order
 from moca.errors import UserError
 from tests.images.photographs import save_photographs
 from tests.pretrain.data.test_dataset import VIEWS
@@ -178,6 +179,44 @@ def test_other_steps_per_epoch_are_refused(
     checkpoint = uninterrupted[0] / f'iter_{step}.pth'
     runner, recorder = build(folder, tmp_path, checkpoint, batch_size=8)
     with pytest.raises(UserError, match=rf'after step {step}, in epoch.* here they have 2\.'):
+        runner.train()
+    assert not recorder.batches
+
+
+def test_another_number_of_processes_is_refused_or_said(
+    folder: Path, tmp_path: Path, uninterrupted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes with half the batch each have the images of one, step by step."""
+    work_dir, expected, _ = uninterrupted
+    monkeypatch.setattr(epoch_loop, 'get_world_size', lambda: 2)
+    seen: dict[int, list[int]] = {}
+    for rank in range(2):
+        monkeypatch.setattr(epoch_order, 'get_dist_info', lambda rank=rank: (rank, 2))
+        options: dict[str, Any] = dict(resume=work_dir / 'iter_7.pth', batch_size=2)
+        runner, got = build(folder, tmp_path / f'refused{rank}', **options)
+        with pytest.raises(
+            UserError, match=r'a run of 1 process; this one has 2\..* other random mas'
+        ):
+            runner.train()
+        assert not got.batches
+        runner, got = build(folder, tmp_path / f'said{rank}', approximately=True, **options)
+        said: list[str] = []
+        runner.logger.warning = said.append  # type: ignore[method-assign]
+        runner.train()
+        assert any('of a run of 1 process; this one has 2.' in line for line in said)
+        for step, batch in got.batches.items():
+            seen.setdefault(step, []).extend(batch[2])
+    left = range(7, EPOCHS * STEPS)
+    assert {step: sorted(images) for step, images in seen.items()} == {
+        step: sorted(expected.batches[step][2]) for step in left
+    }
+
+
+def test_other_images_in_as_many_steps_are_refused(folder: Path, tmp_path: Path) -> None:
+    build(folder, tmp_path / 'first', epochs=1, batch_size=8)[0].train()
+    checkpoint = tmp_path / 'first/iter_1.pth'
+    runner, recorder = build(folder, tmp_path / 'second', checkpoint, batch_size=11)
+    with pytest.raises(UserError, match=r'whose steps have 8 images; here they have 11\.'):
         runner.train()
     assert not recorder.batches
 

@@ -174,6 +174,19 @@ def test_resume(runs: Path, resumed: str, uninterrupted: str, atol: float) -> No
             assert_close_to_scale(ours['optimizer']['state'][number], state)
 
 
+def test_one_process_resumes_a_run_of_two_where_it_is_asked_to(runs: Path) -> None:
+    def runner(name: str, *options: str) -> Any:
+        command = [f'{runs}/config.py', '--data-root', f'{runs}/images', '--resume']
+        command += [f'{runs}/sharded/iter_2.pth', '--work-dir', f'{runs}/{name}', *options]
+        fields = ['train_dataloader.batch_size=8', WHOLE]  # as many images a step
+        return runner_of(configure(parse_args([*command, '--cfg-options', *fields])))
+
+    with pytest.raises(UserError, match=r'a run of 2 processes; this one has 1\..*-approximately'):
+        runner('refused').train()
+    runner('one', '--resume-approximately').train()
+    assert (runs / 'one' / 'iter_4.pth').is_file()
+
+
 def test_bfloat16_and_recomputed_blocks(runs: Path) -> None:
     ours, theirs = (
         checkpoint(runs, name)['message_hub']['log_scalars']['train/loss'].data[0]
