@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import multiprocessing
 import os
+import re
 import resource
 import shutil
 import time
 import traceback
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).parents[2]
+_ROOMS = ('configs', 'moca', 'tools', 'tests')
 
 SECONDS = 30.0
 """After this long a case hangs."""
 
+STARTING = 300.0
+"""Seconds that a process has to import what cases need, under any load."""
+
 MEMORY = 2 << 30
-"""Bytes that one case may take beyond what its process had before."""
+"""Bytes that one case may take beyond what its process has when it begins."""
+
+_STATUS, _CLEAR = Path('/proc/self/status'), Path('/proc/self/clear_refs')
 
 KEPT = ('refused', 'equal', 'accepted', 'beyond telling')
 """Outcomes that are promised: refused with the name of the file; the same result as without the
@@ -55,6 +63,8 @@ class Area(ABC):
     title: str
     seconds = SECONDS
     """After this long one of its cases hangs."""
+    memory = MEMORY
+    """Bytes that one of its cases may take."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -73,36 +83,54 @@ class Area(ABC):
 
 
 class Worker:
-    """A process that runs cases, of any area; another takes its place when it hangs or dies."""
+    """A process that runs cases, of any area; another takes its place when it hangs or dies.
+
+    Args:
+        scratch: A folder for what cases write, which is emptied first and removed by `end`.
+        inject: Break what areas watch over first.
+    """
 
     def __init__(self, scratch: Path, inject: bool = False) -> None:
-        self._arguments = str(scratch), inject
+        self._scratch, self._inject = scratch, inject
         self._process: Any = None
+        shutil.rmtree(scratch, ignore_errors=True)  # of a campaign that was killed
 
     def run(self, area: Area, number: int) -> Outcome:
         """What becomes of a case; a fault where it gives no answer in time."""
         if self._process is None:
-            context = multiprocessing.get_context('spawn')
-            self._ours, theirs = context.Pipe()
-            self._process = context.Process(target=_work, args=(theirs, *self._arguments))
-            self._process.start()
-            theirs.close()
-        self._ours.send((area, number))
-        self._ours.recv()  # imports are no part of a case
-        outcome = _wait(self._ours, area.seconds)
+            self._start()
+        outcome = self._ask(area, number)
         if outcome.result in ('hang', 'died'):
             self._process.kill()
             self._process.join()
             self._process = None
         return outcome
 
+    def _start(self) -> None:
+        context = multiprocessing.get_context('spawn')
+        self._ours, theirs = context.Pipe()
+        given = theirs, str(self._scratch), self._inject
+        self._process = context.Process(target=_work, args=given)
+        self._process.start()
+        theirs.close()  # so that its end is noticed
+
+    def _ask(self, area: Area, number: int) -> Outcome:
+        try:
+            self._ours.send((area, number))
+        except OSError:
+            return Outcome('?', 'died', 'the process was gone before the case began')
+        ready = _answer(self._ours, STARTING)  # imports are no part of a case
+        return ready if isinstance(ready, Outcome) else _answer(self._ours, area.seconds)
+
     def end(self) -> None:
-        """Let the process end."""
+        """Let the process end, and remove what it has written."""
         if self._process is not None:
-            self._ours.send(None)
+            with contextlib.suppress(OSError):  # it has ended already
+                self._ours.send(None)
             self._process.join(10)
             self._process.kill()
             self._process = None
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 def run_area(
@@ -119,36 +147,44 @@ def run_area(
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     path = work_dir / f'{area.name}.jsonl'
-    code, digest = work_dir / f'{area.name}.code', code_digest()
-    if path.is_file() and (not code.is_file() or code.read_text() != digest):
+    if path.is_file() and not is_of_this_code(path):
         print(f'{path}: outcomes of other code are left out; the area starts anew.', flush=True)
         path.unlink()
-    code.write_text(digest)
+    path.with_suffix('.code').write_text(code_digest())
     known = {number: outcome for number, outcome, _ in read_outcomes(path)}
     todo = [number for number in range(area.count(quick)) if number not in known]
-    scratch = work_dir / f'{area.name}_scratch'
-    used = worker or Worker(scratch, inject)
-    with path.open('a') as log:
+    with contextlib.ExitStack() as stack:
+        if worker is None:
+            worker = Worker(work_dir / f'{area.name}_scratch', inject)
+            stack.callback(worker.end)
+        log = stack.enter_context(path.open('a'))
         for number in todo:
             since = time.monotonic()
-            known[number] = used.run(area, number)
+            known[number] = worker.run(area, number)
             took = dict(number=number, seconds=round(time.monotonic() - since, 3))
             log.write(json.dumps(took | asdict(known[number])) + '\n')
             log.flush()
-    if worker is None:
-        used.end()
-        shutil.rmtree(scratch, ignore_errors=True)
     return [known[number] for number in range(area.count(quick))]
 
 
 @functools.cache
 def code_digest() -> str:
-    """SHA-256 of what cases run: an outcome holds for this code alone."""
+    """SHA-256 of what cases run: an outcome holds for this code alone.
+
+    That is the code, the configs, the locked packages, and all tests, since cases take their data
+    from helpers of many.
+    """
     found = hashlib.sha256()
-    for room in ('moca', 'tools', 'tests/campaign'):
-        for path in sorted((_ROOT / room).rglob('*.py')):
-            found.update(f'{path.relative_to(_ROOT)} '.encode() + path.read_bytes())
+    code = [path for room in _ROOMS for path in sorted((_ROOT / room).rglob('*.py'))]
+    for path in (*code, _ROOT / 'requirements/lock.txt'):
+        found.update(f'{path.relative_to(_ROOT)} '.encode() + path.read_bytes())
     return found.hexdigest()
+
+
+def is_of_this_code(outcomes: Path) -> bool:
+    """Whether the outcomes in a ``AREA.jsonl`` are those of the code as it is."""
+    digest = outcomes.with_suffix('.code')
+    return digest.is_file() and digest.read_text() == code_digest()
 
 
 def read_outcomes(path: Path) -> Iterator[tuple[int, Outcome, float]]:
@@ -162,19 +198,19 @@ def read_outcomes(path: Path) -> Iterator[tuple[int, Outcome, float]]:
         yield number, Outcome(**content), seconds
 
 
-def _wait(connection: Connection, seconds: float) -> Outcome:
+def _answer(connection: Connection, seconds: float) -> Any:
+    """What the process says, or the outcome of a case to which it says nothing."""
     try:
         if connection.poll(seconds):
             return connection.recv()
-    except (EOFError, ConnectionResetError):
+    except (EOFError, OSError):
         return Outcome('?', 'died', 'the process is gone')
     return Outcome('?', 'hang', f'no answer within {seconds:.0f} s')
 
 
 def _work(connection: Connection, scratch: str, inject: bool) -> None:
-    import torch
-
-    torch.set_num_threads(1)
+    # read by torch, which is imported with the first case, if that needs it
+    os.environ.update(dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS'), '1'))
     Path(scratch).mkdir(parents=True, exist_ok=True)
     with open(f'{scratch}.log', 'a') as log:  # what cases print is no part of the table
         os.dup2(log.fileno(), 1)
@@ -186,29 +222,48 @@ def _work(connection: Connection, scratch: str, inject: bool) -> None:
             area.inject()
             injected = True
         connection.send('ready')
-        connection.send(_outcome(area, number, Path(scratch, str(number))))
+        connection.send(outcome_of(area, number, Path(scratch, str(number))))
     os._exit(0)
 
 
-def _outcome(area: Area, number: int, folder: Path) -> Outcome:
+def outcome_of(area: Area, number: int, folder: Path) -> Outcome:
+    """Run a case in this process, in a folder that is made and removed."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    before = _peak()
+    reset_peak()
+    before = peak()
     try:
         outcome = area.run(number, folder)
     except BaseException:
         outcome = Outcome('?', 'traceback', traceback.format_exc())
-    if _peak() - before > MEMORY and outcome.result in KEPT:
-        outcome = Outcome(outcome.kind, 'memory', f'{(_peak() - before) >> 20} MiB')
+    if (taken := peak() - before) > area.memory and outcome.result in KEPT:
+        outcome = Outcome(outcome.kind, 'memory', f'{taken >> 20} MiB')
     shutil.rmtree(folder, ignore_errors=True)
     return outcome
 
 
-def _peak() -> int:
+def reset_peak() -> bool:
+    """Count the most memory from now on [5 in /proc/self/clear_refs: proc(5)]; whether that works.
+
+    Where it does not, a case is held against the most that the process ever had, and one that takes
+    less than an earlier one goes unseen.
+    """
+    try:
+        _CLEAR.write_text('5')
+    except OSError:
+        return False
+    return True
+
+
+def peak() -> int:
+    """The most bytes of memory since `reset_peak`; since the process began where there is none."""
+    with contextlib.suppress(OSError):
+        if found := re.search(r'^VmHWM:\s*(\d+) kB', _STATUS.read_text(), re.MULTILINE):
+            return int(found[1]) << 10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
-def table(area: Area, outcomes: list[Outcome], started: float | None = None) -> str:
+def table(area: Area, outcomes: Sequence[Outcome], started: float | None = None) -> str:
     """Counts of outcomes by kind, in Markdown."""
     results = [*KEPT, *sorted({o.result for o in outcomes} - set(KEPT))]
     rows = [['', 'cases', *results]]
@@ -223,6 +278,6 @@ def table(area: Area, outcomes: list[Outcome], started: float | None = None) -> 
     return '\n'.join([f'## {area.title}', '', f'Seed {area.seed}{took}.', '', *lines])
 
 
-def faults(outcomes: list[Outcome]) -> list[tuple[int, Outcome]]:
+def faults(outcomes: Sequence[Outcome]) -> list[tuple[int, Outcome]]:
     """What is not promised, with the numbers of the cases."""
     return [(n, outcome) for n, outcome in enumerate(outcomes) if outcome.result not in KEPT]

@@ -190,8 +190,8 @@ class Checkpoints(Area):
     title = 'Checkpoints'
 
     def count(self, quick: bool) -> int:
-        """A tenth of them with ``quick``."""
-        return 100 if quick else 1000
+        """One in twenty of them with ``quick``."""
+        return 50 if quick else 1000
 
     def run(self, number: int, folder: Path) -> Outcome:
         """Draw a mutation by seed and number."""

@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import resource
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -83,10 +84,19 @@ MISFORTUNES: tuple[Misfortune, ...] = tuple(
 )
 
 
-def misfortune_of(name: str, draw: Draw, reference: Reference) -> tuple[Callable[..., None], Any]:
+def with_own_data(told: list[str], folder: Path) -> tuple[list[str], Path]:
+    """Copy the data of a run, which may then be taken away; returns what the tool is to be told."""
+    place = told.index('--data-root') + 1
+    own = folder / 'own_data'
+    shutil.copytree(told[place], own)
+    return [*told[:place], str(own), *told[place + 1 :]], own
+
+
+def misfortune_of(
+    name: str, draw: Draw, reference: Reference, data: Path
+) -> tuple[Callable[..., None], Any]:
     """What is to happen: a function and its arguments."""
     size = (reference.run / f'iter_{STEPS}.pth').stat().st_size
-    data = reference.told[reference.told.index('--data-root') + 1]
     error = draw.choice((errno.ENOSPC, errno.EDQUOT, errno.EIO))
     return {
         'full within a checkpoint': (too_small, (draw.randint(size // 2, size - 1),)),
@@ -95,11 +105,11 @@ def misfortune_of(name: str, draw: Draw, reference: Reference) -> tuple[Callable
         'full at run.json': (full, ('record', draw.randint(1, 3), error)),
         'read-only': (full, ('any', 1, errno.EROFS)),
         'slow': (slow, ()),
-        'data gone': (vanish, (data, draw.randint(1, STEPS))),
+        'data gone': (vanish, (str(data), draw.randint(1, STEPS))),
     }[name]
 
 
-def check_end(ended: Ended, reference: Reference, folder: Path) -> None:
+def check_end(ended: Ended, folder: Path) -> None:
     """Hold what a process has said against what is promised: one line, a place and a remedy.
 
     Raises:
@@ -109,8 +119,7 @@ def check_end(ended: Ended, reference: Reference, folder: Path) -> None:
     if ended.code != 2 or 'Traceback' in ended.said:
         raise Fault('traceback', f'exit {ended.code}: {ended.said[-2500:]}')
     errors = [line for line in lines if line.startswith('error: ')]
-    data = reference.told[reference.told.index('--data-root') + 1]
-    if len(errors) != 1 or not any(place in errors[0] for place in (str(folder), data)):
+    if len(errors) != 1 or str(folder) not in errors[0]:
         raise Fault('unnamed', lines[-5:])
 
 
@@ -135,28 +144,26 @@ class Disks(Area):
         name, what, ends = ordered[number % len(ordered)]
         kind, draw = _KINDS[name], random.Random(f'{self.seed} {number}')
         reference = Reference.of(kind, folder.parent, self.modules)
-        before, given = misfortune_of(what, draw, reference)
+        told, data = with_own_data(reference.told, folder)
+        before, given = misfortune_of(what, draw, reference, data)
         label = f'{what}, {name}'
         try:
-            newest = self._befall(kind, reference, folder, ends, before=before, given=given)
-            go_on(kind, reference, folder, self.modules)
+            newest = self._befall(kind, told, folder, ends, before=before, given=given)
+            if (gone := data.with_name(f'{data.name}_gone')).is_dir():
+                gone.rename(data)
+            go_on(kind, told, folder, self.modules)
             check_same(folder / 'run', reference.run, STEPS if kind.exact else newest or STEPS)
         except Fault as fault:
             return Outcome(label, fault.args[0], f'{given}: {fault.args[1]}')
         return Outcome(label, 'refused' if ends else 'equal', str(given))
 
     def _befall(
-        self, kind: Kind, reference: Reference, folder: Path, ends: bool, **misfortune: Any
+        self, kind: Kind, told: list[str], folder: Path, ends: bool, **misfortune: Any
     ) -> int:
         """Run until the misfortune; returns the step of the newest checkpoint, 0 for none."""
-        (ended,) = run(
-            *starts(kind, reference.told, folder, {}, **misfortune), modules=self.modules
-        )
-        data = reference.told[reference.told.index('--data-root') + 1]
-        if Path(f'{data}_gone').is_dir():
-            os.rename(f'{data}_gone', data)
+        (ended,) = run(*starts(kind, told, folder, {}, **misfortune), modules=self.modules)
         if ends:
-            check_end(ended, reference, folder)
+            check_end(ended, folder)
         elif ended.code:
             raise Fault('traceback', f'exit {ended.code}: {ended.said[-2000:]}')
         if not (folder / 'run').is_dir():
@@ -168,7 +175,7 @@ class Disks(Area):
 
     def inject(self) -> None:
         """What the disk refuses is not told."""
-        globals()['misfortune_of'] = lambda name, draw, reference: (swallow, ())
+        globals()['misfortune_of'] = lambda *args: (swallow, ())
 
 
 def swallow(start: Start) -> None:

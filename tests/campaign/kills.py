@@ -89,13 +89,13 @@ class Reference:
         return cls.made[key]
 
 
-def go_on(kind: Kind, reference: Reference, folder: Path, modules: Sequence[str]) -> None:
+def go_on(kind: Kind, told: list[str], folder: Path, modules: Sequence[str]) -> None:
     """Let a run go on to its end.
 
     Raises:
         Fault: It does not.
     """
-    for ended in run(*starts(kind, reference.told, folder, {}), modules=modules):
+    for ended in run(*starts(kind, told, folder, {}), modules=modules):
         if ended.code or ended.orphans:
             raise Fault('does not go on', f'exit {ended.code}: {ended.said[-2000:]}')
 
@@ -267,7 +267,7 @@ class Kills(Area):
                 newest = self._interrupt(kind, reference, folder, moment, draw)
                 # from random weights, anything starts again as it has
                 alike = min(alike, newest or STEPS) if not kind.exact else STEPS
-            go_on(kind, reference, folder, self.modules)
+            go_on(kind, reference.told, folder, self.modules)
             check_same(folder / 'run', reference.run, alike)
         except Fault as fault:
             return Outcome(kind.name, fault.args[0], f'{told}: {fault.args[1]}')

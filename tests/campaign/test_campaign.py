@@ -5,19 +5,30 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from tests.campaign import hostile
+from tests.campaign import campaign, hostile
 from tests.campaign.__main__ import AREAS, main
-from tests.campaign.campaign import Area, Outcome, faults, run_area, table
+from tests.campaign.campaign import (
+    Outcome,
+    Worker,
+    code_digest,
+    faults,
+    outcome_of,
+    reset_peak,
+    run_area,
+    table,
+)
+from tests.campaign.ends import Ends, end_at_once, say_nothing
 from tests.campaign.page import BEGIN, END
 
+# What an attack needs is imported once, and not by each child.
 UNGUARDED = """
 import os, pickle, signal, sys
+import mmengine.config, numpy, torch
 from tests.campaign import hostile
 from pathlib import Path
 for place, name in enumerate(sorted(hostile.attacks(Path('x')))):
@@ -29,6 +40,7 @@ for place, name in enumerate(sorted(hostile.attacks(Path('x')))):
             pickle.loads(b'\\x80\\x02' + body + b'.')
         finally:
             os._exit(0)
+for _ in hostile.attacks(Path('x')):
     os.wait()
 """
 
@@ -43,68 +55,115 @@ def test_attacks_run_code_where_pickle_reads_them(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) >= 20
 
 
-class Small(Area):
-    """Cases that end in every way."""
-
-    name, title = 'small', 'Small'
-
-    def count(self, quick: bool) -> int:
-        return 3 if quick else 5
-
-    def run(self, number: int, folder: Path) -> Outcome:
-        (folder / 'file').touch()
-        if number == 1:
-            raise ValueError('not promised')
-        if number == 2:
-            sys.stdout.flush()
-            import os
-
-            os._exit(7)
-        if number == 4:
-            time.sleep(60)
-        return Outcome('fine', 'refused')
-
-
 def test_every_end_is_told_and_a_campaign_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = tmp_path / 'small.jsonl'
-    first = run_area(Small(0), tmp_path, quick=True)
+    log, code = tmp_path / 'ends.jsonl', tmp_path / 'ends.code'
+    first = run_area(Ends(0), tmp_path, quick=True)
     assert [outcome.result for outcome in first] == ['refused', 'traceback', 'died']
     assert 'not promised' in first[1].detail
     assert [number for number, _ in faults(first)] == [1, 2]
     log.write_text(log.read_text() + '{"number": 3, "ki')  # killed while it wrote
-    monkeypatch.setattr(Small, 'seconds', 2.0)
-    outcomes = run_area(Small(0), tmp_path, quick=False)
+    monkeypatch.setattr(Ends, 'seconds', 1.0)
+    outcomes = run_area(Ends(0), tmp_path, quick=False)
     assert [o.result for o in outcomes] == ['refused', 'traceback', 'died', 'refused', 'hang']
     assert sum('"number": 0' in line for line in log.read_text().splitlines()) == 1
-    assert '| **all** | 5 | 2 |' in table(Small(0), outcomes)
-    assert not (tmp_path / 'small_scratch').exists()
-    (tmp_path / 'small.code').write_text('of another day')
+    assert '| **all** | 5 | 2 |' in table(Ends(0), outcomes)
+    assert not (tmp_path / 'ends_scratch').exists()
+    code.write_text('of another day')
     log.write_text(json.dumps(dict(asdict(outcomes[0]), number=1)))
-    assert run_area(Small(0), tmp_path, quick=True)[1].result == 'traceback'
+    assert run_area(Ends(0), tmp_path, quick=True)[1].result == 'traceback'
 
 
-def test_the_page_has_what_is_known_and_keeps_the_rest(tmp_path: Path) -> None:
+def test_a_process_that_does_not_come_to_be_is_no_hang_of_the_campaign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker(tmp_path / 'scratch')
+    monkeypatch.setattr(campaign, '_work', end_at_once)
+    assert [worker.run(Ends(0), 0).result for _ in range(2)] == ['died', 'died']
+    monkeypatch.setattr(campaign, '_work', say_nothing)
+    monkeypatch.setattr(campaign, 'STARTING', 0.5)
+    assert worker.run(Ends(0), 0).result == 'hang'
+    worker.end()
+    assert not (tmp_path / 'scratch').exists()
+
+
+def test_a_case_is_held_to_its_own_memory_and_not_to_that_of_a_larger_one(tmp_path: Path) -> None:
+    assert reset_peak(), 'Linux can'
+    for number, least in ((5, 390), (6, 190)):  # the second after the first
+        outcome = outcome_of(Ends(0), number, tmp_path / 'case')
+        assert outcome.result == 'memory'
+        assert least < int(outcome.detail.split()[0]) < least + 60
+    assert outcome_of(Ends(0), 0, tmp_path / 'case').result == 'refused'
+    assert not (tmp_path / 'case').exists()
+
+
+def test_the_command_tells_what_is_not_promised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr('tests.campaign.__main__.AREAS', {'ends': Ends})
+    folder = ['--work-dir', str(tmp_path)]
+    assert main(['ends', '--case', '0', *folder]) == 0
+    assert 'ends_case/0' in capsys.readouterr().out
+    assert main(['ends', '--quick', *folder]) == 1
+    said = capsys.readouterr().out
+    assert 'case 1: ?: traceback: ' in said
+    assert 'case 2: ?: died: ' in said
+    assert not (tmp_path / 'scratch').exists()
+
+
+def test_outcomes_hold_for_all_that_a_case_is_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign, '_ROOT', tmp_path)
+    digests = []
+    for name in ('requirements/lock.txt', 'moca/a.py', 'configs/b/c.py', 'tests/d/helpers.py'):
+        for text in ('', 'x = 1'):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text)
+            digests.append(code_digest.__wrapped__())
+    assert len(set(digests)) == len(digests)
+    (tmp_path / 'moca/a.pyc').touch()
+    assert code_digest.__wrapped__() == digests[-1]
+
+
+def test_the_page_has_what_is_known_and_keeps_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     page, folder = tmp_path / 'page.md', tmp_path / 'seed3'
     folder.mkdir()
     rows = '| area |\n|---|\n| numbers, seed 0 | 1 |\n| others, seed 0 | 2 |\n'
     page.write_text(f'before\n{BEGIN}\n{rows}{END}\nbehind\n')
     cases = [Outcome('a', 'refused'), Outcome('a', 'refused'), Outcome('b', 'hang')]
     lines = [dict(asdict(case), number=n, seconds=40.2) for n, case in enumerate(cases)]
-    (folder / 'others.jsonl').write_text('\n'.join(map(json.dumps, lines)))
-    assert main(['--page', str(page), '--seed', '3', '--work-dir', str(tmp_path)]) == 0
+    for name in ('others', 'numbers'):
+        (folder / f'{name}.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+    (folder / 'others.code').write_text(code_digest())
+    (folder / 'numbers.code').write_text('of another day')
+    assert main(['--page', str(page), '--seed', '3', '--work-dir', str(tmp_path)]) == 1
+    assert 'numbers: left out, its outcomes are of other code' in capsys.readouterr().out
     found = page.read_text().splitlines()
     assert found[0] == 'before'
     assert found[-1] == 'behind'
     assert found[4:6] == [
         '| numbers, seed 0 | 1 |',
-        '| others, seed 3 | 3 | 2 |  |  |  | 1 | 0:02:01 |',
+        '| others, seed 3 | 3 of 300 | 2 |  |  |  | 1 | 0:02:01 |',
     ]
 
 
-def test_every_case_ends_as_promised(tmp_path: Path) -> None:
-    assert main(['--quick', '--seed', '1', '--work-dir', str(tmp_path)]) == 0
+@pytest.fixture(scope='module')
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where kills and disks find the runs to which nothing happens, made once."""
+    return tmp_path_factory.mktemp('cases')
+
+
+@pytest.mark.parametrize('name', AREAS)
+def test_every_case_ends_as_promised(name: str, scratch: Path) -> None:
+    """In this process, which has imported what the cases need."""
+    area = AREAS[name](seed=1)
+    cases = range(area.count(quick=True))
+    outcomes = [outcome_of(area, number, scratch / f'{name}{number}') for number in cases]
+    assert faults(outcomes) == []
 
 
 @pytest.mark.slow
