@@ -82,14 +82,17 @@ def add_common_arguments(parser: argparse.ArgumentParser, resume: bool = True) -
         help='train in mixed precision: bfloat16, or float16 with loss scaling on older GPUs',
     )
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none')
-    parser.add_argument(
-        '--verbose',
-        action='store_true',
-        help='print all that the log file gets, from config to rates',
-    )
+    add_verbose(parser, 'print all that the log file gets, from config to rates')
     add_cfg_options(parser)
     # Read by torchrun-era launchers that still pass it; the environment is what counts.
     parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
+
+
+def add_verbose(
+    parser: argparse.ArgumentParser, text: str = 'print all that the libraries have to say as well'
+) -> None:
+    """Add ``--verbose``."""
+    parser.add_argument('--verbose', action='store_true', help=text)
 
 
 def add_log_to(parser: argparse.ArgumentParser) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moca.engine.checkpoints import write_atomically
+from moca.images.shown_names import shortened
 
 matplotlib.use('Agg')
 
@@ -29,7 +30,7 @@ UNLABELED = (0, 0, 0)
 DPI = 110
 _GOLDEN = 0.618034  # turns between two hues, so that neighbors differ
 _SPREAD = 200  # colors that `distinct_colors` tells apart
-_FIRST = (230, 34, 34)
+_FIRST = (60, 15, 255)  # a blue: the next is a green, and few eyes take one for the other
 
 
 def distinct_colors(count: int) -> list[tuple[float, ...]]:
@@ -81,6 +82,9 @@ def blend(image: Image, colors: Image, share: float = 0.62) -> Image:
     return ((1 - share) * gray + share * colors).astype(np.uint8)
 
 
+_NAME_LINE = 0.14  # inches of a line of file names
+_NAME_SIZE = 6.5  # of their letters, in points
+
 FORMATS = ('.png', '.pdf', '.svg', '.html')
 """Suffixes of what `save_figure` writes."""
 
@@ -121,6 +125,7 @@ def sheet(
     heading: str,
     below: float = 0.0,
     indent: bool = False,
+    names: Sequence[Sequence[str]] = (),
 ) -> Any:
     """A figure with a row per image and a titled column per way of looking at it.
 
@@ -132,12 +137,16 @@ def sheet(
         heading: Above all.
         below: Inches to be kept free below, for a legend or a chart.
         indent: Keep room on the left for :func:`row_title`.
+        names: Of the files, written below the images: for each row those of its first images, or
+            of all; '' for none. Long ones lose their middle.
     """
     widths, heights = _cells(rows)
+    line = _NAME_LINE if any(map(any, names)) else 0.0
     left = 0.42 if indent else 0.03
     above = 0.52 if any(titles) else 0.32
-    below += 0.03
-    inches = (sum(widths) + left + 0.03, sum(heights) + above + below)
+    below += 0.03 + line
+    high = sum(heights) + line * (len(rows) - 1)
+    inches = (sum(widths) + left + 0.03, high + above + below)
     figure, axes = plt.subplots(
         len(rows),
         len(widths),
@@ -148,18 +157,38 @@ def sheet(
     figure.subplots_adjust(
         *(left / inches[0], below / inches[1], 1 - 0.03 / inches[0], 1 - above / inches[1]),
         wspace=0.02,
-        hspace=0.03,
+        hspace=0.03 + line * len(rows) / sum(heights),
     )
-    for line, row in zip(axes, rows, strict=True):
-        for axis, image in zip(line, row, strict=True):
+    for places, row in zip(axes, rows, strict=True):
+        for axis, image in zip(places, row, strict=True):
             if image is not None:
                 axis.imshow(image, interpolation='nearest')
             axis.set_axis_off()
+    for places, texts in zip(axes, names, strict=False):
+        for axis, text, wide in zip(places, texts, widths, strict=False):
+            if text:
+                _write_name(axis, text, wide)
     for axis, title, wide in zip(axes[0], titles, widths, strict=True):
         fitting = 72 * wide / (0.6 * max(len(title), 1))  # a letter is .6 of its size wide
         axis.set_title(title, fontsize=min(9, fitting), pad=3)
     figure.suptitle(heading, fontsize=10, fontweight='bold', y=1 - 0.08 / inches[1], va='top')
     return figure
+
+
+def _write_name(axis: Any, name: str, wide: float) -> None:
+    """Write a file's name below its image, which is so many inches wide."""
+    most = int(72 * wide / (0.6 * _NAME_SIZE))  # a letter is .6 of its size wide
+    axis.annotate(
+        shortened(name, most).replace('$', r'\$'),  # else matplotlib's formulas
+        (0.5, 0),
+        xycoords='axes fraction',
+        xytext=(0, -1.5),
+        textcoords='offset points',
+        ha='center',
+        va='top',
+        fontsize=_NAME_SIZE,
+        color='0.25',
+    )
 
 
 def _cells(rows: Sequence[Sequence[Any]]) -> tuple[list[float], list[float]]:

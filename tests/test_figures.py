@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 
 from moca.figures import blend, color_labels, distinct_colors, plt, sheet
 from moca.images.files import evenly_spread
+from moca.images.shown_names import shortened, shown_names
 from moca.transfer.finished import FinishedRun
 
 
@@ -70,6 +71,56 @@ def test_room_below_stays_free():
         heights[below] = figure.get_figheight()
         plt.close(figure)
     assert heights[1.5] - heights[0.0] == pytest.approx(1.5)
+
+
+def test_file_names_stand_below_their_images_and_change_no_size():
+    rows = [[image(40, 80)] * 2, [image(80, 40)] * 2]
+    without = sheet(rows, ['a', 'b'], 'heading', 1.0)
+    long = 'frankfurt_000000_000294_leftImg8bit' * 3 + '.png'
+    figure = sheet(rows, ['a', 'b'], 'heading', 1.0, names=[['$a$.png'], ['', long]])
+    assert np.allclose(inches(figure), inches(without), rtol=0.03)
+    written = {axis: text for axis in figure.axes for text in axis.texts if text.get_text()}
+    assert list(written) == [figure.axes[0], figure.axes[3]]
+    shown = [text.get_text() for text in written.values()]
+    assert shown[0] == r'\$a\$.png'  # no formula
+    assert shown[1].startswith('frankfurt')
+    assert shown[1].endswith('8bit.png')
+    others = [axis.get_window_extent() for axis in figure.axes]
+    for axis, text in written.items():
+        box, own = text.get_window_extent(), axis.get_window_extent()
+        assert box.y1 <= own.y0
+        assert own.x0 <= box.x0
+        assert box.x1 <= own.x1
+        assert not any(box.overlaps(other) for other in others)
+        assert box.y0 > figure.dpi * 1.0  # what is kept free stays free
+    for each in (figure, without):
+        plt.close(each)
+
+
+@pytest.mark.parametrize(
+    ('paths', 'names'),
+    [
+        (['d/a/0.png', 'd/b/1.png'], ['0.png', '1.png']),
+        (['d/a/0.png', 'd/b/0.png', 'd/b/c/1.png'], ['a/0.png', 'b/0.png', 'b/c/1.png']),
+        (['0.png', 'a/0.png'], ['0.png', 'a/0.png']),
+        (['d/0.png', 'd/0.png'], ['0.png', '0.png']),
+        ([], []),
+    ],
+)
+def test_names_tell_files_apart(paths, names):
+    assert shown_names(paths) == names
+
+
+@pytest.mark.parametrize('most', [5, 6, 12, 13])
+def test_long_names_keep_both_ends(most):
+    name = 'frankfurt_0001.png'
+    short = shortened(name, most)
+    assert len(short) == most
+    start, end = short.split('…')
+    assert name.startswith(start)
+    assert name.endswith(end)
+    assert abs(len(start) - len(end)) <= 1
+    assert shortened(name, len(name)) == name
 
 
 def test_colors_of_many_classes_are_colors_and_differ():

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from moca.command_line import add_cfg_options, add_protocol_arguments
+from moca.command_line import add_cfg_options, add_protocol_arguments, add_verbose
 from moca.errors import UserError
 
 
@@ -35,6 +35,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--out', type=Path, required=True, metavar='DIR', help='where images are written'
     )
     add_cfg_options(parser)
+    add_verbose(parser)
     return parser.parse_args(argv)
 
 
@@ -42,8 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Draw the first images of a split."""
     args = parse_args(argv)
     from moca.engine.cli import main_guard  # takes seconds, which --help need not
+    from moca.engine.terminal import quietly
 
-    return main_guard(browse)(args)
+    return main_guard(quietly(browse))(args)
 
 
 def browse(args: argparse.Namespace) -> None:
@@ -66,7 +68,9 @@ def browse(args: argparse.Namespace) -> None:
     visualizer.dataset_meta = dataset.metainfo
     count = min(args.count, len(dataset))
     for number in track(range(count), 'drawing'):
-        _draw(visualizer, dataset[number], args.out / f'{number:05d}.png')
+        item = dataset[number]
+        name = Path(item['data_samples'].img_path).stem
+        _draw(visualizer, item, args.out / f'{number:05d}_{name}.png')
     print(f'Written: {count} of {len(dataset)} images of {args.split} to {args.out}')
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from moca.command_line import EXPORT_FORMATS, add_change_arguments
+from moca.command_line import EXPORT_FORMATS, add_change_arguments, add_verbose
 
 if TYPE_CHECKING:
     from moca.checkpoints.loading import CheckpointInfo
@@ -46,6 +46,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     for command in (inspect, write):
         add_change_arguments(command)
+        add_verbose(command)
     write.add_argument(
         'target',
         nargs='?',
@@ -174,8 +175,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Inspect or export, as the command line says."""
     args = parse_args(arguments)
     from moca.engine.cli import main_guard  # takes seconds, which --help need not
+    from moca.engine.terminal import quietly
 
-    return main_guard(run)(args)
+    return main_guard(quietly(run))(args)
 
 
 def run(args: argparse.Namespace) -> None:

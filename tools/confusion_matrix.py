@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from moca.command_line import add_verbose
 from moca.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--tp-iou-thr', type=float, default=0.5, help='IoU of a box that was found [.5]'
     )
+    add_verbose(parser)
     return parser.parse_args(argv)
 
 
@@ -51,8 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Predict the validation images, count, and draw."""
     args = parse_args(argv)
     from moca.engine.cli import main_guard  # takes seconds, which --help need not
+    from moca.engine.terminal import quietly
 
-    return main_guard(confuse)(args)
+    return main_guard(quietly(confuse))(args)
 
 
 def confuse(args: argparse.Namespace) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from moca.command_line import add_verbose
 from moca.errors import UserError
 
 
@@ -64,6 +65,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--count', type=int, default=4, help='how many images of a folder to verify by [4]'
     )
+    add_verbose(parser)
     return parser.parse_args(argv)
 
 
@@ -71,8 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Export, verify, and say what was written."""
     args = parse_args(argv)
     from moca.engine.cli import main_guard  # takes seconds, which --help need not
+    from moca.engine.terminal import quietly
 
-    return main_guard(export)(args)
+    return main_guard(quietly(export))(args)
 
 
 def export(args: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from unittest import mock
 
-from moca.command_line import add_cfg_options, add_protocol_arguments
+from moca.command_line import add_cfg_options, add_protocol_arguments, add_verbose
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +38,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--table', action='store_true', help='say it of each part as well')
     add_cfg_options(parser)
+    add_verbose(parser)
     return parser.parse_args(argv)
 
 
@@ -45,8 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Count, and print the numbers."""
     args = parse_args(argv)
     from moca.engine.cli import main_guard  # takes seconds, which --help need not
+    from moca.engine.terminal import quietly
 
-    return main_guard(count)(args)
+    return main_guard(quietly(count))(args)
 
 
 def count(args: argparse.Namespace) -> None:

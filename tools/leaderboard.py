@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from moca.command_line import add_change_arguments, seed_number, whole_number
+from moca.command_line import add_change_arguments, add_verbose, seed_number, whole_number
 from moca.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     ).set_defaults(act=published)
     add_race(commands)
     add_calibrate(commands)
+    for command in commands.choices.values():
+        add_verbose(command)
     return parser.parse_args(argv)
 
 
@@ -451,8 +453,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run or show, as the command line says."""
     args = parse_args(argv)
     from moca.engine.cli import main_guard  # takes seconds, which --help need not
+    from moca.engine.terminal import quietly
 
-    return main_guard(act)(args)
+    return main_guard(quietly(act))(args)
 
 
 def act(args: argparse.Namespace) -> None:

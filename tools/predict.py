@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import track
 
-from moca.command_line import whole_number
+from moca.command_line import add_verbose, whole_number
 from moca.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--arch', metavar='NAME', help='auto: the architecture of a published file [as in CONFIG]'
     )
     parser.add_argument('--device', help='such as cuda:1 [the GPU, if there is one]')
+    add_verbose(parser)
     return parser.parse_args(argv)
 
 
@@ -72,8 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Predict all inputs; exit status 2 if some could not be read, when all others are done."""
     args = parse_args(argv)
     from moca.engine.cli import main_guard  # takes seconds, which --help need not
+    from moca.engine.terminal import quietly
 
-    return main_guard(predict)(args)
+    return main_guard(quietly(predict))(args)
 
 
 def predict(args: argparse.Namespace) -> None:

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from moca.command_line import add_verbose
 from moca.errors import UserError
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='sheet [work_dirs/data/FOLDER_CONFIG_DATA.png]',
     )
     command.add_argument('--count', type=int, default=4, help='images of each split in it [4]')
+    for command in commands.choices.values():
+        add_verbose(command)
     return parser.parse_args(argv)
 
 
@@ -84,8 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Do one of the five; raises UserError (exit status 2) if something is wrong."""
     args = parse_args(argv)
     from moca.engine.cli import main_guard  # takes seconds, which --help need not
+    from moca.engine.terminal import quietly
 
-    return main_guard(prepare)(args)
+    return main_guard(quietly(prepare))(args)
 
 
 def prepare(args: argparse.Namespace) -> None:

@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moca.command_line import add_change_arguments
+from moca.command_line import add_change_arguments, add_verbose
 from moca.errors import UserError
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     command.add_argument('run', type=Path, metavar='WORK_DIR')
     _add_output(command)
+    for command in commands.choices.values():
+        add_verbose(command)
     return parser.parse_args(argv)
 
 
@@ -196,8 +198,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Draw one sheet."""
     args = parse_args(argv)
     from moca.engine.cli import main_guard  # takes seconds, which --help need not
+    from moca.engine.terminal import quietly
 
-    return main_guard(draw_sheet)(args)
+    return main_guard(quietly(draw_sheet))(args)
 
 
 def draw_sheet(args: argparse.Namespace) -> None:

@@ -19,6 +19,7 @@ from moca.data.coco_survey import CocoSurvey
 from moca.data.report import BAR, CLASSES, named, print_notes, size_range
 from moca.images.files import evenly_spread
 from moca.images.image_io import read_pixels
+from moca.images.shown_names import shown_names
 
 _SIZES = ('small', 'medium', 'large')
 _NAMED = 12  # classes without an object that are named
@@ -104,12 +105,14 @@ def sheet(surveys: Sequence[CocoSurvey], out: Path, count: int) -> bool:
         Whether there was anything to draw.
     """
     columns: list[list[tuple[figures.Image, dict[str, Any]]]] = []
+    files: list[list[str]] = []
     drawn: list[CocoSurvey] = []
     for survey in surveys:
         if survey.file is None or not survey.right:
             continue
         chosen = [survey.right[place] for place in evenly_spread(len(survey.right), count)]
         columns.append([_draw(survey.file, place) for place in chosen])
+        files.append(shown_names([survey.file.images[place]['file_name'] for place in chosen]))
         drawn.append(survey)
     if not columns:
         return False
@@ -117,7 +120,9 @@ def sheet(surveys: Sequence[CocoSurvey], out: Path, count: int) -> bool:
     blank = (np.full((1, 100, 3), 255, np.uint8), nothing)
     rows = list(itertools.zip_longest(*columns, fillvalue=blank))
     shown = [[image for image, _ in row] for row in rows]
-    figure = figures.sheet(shown, [survey.name for survey in drawn], 'Images and objects')
+    titles = [survey.name for survey in drawn]
+    names = list(itertools.zip_longest(*files, fillvalue=''))
+    figure = figures.sheet(shown, titles, 'Images and objects', names=names)
     figure.set_size_inches(2 * figure.get_size_inches())  # names of objects are small
     for line, row in enumerate(rows):
         for column, (_, instances) in enumerate(row):

@@ -33,6 +33,7 @@ from moca.errors import UserError
 from moca.images.files import evenly_spread
 from moca.images.image_io import read_pixels
 from moca.images.inspection import inspect
+from moca.images.shown_names import shown_names
 
 _THREADS = 8
 _KEPT = 1024  # values of a depth map, for quantiles
@@ -186,18 +187,21 @@ def sheet(surveys: Sequence[DepthSurvey], out: Path, count: int) -> bool:
         Whether there was anything to draw.
     """
     columns: list[list[Any]] = []
+    files: list[list[str]] = []
     titles: list[str] = []
     for survey in surveys:
         if survey.pairs is None or not survey.right:
             continue
         places = [survey.right[i] for i in evenly_spread(len(survey.right), count)]
         columns.append([read_pixels(survey.pairs.images[place]) for place in places])
+        files += [shown_names([survey.pairs.images[place] for place in places]), []]
         depths = [read_depth(survey.pairs.depths[place]) * survey.meters for place in places]
         columns.append(depths)
         titles += [survey.name, f'{survey.name}, depth']
     if not columns:
         return False
     rows = [list(row) for row in itertools.zip_longest(*columns)]
-    figure = depth_sheet(rows, titles, 'Images and depth; where there is none is black')
+    names = list(itertools.zip_longest(*files, fillvalue=''))
+    figure = depth_sheet(rows, titles, 'Images and depth; where there is none is black', names)
     figures.save_figure(figure, out)
     return True

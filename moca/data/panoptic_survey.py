@@ -152,7 +152,7 @@ def show(surveys: Sequence[PanopticSurvey], console: Console) -> None:
 
 def sheet(surveys: Sequence[PanopticSurvey], out: Path, count: int) -> bool:
     """Draw some images beside their segments; False where there are none."""
-    rows = []
+    rows, names = [], []
     for survey in surveys:
         for place in evenly_spread(len(survey.right), count) if survey.right else ():
             image = survey.right[place]
@@ -161,6 +161,8 @@ def sheet(surveys: Sequence[PanopticSurvey], out: Path, count: int) -> bool:
             labels = {segment.id: survey.labels[segment.category] for segment in image.segments}
             number = max(survey.labels.values()) + 1
             rows.append([pixels, color_segments(pixels, ids, labels, number)])
+            names.append([f'{survey.name}: {image.file_name}'])
     if rows:
-        figures.save_figure(figures.sheet(rows, ['image', 'segments'], 'Panoptic data'), out)
+        figure = figures.sheet(rows, ['image', 'segments'], 'Panoptic data', names=names)
+        figures.save_figure(figure, out)
     return bool(rows)

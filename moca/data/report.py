@@ -19,6 +19,7 @@ from moca.data.pairs import Pairs
 from moca.data.survey import Survey
 from moca.images.files import evenly_spread
 from moca.images.image_io import read_pixels
+from moca.images.shown_names import shown_names
 from moca.segmentation.label_files import read_values
 from moca.segmentation.label_maps import IGNORE
 
@@ -147,6 +148,7 @@ def sheet(surveys: Sequence[Survey], out: Path, count: int) -> bool:
         Whether there was anything to draw.
     """
     columns: list[list[Any]] = []
+    files: list[list[str]] = []
     titles: list[str] = []
     seen = np.zeros(256, np.int64)
     names: Sequence[str] = ()
@@ -154,9 +156,9 @@ def sheet(surveys: Sequence[Survey], out: Path, count: int) -> bool:
     for survey in surveys:
         if survey.pairs is None or survey.pairs.rule is None or not survey.right:
             continue
-        drawn = [
-            _draw(survey.pairs, survey.right[i]) for i in evenly_spread(len(survey.right), count)
-        ]
+        places = [survey.right[i] for i in evenly_spread(len(survey.right), count)]
+        drawn = [_draw(survey.pairs, place) for place in places]
+        files += [shown_names([survey.pairs.images[place] for place in places]), []]
         columns += [[image for image, _, _ in drawn], [over for _, over, _ in drawn]]
         titles += [survey.name, f'{survey.name}, labels']
         seen += np.sum([counts for _, _, counts in drawn], axis=0)
@@ -167,11 +169,12 @@ def sheet(surveys: Sequence[Survey], out: Path, count: int) -> bool:
     frequent = np.argsort(-seen, kind='stable')[: min(_LEGEND, np.count_nonzero(seen))]
     classes = sorted(frequent.tolist())
     rows = list(itertools.zip_longest(*columns))
+    below = list(itertools.zip_longest(*files, fillvalue=''))
     per_line = 3 * len(surveys)
     heading = 'Images and labels; what is ignored is black'
     shown = [names[i] for i in classes]
     room = figures.legend_inches(shown, per_line)
-    figure = figures.sheet(rows, titles, heading, room)
+    figure = figures.sheet(rows, titles, heading, room, names=below)
     figures.class_legend(figure, shown, [palette[i] for i in classes], per_line)
     figures.save_figure(figure, out)
     return True

@@ -1,5 +1,6 @@
 """Depth from frozen features: what mmseg's depth estimation lacks for the linear protocol."""
 
+import moca.engine.openmmlab  # noqa: F401
 from moca.depth.datasets import ListedNYUDataset
 from moca.depth.estimator import CenteredDepthEstimator
 from moca.depth.head import LinearDepthHead

@@ -24,13 +24,19 @@ def color_depth(depth: NDArray[Any], lowest: float, highest: float) -> figures.I
     return np.where((np.asarray(depth) > 0)[..., None], colors, 0).astype(np.uint8)
 
 
-def depth_sheet(rows: Sequence[Sequence[Any]], titles: Sequence[str], heading: str) -> Any:
+def depth_sheet(
+    rows: Sequence[Sequence[Any]],
+    titles: Sequence[str],
+    heading: str,
+    names: Sequence[Sequence[str]] = (),
+) -> Any:
     """A :func:`moca.figures.sheet` of images and depth maps, with one scale of depth below.
 
     Args:
         rows: Images `[H, W, 3]`, and depth maps `[H, W]` in meters, 0 where there is none.
         titles: One a column.
         heading: Above all.
+        names: Of the files, as `sheet` takes them.
     """
     depths = [part[part > 0] for row in rows for part in row if part is not None and part.ndim == 2]
     values = np.concatenate([*depths, np.zeros(0)])
@@ -42,7 +48,7 @@ def depth_sheet(rows: Sequence[Sequence[Any]], titles: Sequence[str], heading: s
         ]
         for row in rows
     ]
-    figure = figures.sheet(colored, titles, heading, _SCALE_INCHES)
+    figure = figures.sheet(colored, titles, heading, _SCALE_INCHES, names=names)
     high = figure.get_figheight()
     axis = figure.add_axes((0.25, 0.25 / high, 0.5, 0.1 / high))
     scale = ScalarMappable(Normalize(lowest, highest), _DEPTHS)

@@ -3,6 +3,7 @@
 Importing this package has mmdet read annotation files by :mod:`moca.detection.annotation_file`.
 """
 
+import moca.engine.openmmlab  # noqa: F401
 from moca.detection.averaging import BoxTTAModel
 from moca.detection.coco_api import NormalizedCoco, install
 from moca.detection.coco_metric import QuickCocoMetric

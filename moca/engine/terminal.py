@@ -6,12 +6,14 @@ config and hooks. Here its handlers stay, and the one of the terminal is given a
 
 from __future__ import annotations
 
+import argparse
+import functools
 import logging
 import re
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -108,19 +110,23 @@ class _Selection(logging.Filter):
 
 
 class _Short(logging.Formatter):
-    """The time of the day, and the level where it is none of every line."""
+    """The time of the day if it is asked for, and the level where it is none of every line."""
+
+    def __init__(self, times: bool) -> None:
+        super().__init__()
+        self.times = times
 
     def format(self, record: logging.LogRecord) -> str:
         text = shortened(record.getMessage())
         if text.startswith('\n'):  # a table
             return text[1:]
         level = f'{record.levelname}: ' if record.levelno > logging.INFO else ''
-        when = time.strftime('%H:%M:%S', time.localtime(record.created))
-        return f'{when} {level}{text}'
+        when = time.strftime('%H:%M:%S ', time.localtime(record.created)) if self.times else ''
+        return f'{when}{level}{text}'
 
 
 @contextmanager
-def quiet_terminal(verbose: bool = False, rank: int = 0) -> Iterator[None]:
+def quiet_terminal(verbose: bool = False, rank: int = 0, times: bool = True) -> Iterator[None]:
     """Have loggers print what a reader needs, from the first process; files get all.
 
     Python's warnings go to the log file as well.
@@ -128,11 +134,12 @@ def quiet_terminal(verbose: bool = False, rank: int = 0) -> Iterator[None]:
     Args:
         verbose: Print all, as mmengine does.
         rank: Of this process, by its launcher; only errors of others are printed.
+        times: Whether each line begins with the time of the day, as those of a run do.
     """
     if verbose:
         yield
         return
-    selection, short = _Selection(silent=rank != 0), _Short()
+    selection, short = _Selection(silent=rank != 0), _Short(times)
     changed: list[tuple[logging.Handler, logging.Formatter | None]] = []
 
     def quieten(logger: MMLogger) -> None:
@@ -165,6 +172,17 @@ def quiet_terminal(verbose: bool = False, rank: int = 0) -> Iterator[None]:
         for handler, formatter in changed:
             handler.removeFilter(selection)
             handler.setFormatter(formatter)
+
+
+def quietly(act: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], None]:
+    """Have a tool that trains nothing print what a reader needs; all of it with ``--verbose``."""
+
+    @functools.wraps(act)
+    def run(args: argparse.Namespace) -> None:
+        with quiet_terminal(args.verbose, times=False):
+            act(args)
+
+    return run
 
 
 class SayWhatRuns(Hook):

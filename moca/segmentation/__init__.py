@@ -1,6 +1,8 @@
 """What mmseg lacks: checked labels, a linear head, mIoU over what occurs, less work and memory."""
 
+import moca.engine.openmmlab  # noqa: F401
 from moca.images.loading import LoadReadableImage
+from moca.segmentation import class_colors
 from moca.segmentation.averaging import AveragingTTAModel
 from moca.segmentation.encoder_decoder import LeanEncoderDecoder
 from moca.segmentation.heads import LeanUPerHead, LinearSegHead
@@ -18,3 +20,5 @@ __all__ = [
     'MaskTransformerSegmentor',
     'PresentIoUMetric',
 ]
+
+class_colors.install()

@@ -5,16 +5,9 @@ Shared by segmentation, detection and depth, whose own parts are in `moca.segmen
 has the inferencers of both libraries take their configs.
 """
 
-import contextlib
-import io
-
-# mmseg and mmdet print, when imported, which optional package they do not find
-with contextlib.redirect_stdout(io.StringIO()):
-    import mmdet.datasets  # noqa: F401
-    import mmseg.datasets  # noqa: F401
-
-    from moca import depth, detection, segmentation
-    from moca.transfer import inferencers
+import moca.engine.openmmlab  # noqa: F401
+from moca import depth, detection, segmentation
+from moca.transfer import inferencers
 
 __all__ = ['depth', 'detection', 'segmentation']
 

@@ -68,7 +68,8 @@ def correspondence_sheet(
         for backbone, column in zip(backbones, lines, strict=True)
     ]
     heading = f'Keypoints found within {SHARE:g} of the box (green), and not'
-    figure = figures.sheet(rows, titles, heading)
+    names = [[f'{pair.category}: {pair.source}, {pair.target}'] for pair in pairs]
+    figure = figures.sheet(rows, titles, heading, names=names)
     for place, axis in enumerate(figure.axes):
         row, column = divmod(place, len(backbones))
         draw_matches(axis, *lines[column][row], size)

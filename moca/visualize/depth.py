@@ -28,7 +28,7 @@ def depth_predictions_sheet(
     """
     runs = [load_finished(path, 'depth') for path in folders]
     sources = sources_of(runs, count, folder)
-    rows = prediction_rows(
+    rows, files = prediction_rows(
         runs,
         sources,
         lambda _, result: result.pred_depth_map.data[0].float().cpu().numpy(),
@@ -36,7 +36,7 @@ def depth_predictions_sheet(
     )
     titles = ['image', *['truth'] * (folder is None)]
     titles += [_title(finished, folder) for finished in runs]
-    figures.save_figure(depth_sheet(rows, titles, heading_of(runs)), out)
+    figures.save_figure(depth_sheet(rows, titles, heading_of(runs), files), out)
 
 
 def _title(finished: FinishedRun, folder: Path | None) -> str:

@@ -12,6 +12,7 @@ from moca import figures
 from moca.evaluation.backbones import NamedBackbone, read_input
 from moca.evaluation.dense.keys import keys_and_features
 from moca.evaluation.dense.lost import Discovery, discover
+from moca.images.shown_names import shown_names
 
 BOX, SEED = 'gold', 'red'
 """Colors."""
@@ -48,7 +49,9 @@ def discovery_sheet(
             found.append((discover(maps, (image.shape[0], image.shape[1]), patch), patch))
     what = 'keys' if features == 'keys' else 'output features'
     heading = f'LOST by {what}: box, and seed patch in {SEED}'
-    figure = figures.sheet(rows, [backbone.name for backbone in backbones], heading)
+    titles = [backbone.name for backbone in backbones]
+    names = [[name] for name in shown_names(paths)]
+    figure = figures.sheet(rows, titles, heading, names=names)
     for axis, (discovery, patch) in zip(figure.axes, found, strict=True):
         draw_discovery(axis, discovery, patch)
     figures.save_figure(figure, out)

@@ -21,6 +21,7 @@ from moca.errors import UserError
 from moca.evaluation.backbones import NamedBackbone, read_input
 from moca.evaluation.components import principal_colors
 from moca.images.files import evenly_spread
+from moca.images.shown_names import shown_names
 from moca.pretrain.monitors.features import load_moment, moments_of
 
 
@@ -121,7 +122,8 @@ def features_sheet(
             row.append(colors)
     titles = ['image', *(backbone.name for backbone in backbones)]
     heading = 'Patch features: first three principal components as red, green, blue'
-    figures.save_figure(figures.sheet(rows, titles, heading), out)
+    names = [[name] for name in shown_names(paths)]
+    figures.save_figure(figures.sheet(rows, titles, heading, names=names), out)
 
 
 def attention_sheet(
@@ -135,8 +137,10 @@ def attention_sheet(
         UserError: An image cannot be decoded, or a backbone's attention not be drawn.
     """
     rows: list[list[Any]] = []
-    for path in paths:
+    files: list[list[str]] = []
+    for path, file in zip(paths, shown_names(paths), strict=True):
         for number, backbone in enumerate(backbones):
+            files.append([file if number == 0 else ''])
             image, tensor = read_input(path, size, backbone.model)
             heads = class_attention(backbone.model, tensor)[0].float().cpu().numpy()
             shown = [attention_over(image, weights) for weights in (heads.mean(0), *heads)]
@@ -153,7 +157,7 @@ def attention_sheet(
         names = [f'{name}, block {block}' for name, block in zip(names, blocks, strict=True)]
     many = len(backbones) > 1
     heading += '' if many else f': {names[0]}'
-    figure = figures.sheet(rows, titles, heading, indent=many)
+    figure = figures.sheet(rows, titles, heading, indent=many, names=files)
     for line in range(len(rows) if many else 0):
         figures.row_title(figure.axes[line * most], names[line % len(names)])
     figures.save_figure(figure, out)

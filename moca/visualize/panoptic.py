@@ -49,10 +49,10 @@ def panoptic_sheet(
         labels = {key: label for key, label in classes.items() if label < number}
         return color_segments(image, ids, labels, number, palette)
 
-    rows = prediction_rows(runs, sources, found, None if folder else true)
+    rows, files = prediction_rows(runs, sources, found, None if folder else true)
     titles = ['image', *['truth'] * (folder is None)]
     titles += [_title(finished, folder) for finished in runs]
-    figures.save_figure(figures.sheet(rows, titles, heading_of(runs)), out)
+    figures.save_figure(figures.sheet(rows, titles, heading_of(runs), names=files), out)
 
 
 def _title(finished: FinishedRun, folder: Path | None) -> str:

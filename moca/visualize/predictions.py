@@ -19,6 +19,7 @@ from moca.data.coco_masks import decode_mask
 from moca.errors import UserError
 from moca.figures import bars_inches, class_bars
 from moca.images.files import evenly_spread, some_images
+from moca.images.shown_names import shown_names
 from moca.transfer.finished import FinishedRun, load_finished, predict
 
 
@@ -106,7 +107,7 @@ def segmentation_sheet(
         seen.update(set(np.unique(values).tolist()) - {255})
         return overlaid(image, values, palette)
 
-    rows = prediction_rows(
+    rows, files = prediction_rows(
         runs,
         sources,
         lambda image, result: drawn(image, result.pred_sem_seg.data),
@@ -120,7 +121,8 @@ def segmentation_sheet(
     classes = sorted(seen)
     shown = [names[i] for i in classes]
     room = bars_inches(ious) if ious else 0.0
-    figure = figures.sheet(rows, titles, heading_of(runs), room + figures.legend_inches(shown))
+    below = room + figures.legend_inches(shown)
+    figure = figures.sheet(rows, titles, heading_of(runs), below, names=files)
     figures.class_legend(figure, shown, [palette[i] for i in classes], above=room)
     if ious:
         class_bars(figure, names, ious, [finished.label for finished in runs], 'IoU, %')
@@ -133,7 +135,7 @@ Drawn = Callable[[figures.Image, Any], Any]
 
 def prediction_rows(
     runs: Sequence[FinishedRun], sources: Sequence[Any], found: Drawn, truth: Drawn | None
-) -> list[list[Any]]:
+) -> tuple[list[list[Any]], list[list[str]]]:
     """A row for each image: itself, the truth, and what every run predicts.
 
     Args:
@@ -141,14 +143,19 @@ def prediction_rows(
         sources: Images, as `sources_of` returns them.
         found: Draws a prediction.
         truth: Draws the truth; None where there is none.
+
+    Returns:
+        The rows, and the file name of each row's image as `figures.sheet` takes names.
     """
     rows: list[list[Any]] = []
+    paths: list[str] = []
     for number, finished in enumerate(runs):
         for place, (image, result) in enumerate(predict(finished, sources)):
             if number == 0:
                 rows.append([image, *([truth(image, result)] if truth else [])])
+                paths.append(result.metainfo['img_path'])
             rows[place].append(found(image, result))
-    return rows
+    return rows, [[name] for name in shown_names(paths)]
 
 
 def overlaid(image: figures.Image, labels: Any, palette: Any) -> figures.Image:
@@ -179,11 +186,12 @@ def detection_sheet(
     sources = sources_of(runs, count, folder)
     names, colors = runs[0].classes, runs[0].palette
     found: list[list[dict[str, Any]]] = [[] for _ in sources]
-    images = []
+    images, paths = [], []
     for number, finished in enumerate(runs):
         for place, (image, result) in enumerate(predict(finished, sources)):
             if number == 0:
                 images.append(image)
+                paths.append(result.metainfo['img_path'])
                 if folder is None:
                     found[place].append(_true_instances(finished, sources[place], image))
             found[place].append(_found_instances(result, score))
@@ -192,7 +200,9 @@ def detection_sheet(
     # Transposed: images of objects are square, and many fit beside each other.
     heading = f'{heading_of(runs)}; objects of score {100 * score:.0f} % and more'
     columns = len(sources)
-    figure = figures.sheet([images for _ in titles], [''] * columns, heading, indent=True)
+    files = [shown_names(paths)]
+    rows = [images for _ in titles]
+    figure = figures.sheet(rows, [''] * columns, heading, indent=True, names=files)
     for line, title in enumerate(titles):
         for place in range(columns):
             axis = figure.axes[line * columns + place]

@@ -15,6 +15,7 @@ from moca.errors import UserError
 from moca.evaluation.dense.kept import FOLDER
 from moca.evaluation.dense.labeled_maps import LabeledMaps, read_labeled_maps
 from moca.images.files import evenly_spread
+from moca.images.shown_names import shown_names
 from moca.segmentation.label_files import read_values
 from moca.segmentation.label_maps import IGNORE
 from moca.transfer.run_record import RECORD, read_record
@@ -71,17 +72,20 @@ def untrained_sheet(folders: Sequence[Path], out: Path, count: int) -> None:
             f'{", ".join(map(str, folders))}: no image was kept by all. Run them with the same '
             'evaluation.keep.'
         )
-    rows, seen = [], set()
+    rows, seen, paths = [], set(), []
     for place in evenly_spread(len(shared), min(count, len(shared))):
         number = shared[place]
         image, truth = first.read(number)
+        paths.append(first.image_name(number))
         found = [read_values(run.files[number]) for run in runs]
         rows.append([image, *(overlaid(image, m, first.palette) for m in (truth, *found))])
         seen |= {int(label) for labels in (truth, *found) for label in np.unique(labels)}
     classes = sorted(seen - {IGNORE})
     names = [first.names[number] for number in classes]
     titles = ['image', 'truth', *(run.title for run in runs)]
-    figure = figures.sheet(rows, titles, runs[0].record['title'], figures.legend_inches(names))
+    files = [[name] for name in shown_names(paths)]
+    room = figures.legend_inches(names)
+    figure = figures.sheet(rows, titles, runs[0].record['title'], room, names=files)
     figures.class_legend(figure, names, [first.palette[number] for number in classes])
     figures.save_figure(figure, out)
 

@@ -17,6 +17,7 @@ from moca.evaluation.backbones import NamedBackbone
 from moca.evaluation.dense.davis import chosen_preset, propagated
 from moca.evaluation.dense.video_data import read_frame, read_labels, without_void
 from moca.images.files import evenly_spread, list_images
+from moca.images.shown_names import shown_names
 
 OPACITY = 0.55
 """Of an object's color over its pixels."""
@@ -76,7 +77,8 @@ def video_sheet(
     heading = f'Masks propagated from the first frame ({preset})'
     many = len(names) > 1
     heading += '' if many else f': {names[0]}'
-    figure = figures.sheet(rows, titles, heading, indent=many)
+    files = [*[[]] * (len(rows) - 1), shown_names([paths[place] for place in places])]
+    figure = figures.sheet(rows, titles, heading, indent=many, names=files)
     for line, name in enumerate(names if many else ()):
         figures.row_title(figure.axes[line * len(places)], name)
     moving = animation(shown) if out.suffix == '.html' else None

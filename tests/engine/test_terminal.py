@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import warnings
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from mmengine.logging import MMLogger, print_log
 
-from moca.engine.terminal import quiet_terminal, shortened
+from moca.engine.terminal import quiet_terminal, quietly, shortened
 from tests.engine.test_interrupts import build
 
 LINE = (
@@ -64,6 +65,21 @@ def test_a_run_prints_its_progress_and_logs_all(tmp_path: Path, capsys: Any) -> 
         assert text in written
     # the filter is gone with the tool
     assert re.search(r'mmengine.*INFO.*as mmengine does', capsys.readouterr().out)
+
+
+def test_other_tools_print_what_is_ours_without_the_time(capsys: Any) -> None:
+    def act(args: argparse.Namespace) -> None:
+        warnings.warn('a library would rather', stacklevel=1)
+        print_log('of a library', 'current')
+        source = "print_log('of ours', 'current'); print_log('look at this', 'current', 30)"
+        exec(source, dict(print_log=print_log, __name__='moca.engine.tested'))
+
+    quietly(act)(argparse.Namespace(verbose=False))
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ('of ours\nWARNING: look at this\n', '')
+    with pytest.warns(UserWarning, match='rather'):
+        quietly(act)(argparse.Namespace(verbose=True))
+    assert 'of a library' in capsys.readouterr().out
 
 
 def test_verbose_prints_all_and_other_processes_nothing(tmp_path: Path, capsys: Any) -> None:

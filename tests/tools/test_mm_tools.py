@@ -138,7 +138,10 @@ def test_data_are_browsed(
     data = request.getfixturevalue(kind)[1]
     options = ['--data-root', str(data), '--count', '2', '--out', str(tmp_path)]
     assert browse_dataset.main([str(config), *options]) in (None, 0)
-    assert len(list(tmp_path.glob('*.png'))) == 2
+    drawn = sorted(path.stem for path in tmp_path.glob('*.png'))
+    assert [name[:6] for name in drawn] == ['00000_', '00001_']
+    images = {path.stem for path in data.rglob('*.*')}
+    assert {name[6:] for name in drawn} <= images
 
 
 def test_costs_are_counted(capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,7 +148,8 @@ def test_attention_has_a_row_for_each_checkpoint(folder: Path, figures: list[Any
     there = [image is not None for image in shown(figure)]
     assert there == [*[True] * 5, False, *[True] * 3, False] * 2
     names = [text.get_text() for axis in figure.axes[::5] for text in axis.texts]
-    assert names == ['run', 'random init'] * 2
+    rows = ['run', 'random init']
+    assert names == [paths[0].name, *rows, paths[1].name, *rows]  # a file's once
 
 
 def test_rows_name_their_blocks_where_those_differ(folder: Path, figures: list[Any]) -> None:
@@ -160,7 +161,7 @@ def test_rows_name_their_blocks_where_those_differ(folder: Path, figures: list[A
     features.attention_sheet(backbones, paths, [40], folder / 'a.png')
     assert 'block' not in figures[0].get_suptitle()
     names = [text.get_text() for axis in figures[0].axes for text in axis.texts]
-    assert names == ['deep, block 2', 'flat, block 1']
+    assert names == ['0.PNG', 'deep, block 2', 'flat, block 1']
 
 
 @pytest.mark.parametrize('suffix', ['png', 'html'])

@@ -54,12 +54,13 @@ def test_runs_are_drawn_beside_the_truth(monkeypatch: pytest.MonkeyPatch, tmp_pa
             return 5
 
     def predictions(run: Any, sources: list[Any]) -> Any:
-        for _ in sources:
+        for source in sources:
             maps = {
                 name: SimpleNamespace(data=torch.full((1, 4, 6), value))
                 for name, value in (('gt_depth_map', 2.0), ('pred_depth_map', 3.0))
             }
-            yield np.zeros((4, 6, 3), np.uint8), SimpleNamespace(**maps)
+            about = dict(img_path=f'rooms/{source}.png')
+            yield np.zeros((4, 6, 3), np.uint8), SimpleNamespace(**maps, metainfo=about)
 
     monkeypatch.setattr(sheets, 'load_finished', finished)
     monkeypatch.setattr('moca.visualize.predictions.predict', predictions)
@@ -70,7 +71,8 @@ def test_runs_are_drawn_beside_the_truth(monkeypatch: pytest.MonkeyPatch, tmp_pa
     )
     out = tmp_path / 'sheet.html'
     sheets.depth_predictions_sheet([Path('a'), Path('b')], out, 2)
-    rows, titles, heading = kept[0]
+    rows, titles, heading, names = kept[0]
+    assert names == [['0.png'], ['4.png']]
     assert titles == ['image', 'truth', 'a: RMSE 0.457 m', 'b: RMSE 0.457 m']
     assert [[np.max(part) for part in row] for row in rows] == [[0, 2, 3, 3]] * 2
     assert 'Depth: vit, 3 steps on 4 images' in heading

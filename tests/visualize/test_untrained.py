@@ -70,14 +70,16 @@ def test_the_sheet_shows_image_truth_and_each_run(
     sheet = figures.sheet
 
     def watched(rows: Any, titles: Any, *args: Any, **options: Any) -> Any:
-        drawn.append((rows, titles))
+        drawn.append((rows, titles, options['names']))
         return sheet(rows, titles, *args, **options)
 
     monkeypatch.setattr(untrained.figures, 'sheet', watched)
     out = tmp_path / 'sheet.html'
     main(['segmentation', *map(str, folders), '--out', str(out), '--count', '4'])
     assert out.read_text().lower().startswith('<!doctype html>')
-    ((rows, titles),) = drawn
+    ((rows, titles, names),) = drawn
+    assert [name.endswith('_leftImg8bit.png') for (name,) in names] == [True] * 2
+    assert names[0] != names[1]
     assert titles == ['image', 'truth', 'a: mIoU_present 12.3', 'b: mIoU_present 12.3']
     assert len(rows) == 2  # as many as were kept
     for image, truth, first, second in rows:
