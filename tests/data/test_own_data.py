@@ -10,10 +10,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 import torch
 from mmengine.runner import Runner
+from PIL import Image
 
 from moca.engine.config_files import load_config
+from moca.segmentation import LoadCheckedAnnotations
+from moca.segmentation.label_files import read_values
 from moca.transfer.run import prepare_training
 from tests.configs.helpers import REPOSITORY, shrink, train_args, write_own_coco
 from tools.prepare_data import main as prepare_data
@@ -121,3 +125,28 @@ def test_classes_are_named_in_one_place(tmp_path: Path, capsys: Any) -> None:
     config.write_text(text.replace("('person', 'car')", "('car', 'person')"))
     assert prepare_data(['check', str(config), '--data-root', str(root)]) == 2
     assert "label 0 is category 'person' there, but 'car'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('row', 'mode', 'object_is'),
+    [
+        ('of 0 and 255', 'L', 255),
+        ('of 0 and 1,', 'L', 1),
+        ('of 0 and 1,', '1', 1),
+        ('three', 'RGB', 255),
+    ],
+)
+def test_rows_of_binary_masks(tmp_path: Path, row: str, mode: str, object_is: int) -> None:
+    rows = {line.split('|')[1]: line for line in PAGE.splitlines() if '| binary masks' in line}
+    (lines,) = [re.findall(r'`(.*?)`', line) for name, line in rows.items() if row in name]
+    mask = np.random.default_rng(0).integers(0, 2, (6, 8), dtype=np.uint8)
+    path = tmp_path / 'mask.png'
+    Image.fromarray(mask * object_is if mode != '1' else mask.astype(bool)).convert(mode).save(path)
+    if row == 'three':
+        exec(lines[0], dict(Image=Image, path=path))
+        lines = re.findall(r'`(.*?)`', next(iter(rows.values())))
+    names: dict[str, Any] = {}
+    exec('\n'.join(lines[:2]), names)
+    step = {key: value for key, value in names['load_labels'].items() if key != 'type'}
+    rule = LoadCheckedAnnotations(num_classes=len(names['classes']), **step).rule({})
+    assert np.array_equal(rule.convert(read_values(path)), mask)
