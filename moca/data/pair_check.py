@@ -74,7 +74,7 @@ def check_together(parts: Sequence[Looked], field: str) -> None:
 
     Raises:
         UserError: if there is only one class, or all is ignored, or images are left out for the
-            spelling of their ending alone.
+            spelling of their ending alone, or have label maps and another ending.
     """
     for note in unused_notes([part.pairs for part in parts]):
         print_log(f'{field}: {note}.', 'current', level=30)

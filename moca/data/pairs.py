@@ -16,6 +16,7 @@ from moca.errors import UserError
 from moca.images.files import (
     dataset_path,
     require_folder,
+    require_pairs_taken,
     unused_images,
 )
 from moca.segmentation.label_maps import LabelRule
@@ -122,7 +123,8 @@ def unused_notes(parts: Sequence[Pairs]) -> list[str]:
     Data sets that list names in a file choose themselves, and are passed over.
 
     Raises:
-        UserError: if images are left out for the spelling of their ending alone.
+        UserError: if images are left out for the spelling of their ending alone, or have label maps
+            and another ending.
     """
     folders: dict[Path, list[Pairs]] = {}
     for part in parts:
@@ -130,9 +132,15 @@ def unused_notes(parts: Sequence[Pairs]) -> list[str]:
             folders.setdefault(part.folder, []).append(part)
     notes = []
     for folder, sharing in folders.items():
-        used = [path for part in sharing for path in (*part.images, *part.labels)]
+        used = [path for part in sharing for path in part.images]
+        labels = [path for part in sharing for path in part.labels]
         suffixes = {part.suffix for part in sharing}
-        notes.append(unused_images(folder, used, suffixes.pop() if len(suffixes) == 1 else None))
+        suffix = suffixes.pop() if len(suffixes) == 1 else None
+        notes.append(unused_images(folder, used, suffix, labels))
+        for part in sharing:
+            if part.label_folder is not None:
+                labeled = part.label_folder, part.label_suffix
+                require_pairs_taken(folder, used, part.suffix, *labeled)
     return [note for note in notes if note]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -145,7 +146,9 @@ def sought(listing: Listing) -> str:
     return f'{where}; {passed}' if passed else where
 
 
-def unused_images(folder: Path, used: Iterable[Path], suffix: str | None = None) -> str:
+def unused_images(
+    folder: Path, used: Iterable[Path], suffix: str | None = None, labels: Iterable[Path] = ()
+) -> str:
     """What lies in a data set's folder and is not used, for the log.
 
     Args:
@@ -153,6 +156,7 @@ def unused_images(folder: Path, used: Iterable[Path], suffix: str | None = None)
         used: The images that the data set takes.
         suffix: What their names have to end in (mmseg's ``img_suffix``); None where a file lists
             them.
+        labels: Label maps that are used; they may lie in the same folder.
 
     Returns:
         A line, or nothing where all is used.
@@ -164,7 +168,8 @@ def unused_images(folder: Path, used: Iterable[Path], suffix: str | None = None)
     listing = list_folder(folder)
     above = f'{folder}/'
     taken = {str(path).removeprefix(above) for path in used}
-    rest = [path for path in listing.paths if path not in taken]
+    known = taken | {str(path).removeprefix(above) for path in labels}
+    rest = [path for path in listing.paths if path not in known]
     counts = Counter('.' + path.rpartition('.')[2] for path in rest if ending_of(path))
     if suffix is not None:
         wanted = '.' + suffix.rpartition('.')[2]
@@ -180,6 +185,42 @@ def unused_images(folder: Path, used: Iterable[Path], suffix: str | None = None)
         return ''
     why = 'not listed' if suffix is None else f'img_suffix is {suffix!r}'
     return f'{folder}: {len(taken):,} images; left out ({why}): {_counted(counts)}'
+
+
+def require_pairs_taken(
+    folder: Path, used: Iterable[Path], suffix: str, partners: Path, ending: str
+) -> None:
+    """Refuse to lose images for their ending alone: those whose label map is there.
+
+    A copy of an image that is taken, under the same name with another ending, is not missed.
+
+    Args:
+        folder: In which and below which to look.
+        used: The images that are taken.
+        suffix: What their names have to end in (mmseg's ``img_suffix``).
+        partners: The folder of label maps, laid out alike.
+        ending: What the names of those end in.
+
+    Raises:
+        UserError: There are such images.
+    """
+    wanted = '.' + suffix.rpartition('.')[2]
+    before = suffix.removesuffix(wanted)  # '_leftImg8bit' of Cityscapes
+    taken = {os.path.splitext(path)[0] for path in used}
+    lost = []
+    for path in list_folder(folder).paths:
+        stem, kind = os.path.splitext(path)
+        if not stem.endswith(before) or kind == wanted or os.path.join(folder, stem) in taken:
+            continue
+        if (partners / f'{stem.removesuffix(before)}{ending}').is_file():
+            lost.append(path)
+    if lost:
+        counts = Counter(os.path.splitext(path)[1] for path in lost)
+        raise UserError(
+            f'{folder}: {_counted(counts)} with label maps, such as {lost[0]}, are not '
+            f'read, since img_suffix is {suffix!r}. Make each ending a part of a ConcatDataset '
+            '(docs/data.md), or list the images that you want in ann_file.'
+        )
 
 
 def _counted(counts: Mapping[str, int]) -> str:

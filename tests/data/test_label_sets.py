@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,39 @@ def test_endings_that_are_spelt_otherwise(tmp_path: Path) -> None:
         check(dataset(tmp_path))
     assert any('1 .PNG' in fault for fault in faults(dataset(tmp_path)))
     check(dataset(tmp_path), dataset(tmp_path, img_suffix='.PNG'))  # a part for each
+
+
+def test_labeled_images_of_other_endings_are_not_lost(tmp_path: Path) -> None:
+    write(tmp_path, ['a'], ending='.png')
+    write(tmp_path, ['a', 'unlabeled'], ending='.bmp')  # a copy, and one to be labeled later
+    (tmp_path / 'labels/unlabeled.png').unlink()
+    check(dataset(tmp_path))
+    (found,) = survey(config(dataset(tmp_path)), lambda items, count, title: items)
+    assert (found.faults, len(found.notes)) == ([], 1)
+    assert re.search(r'images: 1 images; left out .*: 2 \.bmp$', found.notes[0])
+    write(tmp_path, ['deep/b', 'c'], ending='.bmp')
+    write(tmp_path, ['d'], ending='.tif')
+    lost = r'2 \.bmp, 1 \.tif with label maps, such as c\.bmp.*ConcatDataset.*ann_file'
+    with pytest.raises(UserError, match=lost):
+        check(dataset(tmp_path))
+    (fault,) = faults(dataset(tmp_path))
+    assert re.search(lost, fault)
+    (tmp_path / 'images/unlabeled.bmp').unlink()
+    check(*(dataset(tmp_path, img_suffix=end) for end in ('.png', '.bmp', '.tif')))
+    (tmp_path / 'names.txt').write_text('a')
+    check(dataset(tmp_path, ann_file='names.txt'))
+
+
+def test_a_suffix_is_more_than_an_ending(tmp_path: Path) -> None:
+    write(tmp_path, ['a_rgb'], ending='.png')
+    write(tmp_path, ['a_infrared', 'b_rgb'], ending='.bmp')
+    (tmp_path / 'labels/b_rgb.png').rename(tmp_path / 'labels/b_class.png')
+    (tmp_path / 'labels/a_rgb.png').rename(tmp_path / 'labels/a_class.png')
+    named = dict(img_suffix='_rgb.png', seg_map_suffix='_class.png')
+    with pytest.raises(UserError, match=r'1 \.bmp with label maps, such as b_rgb\.bmp'):
+        check(dataset(tmp_path, **named))
+    (tmp_path / 'labels/b_class.png').unlink()
+    check(dataset(tmp_path, **named))
 
 
 # ---------------------------------------------------------------- names, colors, lists
