@@ -97,12 +97,16 @@ print('cuda' if torch.cuda.is_available() else 'cpu')") || exit
 if [ "$DEVICE" = cuda ]; then
     CARD=$("$PYTHON" -c 'import torch; print(torch.cuda.get_device_name())')
     BATCHES=(64 128 256) CONFIG=configs/pretrain/moca_v1p0.py SIZES=() EPOCHS=40 STEPS=5
-    CROP=(512 683) SQUARE=1024
+    CROP=(512 683) SQUARE=1024 SEGMENTOR_SIZES=() DETECTOR_SIZES=()
 else
     CARD="no GPU, $(nproc) CPUs"
     BATCHES=(4) CONFIG=configs/pretrain/moca_small.py EPOCHS=8 STEPS=1
-    CROP=(64 96) SQUARE=128
+    CROP=(64 96) SQUARE=64
     SIZES=(train_dataloader.dataset.views.size=96 model.backbone.img_size=96)
+    SEGMENTOR_SIZES=(--arch vit_tiny_patch16 --cfg-options 'model.data_preprocessor.size=(128,128)'
+        model.backbone.img_size=128)
+    DETECTOR_SIZES=(--arch vit_tiny_patch16 --cfg-options
+        model.train_cfg.rpn_proposal.max_per_img=20 model.train_cfg.rcnn.sampler.num=16)
 fi
 {
     printf '# %s\n\n' "$CARD"
@@ -138,9 +142,11 @@ printf '\n## pretraining\n\n%s %d s.\n\n```\n%s\n```\n' \
 part saving 60 "$PYTHON" -m tools.benchmarks saving "$CONFIG"
 part logging 30 "$PYTHON" -m tools.benchmarks logging
 part views 30 "$PYTHON" -m tools.benchmarks views --seconds 4
-part segmentor 60 "$PYTHON" -m tools.benchmarks segmentor "$SEGMENTOR" --batch-size 2 --steps "$STEPS"
+part segmentor 60 "$PYTHON" -m tools.benchmarks segmentor "$SEGMENTOR" --batch-size 2 \
+    --steps "$STEPS" "${SEGMENTOR_SIZES[@]}"
 part slide 60 "$PYTHON" -m tools.benchmarks slide "$SEGMENTOR" --size "${CROP[@]}" --images 2
-part detector 60 "$PYTHON" -m tools.benchmarks detector "$DETECTOR" --size "$SQUARE" --steps "$STEPS"
+part detector 60 "$PYTHON" -m tools.benchmarks detector "$DETECTOR" --size "$SQUARE" \
+    --steps "$STEPS" "${DETECTOR_SIZES[@]}"
 
 echo "$PAGE" >&2
 exit "$failed"
