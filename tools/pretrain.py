@@ -84,6 +84,11 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='change colors and blur on the GPU: for machines whose CPUs do not keep up',
     )
+    parser.add_argument(
+        '--fp8-teacher',
+        action='store_true',
+        help="multiply in 8 bits in the teacher's blocks, on GPUs that can (Ada, Hopper, later)",
+    )
     add_common_arguments(parser)
     parser.add_argument(
         '--resume-approximately',
@@ -155,6 +160,8 @@ def configure(args: argparse.Namespace) -> Config:
         args.compile = can_compile() and not cfg.get('strategy')
     if args.compile:
         set_hook(cfg, 'compile', type='CompileBlocks')
+    if args.fp8_teacher:
+        set_hook(cfg, 'fp8_teacher', type='Float8Teacher')
     take_from_checkpoint(cfg, args.arch)
     check_config(cfg, source=args.config)
     vit_dimensions(cfg.model.backbone.arch)  # an unknown name is an error here and now

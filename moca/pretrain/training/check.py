@@ -17,6 +17,7 @@ from moca.engine.ranges import check_count, check_weight
 from moca.engine.shared_memory import check_shared_memory
 from moca.errors import UserError
 from moca.pretrain.data.sources import check_data_root
+from moca.pretrain.training.float8_teacher import check_float8_teacher
 from moca.pretrain.training.schedule import check_views
 
 _READERS = ('KNNMonitor', 'InContextMonitor', 'PatchKNNMonitor')
@@ -35,6 +36,7 @@ def check_run(cfg: Config) -> None:
         UserError: As the parts of the run would raise it later, beneath a log of the whole config.
     """
     check_method(cfg)
+    check_float8_teacher(cfg)
     _check_shared_memory(cfg)
     if cfg.train_dataloader.dataset.type == 'UnlabeledImages':
         check_data_root(cfg.train_dataloader.dataset.data_root)
@@ -85,8 +87,10 @@ def check_method(cfg: Config, processes: int | None = None, images: int | None =
             f"optim_wrapper.optimizer={optimizer!r}: give one, such as dict(type='AdamW')."
         )
     check_weight(optimizer.get('weight_decay', 0.0), 'optim_wrapper.optimizer.weight_decay')
-    schedules = [
-        HOOKS.build(hook) for _, hook in named_hooks(cfg) if hook.get('type') == 'PretrainSchedule'
+    of_teacher = [
+        HOOKS.build(hook)
+        for _, hook in named_hooks(cfg)
+        if hook.get('type') in ('PretrainSchedule', 'Float8Teacher')
     ]
     dataset = cfg.train_dataloader.dataset
     views = TRANSFORMS.build(dataset.views) if dataset.type == 'UnlabeledImages' else None
@@ -96,8 +100,8 @@ def check_method(cfg: Config, processes: int | None = None, images: int | None =
             # of a copy: a method may take its own config apart
             method: Any = MODELS.build(copy.deepcopy(cfg.model))
         check_views(method, views)
-        for schedule in schedules:
-            schedule.check_teacher(method)
+        for hook in of_teacher:
+            hook.check_teacher(method)
         if hasattr(method, 'num_images'):
             method.num_images = images
         if hasattr(method, 'check_batch'):
