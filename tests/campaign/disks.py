@@ -14,8 +14,9 @@ from typing import Any
 
 from moca.engine.checkpoints import latest_checkpoint
 from tests.campaign.campaign import Area, Outcome
-from tests.campaign.kills import Fault, Reference, check_left, check_same, go_on, starts, steps_of
-from tests.campaign.tiny_runs import KINDS, STEPS, Kind
+from tests.campaign.kills import Reference, go_on
+from tests.campaign.promises import Fault, check_left, check_same, steps_of
+from tests.campaign.tiny_runs import KINDS, STEPS, Kind, starts
 from tests.campaign.tool_runs import ALL, PRETRAINING, Ended, Start, on_writes, phase_of, run
 
 Draw = random.Random
@@ -161,7 +162,7 @@ class Disks(Area):
         self, kind: Kind, told: list[str], folder: Path, ends: bool, **misfortune: Any
     ) -> int:
         """Run until the misfortune; returns the step of the newest checkpoint, 0 for none."""
-        (ended,) = run(*starts(kind, told, folder, {}, **misfortune), modules=self.modules)
+        (ended,) = run(*starts(kind, told, folder, **misfortune), modules=self.modules)
         if ends:
             check_end(ended, folder)
         elif ended.code:

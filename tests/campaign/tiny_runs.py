@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+
+from tests.campaign.tool_runs import Moment, Start
 
 METHODS = ('mae', 'moca', 'can', 'macrl', 'moma')
 STEPS, EVERY = 6, 2
@@ -37,6 +40,11 @@ class Kind:
     write: Callable[[Path], list[str]]
     processes: int = 1
     exact: bool = True
+
+    @property
+    def is_queue(self) -> bool:
+        """Whether the tool starts runs of another, whose work dirs have names of its own."""
+        return self.tool == 'leaderboard'
 
 
 def _dump(cfg: Config, folder: Path) -> str:
@@ -125,6 +133,12 @@ def _finetuning(folder: Path) -> list[str]:
     return [_dump(cfg, folder), '--data-root', str(folder / 'data'), '--seed', '1']
 
 
+def _queue(folder: Path) -> list[str]:
+    config, _, data, *_ = _finetuning(folder)
+    measured = ['--checkpoint', 'random', '--tasks', config, '--seeds', '1', '2']
+    return ['run', *measured, '--data-root', f'{Path(config).stem}={data}']
+
+
 KINDS = (
     *(Kind(method, 'pretrain', _pretraining(method)) for method in METHODS),
     Kind('mae, with a worker', 'pretrain', _pretraining('mae', workers=1)),
@@ -134,4 +148,50 @@ KINDS = (
     Kind('EoMT', 'train', _transfer('segmentation/cityscapes/eomt.py', _cityscapes, 32)),
     Kind('Mask R-CNN', 'train', _transfer(DETECTOR, _own_coco, 8), exact=False),
     Kind('fine-tuning on images', 'train', _finetuning),
+    Kind('a queue of two runs', 'leaderboard', _queue),
 )
+
+
+def run_folders(kind: Kind, folder: Path) -> list[Path]:
+    """The work dirs that are there of a tool that ran in a folder."""
+    if kind.is_queue:
+        return sorted(path for path in folder.glob('work_dirs/*/*') if path.is_dir())
+    return [folder / 'run']
+
+
+def starts(
+    kind: Kind,
+    told: list[str],
+    folder: Path,
+    moments: Mapping[int, Moment] | None = None,
+    **fields: Any,
+) -> list[Start]:
+    """A run of a kind, or its going on, by one process or by several that meet.
+
+    Args:
+        kind: Of run.
+        told: What the tool is told beside its work dir.
+        folder: Where it runs.
+        moments: When processes get signals, by their numbers.
+        fields: Of each `Start`.
+    """
+    moments = moments or {}
+    work_dir = folder / 'run'
+    if kind.is_queue:
+        given = folder / 'work_dirs', folder / 'log0', moments.get(0)
+        return [replace(Start(kind.tool, told, *given, directory=folder), **fields)]
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        port = str(free.getsockname()[1])
+    arguments = [*told, '--work-dir', str(work_dir), '--resume']
+    found = []
+    for rank in range(kind.processes):
+        launcher = {}
+        if kind.processes > 1:
+            launcher = dict(RANK=str(rank), LOCAL_RANK=str(rank), MASTER_ADDR='localhost')
+            launcher |= dict(WORLD_SIZE=str(kind.processes), MASTER_PORT=port)
+        start = Start(kind.tool, arguments, work_dir, folder / f'log{rank}', moments.get(rank))
+        found.append(replace(start, environment=launcher, **fields))
+        if launcher:
+            found[-1].arguments = [*arguments, '--launcher', 'pytorch']
+    return found

@@ -43,13 +43,33 @@ _PHASES = {
 
 @dataclass(frozen=True)
 class Moment:
-    """When a process gets a signal: ``delay`` seconds after an event of a phase, counted from 1."""
+    """When a process gets a signal: ``delay`` seconds after an event of a phase, counted from 1.
+
+    Attributes:
+        phase: Of the event.
+        count: Which of them.
+        delay: Seconds.
+        number: Of the signal.
+        path: A file that has to have come to be, instead of an event.
+        to_group: Whether all that the process has started get the signal as well.
+    """
 
     phase: str
     count: int
     delay: float = 0.0
     number: int = signal.SIGKILL
+    path: Path | None = None
+    to_group: bool = False
 
+    def __str__(self) -> str:
+        """Such as ``SIGKILL 0.013 s after checkpoint 3``."""
+        name = signal.Signals(self.number).name + (' to all' if self.to_group else '')
+        event = f'{self.path.parent.name}/{self.path.name}' if self.path else ''
+        return f'{name} {self.delay:.3f} s after {event or f"{self.phase} {self.count}"}'
+
+
+SIGNAL = 'signal '
+"""How the line of an event begins that is a signal."""
 
 Write = Callable[[str, Path], None]
 """Called before a file of the work dir is opened for writing, renamed or removed (``action``)."""
@@ -60,7 +80,7 @@ class Start:
     """A tool to be run.
 
     Attributes:
-        tool: ``pretrain`` or ``train``.
+        tool: Its name, such as ``pretrain``.
         arguments: Of the command line.
         work_dir: Whose files are watched.
         log: Gets what the process prints.
@@ -68,6 +88,7 @@ class Start:
         before: Called in the process first: a function of a module, with `given`.
         given: To `before`, with the start.
         environment: Of a launcher.
+        directory: That it runs in; None for this one's.
     """
 
     tool: str
@@ -78,6 +99,7 @@ class Start:
     before: Callable[..., None] | None = None
     given: tuple[Any, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    directory: Path | None = None
 
     @property
     def events(self) -> Path:
@@ -92,7 +114,7 @@ class Ended:
     Attributes:
         code: Exit status, -N after signal N.
         said: What it has printed.
-        events: ``PHASE LABEL``, in order.
+        events: ``PHASE LABEL``, in order; ``signal NAME`` right before one is sent.
         orphans: Processes of its group that were still there long after it had ended.
     """
 
@@ -101,9 +123,18 @@ class Ended:
     events: list[str]
     orphans: list[int]
 
-    def count(self, label: str) -> int:
-        """How often an event has happened."""
-        return sum(event.split(' ')[1] == label for event in self.events)
+    @property
+    def signaled(self) -> bool:
+        """Whether its signal has come."""
+        return any(event.startswith(SIGNAL) for event in self.events)
+
+    def count(self, label: str, since_signal: bool = False) -> int:
+        """How often an event has happened; only what did so after the signal, if that is asked."""
+        events = self.events
+        if since_signal:
+            places = [n for n, event in enumerate(events) if event.startswith(SIGNAL)]
+            events = events[places[0] :] if places else []
+        return sum(event.split(' ')[1] == label for event in events)
 
 
 def run(*starts: Start, modules: Sequence[str] = ALL, seconds: float = 120) -> list[Ended]:
@@ -136,8 +167,9 @@ def _text(path: Path) -> str:
     return path.read_text(errors='replace') if path.is_file() else ''
 
 
-# torch's workers look for the process that they serve every five seconds
-_PATIENCE = 15.0
+# torch's workers look for the process that they serve every five seconds, and the runs of a queue
+# that is gone save and end
+_PATIENCE = 45.0
 
 
 def _wait_for_group(group: int) -> list[int]:
@@ -167,6 +199,10 @@ def _work(start: Start) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.environ.update(start.environment)
+    if start.directory:
+        os.chdir(start.directory)
+    # ignored where a shell has started the campaign in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     import torch
 
     torch.set_num_threads(1)
@@ -182,12 +218,28 @@ def _watch(start: Start) -> None:
     """Note events, and send the signal when its moment has come."""
     from mmengine.runner import Runner
 
-    target = os.getpid()
     events = os.open(start.events, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
     counts: Counter[str] = Counter()
     moment, due = start.moment, threading.Event()
-    if moment and moment.delay:
-        threading.Thread(target=_send_later, args=(due, moment, target), daemon=True).start()
+
+    def send(moment: Moment) -> None:
+        os.write(events, f'{SIGNAL}{signal.Signals(moment.number).name}\n'.encode())
+        if moment.to_group:
+            os.killpg(target, moment.number)
+        else:
+            os.kill(target, moment.number)
+
+    def send_later(moment: Moment) -> None:
+        while moment.path and not moment.path.exists():
+            time.sleep(0.002)
+        if not moment.path:
+            due.wait()
+        time.sleep(moment.delay)
+        send(moment)
+
+    target = os.getpid()
+    if moment and (moment.delay or moment.path):
+        threading.Thread(target=send_later, args=(moment,), daemon=True).start()
 
     def note(phase: str, label: str) -> None:
         os.write(events, f'{phase} {label}\n'.encode())
@@ -196,7 +248,7 @@ def _watch(start: Start) -> None:
             if moment.delay:
                 due.set()
             else:
-                os.kill(target, moment.number)
+                send(moment)
 
     on_writes(start.work_dir, lambda action, path: note(phase_of(path), f'{action}:{path.name}'))
     call = Runner.call_hook
@@ -207,12 +259,6 @@ def _watch(start: Start) -> None:
         call(self, fn_name, **kwargs)
 
     Runner.call_hook = call_hook
-
-
-def _send_later(due: threading.Event, moment: Moment, target: int) -> None:
-    due.wait()
-    time.sleep(moment.delay)
-    os.kill(target, moment.number)
 
 
 def phase_of(path: Path) -> str:
