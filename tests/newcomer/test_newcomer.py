@@ -25,6 +25,7 @@ PAGE = (REPOSITORY / 'docs/tutorial.md').read_text()
 README = (REPOSITORY / 'README.md').read_text()
 PROBE, FINETUNE, PYTHON = re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)
 STEPS = 6
+CROP = 'crop_size = (350, 476)'
 TOY = [
     '--cfg-options',
     *(
@@ -35,9 +36,6 @@ TOY = [
     *('train_dataloader.batch_size=2', f'train_cfg.max_iters={STEPS}'),
     *(f'train_cfg.val_interval={STEPS}', 'default_hooks.logger.interval=1'),
     'train_dataloader.dataset.pipeline.2.scale=(96,64)',
-    'train_dataloader.dataset.pipeline.3.crop_size=(32,64)',
-    *(f'{split}_dataloader.dataset.pipeline.1.scale=(64,32)' for split in ('val', 'test')),
-    *('model.data_preprocessor.size=(32,64)', 'model.backbone.img_size=(32,64)'),
 ]
 
 
@@ -98,7 +96,8 @@ def put(words: list[str], **places: Any) -> list[str]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder away from the repository, with the data, and both configs of the page."""
     write_images(tmp_path)
-    (tmp_path / 'cracks.py').write_text(PROBE)
+    assert PROBE.count(CROP) == 1  # all sizes follow it
+    (tmp_path / 'cracks.py').write_text(PROBE.replace(CROP, 'crop_size = (32, 64)'))
     (tmp_path / 'cracks_finetune.py').write_text(FINETUNE)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -129,6 +128,7 @@ def test_from_own_masks_to_masks_of_new_images(folder: Path, capfd: Any) -> None
         first = next(number for number, line in enumerate(lines) if 'loss: ' in line)
         assert first < 20  # mmengine's would be some hundreds
         assert any(f'Loaded {name}.pth' in line for line in lines[:first])
+        assert not any('crops are' in line for line in lines)
         assert any(f'{STEPS} steps of 2 images, 3 images' in line for line in lines[:first])
     tuned = {name: only(folder.glob(f'work_dirs/cracks_finetune/{name}_*')) for name in 'ab'}
 
