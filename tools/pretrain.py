@@ -89,6 +89,11 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help="multiply in 8 bits in the teacher's blocks, on GPUs that can (Ada, Hopper, later)",
     )
+    parser.add_argument(
+        '--bf16-gradients',
+        action='store_true',
+        help='send gradients between GPUs as bfloat16, in half of the bytes: for slow networks',
+    )
     add_common_arguments(parser)
     parser.add_argument(
         '--resume-approximately',
@@ -109,6 +114,7 @@ def configure(args: argparse.Namespace) -> Config:
     from moca.checkpoints.loading import AUTO, set_checkpoint
     from moca.engine.amp import gpu_has_bfloat16
     from moca.engine.backends import log_to
+    from moca.engine.bf16_gradients import set_bf16_gradients
     from moca.engine.cli import apply_common, merge_options
     from moca.engine.config_check import check_config
     from moca.engine.hooks import set_hook
@@ -162,6 +168,8 @@ def configure(args: argparse.Namespace) -> Config:
         set_hook(cfg, 'compile', type='CompileBlocks')
     if args.fp8_teacher:
         set_hook(cfg, 'fp8_teacher', type='Float8Teacher')
+    if args.bf16_gradients:
+        set_bf16_gradients(cfg, args.launcher)
     take_from_checkpoint(cfg, args.arch)
     check_config(cfg, source=args.config)
     vit_dimensions(cfg.model.backbone.arch)  # an unknown name is an error here and now

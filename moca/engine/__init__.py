@@ -3,6 +3,7 @@
 from moca.engine.accumulate import AccumulatingIterLoop
 from moca.engine.amp import AutocastDtypeHook, AutocastOptimWrapper
 from moca.engine.batch_norm import RecomputeBatchNorm
+from moca.engine.bf16_gradients import Bf16Gradients
 from moca.engine.checkpoints import AtomicCheckpointHook
 from moca.engine.config_text import format_once
 from moca.engine.ema import AveragedWeights, TrainedWeightsEMA
@@ -21,6 +22,7 @@ __all__ = [
     'AutocastDtypeHook',
     'AutocastOptimWrapper',
     'AveragedWeights',
+    'Bf16Gradients',
     'DepthMomentum',
     'DepthRate',
     'EpochShuffle',
