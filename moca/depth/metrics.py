@@ -36,7 +36,6 @@ class CheckedDepthMetric(DepthMetric):
         Raises:
             UserError: naming the file, if NYUv2's rectangle is cut from another size.
         """
-        kept = []
         for sample in data_samples:
             depth = None if self.format_only else sample['gt_depth_map']['data'].squeeze()
             if depth is not None and self.crop_type == 'nyu_crop' and depth.shape != NYU_SIZE:
@@ -45,16 +44,17 @@ class CheckedDepthMetric(DepthMetric):
                     f'but val_evaluator.crop_type=nyu_crop is for {NYU_SIZE}. Set it to None.'
                 )
             if depth is None or self._get_eval_mask(depth).any():
-                kept.append(sample)
+                super().process(data_batch, [sample])
                 continue
             self.left_out += 1
+            # processes' lists are joined by the places of images, without what is None
+            self.results.append(())
             print_log(
                 f'{sample["img_path"]}: no pixel of a depth between {self.min_depth_eval} and '
                 f'{self.max_depth_eval} m; left out of the mean.',
                 'current',
                 level=30,
             )
-        super().process(data_batch, kept)
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
         """Return the mean of each metric over images.
@@ -62,6 +62,7 @@ class CheckedDepthMetric(DepthMetric):
         Raises:
             UserError: if no image has a depth between the bounds.
         """
+        results = [result for result in results if result]
         if not results and not self.format_only:
             raise UserError(
                 'val_evaluator: no image has a pixel of a depth between min_depth_eval and '

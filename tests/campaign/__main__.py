@@ -18,10 +18,12 @@ from tests.campaign.kills import Kills
 from tests.campaign.numbers import Numbers
 from tests.campaign.others import Others
 from tests.campaign.page import write_table
+from tests.campaign.processes import Processes
 from tests.campaign.security import Security
 
 AREAS: dict[str, type[Area]] = {
-    area.name: area for area in (Checkpoints, Inputs, Numbers, Others, Security, Kills, Disks)
+    area.name: area
+    for area in (Checkpoints, Inputs, Numbers, Others, Security, Kills, Disks, Processes)
 }
 
 

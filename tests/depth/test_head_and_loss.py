@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from types import SimpleNamespace
 from typing import Any
@@ -212,6 +213,23 @@ def test_errors_are_averaged_over_images_and_not_over_pixels() -> None:
     assert measured([(truth, truth + 1), (truth + 9, truth)])['rmse'] == pytest.approx(1.0)
     with pytest.raises(UserError, match='depth_rescale_factor'):
         measured([(truth * 1000, truth)])
+
+
+def test_images_that_are_left_out_keep_their_places_among_processes() -> None:
+    """mmengine joins what processes have found by turns, without None: two images in each, of three
+    in all."""
+    truth = torch.full((1, 6, 8), 4.0)
+    nothing = torch.zeros_like(truth)
+    shares = []
+    for pairs in ([(nothing, truth), (truth, truth + 2)], [(truth, truth + 1), (nothing, truth)]):
+        metric = CheckedDepthMetric(min_depth_eval=1e-3, max_depth_eval=10.0)
+        for depth, guess in pairs:
+            maps = dict(gt_depth_map=dict(data=depth), pred_depth_map=dict(data=guess))
+            metric.process({}, [dict(maps, img_path='a.png')])
+        shares.append(metric.results)
+    turns = [result for turn in itertools.zip_longest(*shares) for result in turn]
+    joined = [result for result in turns if result is not None][:3]
+    assert metric.compute_metrics(joined)['rmse'] == pytest.approx(1.5)
 
 
 def test_eigens_rectangle_is_of_nyu_alone() -> None:

@@ -11,20 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.pretrain import one_step
+from tests.pretrain import one_step, shared_steps
 from tests.pretrain.shared_steps import IMAGES, NAMES, STEPS, process, take_steps
 from tests.processes import run_processes
-
-# what has to have moved by far more than the tolerances
-MOVING = {
-    'MAEPretrain': {'student', 'decoder'},
-    'CANPretrain': {'student', 'decoder', 'projector', 'sigma_mlp'},
-    'MACRLPretrain': {
-        *('student', 'decoder', 'projector', 'bank'),
-        *('teacher', 'teacher_projector'),
-    },
-    'MOMAPretrain': {'student', 'projectors'},
-}
 
 
 @pytest.fixture(scope='module', params=[2, 4])
@@ -46,29 +35,7 @@ def alone() -> dict[str, dict[str, Any]]:
 def test_processes_equal_one(
     ranks: list[dict[str, Any]], alone: dict[str, dict[str, Any]], name: str
 ) -> None:
-    first, *others = (rank[name] for rank in ranks)
-    one = alone[name]
-    for step in range(STEPS):
-        for key, value in one['logged'][step].items():
-            mean = sum(rank[name]['logged'][step][key] for rank in ranks) / len(ranks)
-            torch.testing.assert_close(mean, value, rtol=1e-4, atol=1e-7, msg=key)
-        for key, value in one['gradients'][step].items():
-            ours = first['gradients'][step][key]
-            assert all(torch.equal(ours, other['gradients'][step][key]) for other in others), key
-            # weights have moved a little apart by the second step
-            bound = 1e-4 if step == 0 else 1e-3
-            assert (ours - value).abs().max() <= bound * value.abs().max() + 1e-8, key
-    # with what no gradient reaches: batch norm's averages, the teacher, the bank
-    moved = set()
-    for key, change in one['changes'].items():
-        assert all(torch.equal(first['state'][key], other['state'][key]) for other in others), key
-        difference = (first['changes'][key] - change).abs().max()
-        # float32 holds a change no better than its value: 1e-7 of it, a few times
-        value = one['state'][key].double().abs().max()
-        assert difference <= 1e-3 * change.abs().max() + 1e-6 * value, key
-        if change.abs().max() > 1e-4 * value:
-            moved.add(key.split('.')[0])
-    assert moved >= MOVING[name]
+    shared_steps.check_equal([rank[name] for rank in ranks], alone[name], name)
 
 
 def test_the_bank_holds_the_keys_of_all_processes(
@@ -85,19 +52,8 @@ def test_the_bank_holds_the_keys_of_all_processes(
 
 
 def test_processes_of_moca_equal_one(ranks: list[dict[str, Any]]) -> None:
-    first, *others = (rank['MOCAPretrain'] for rank in ranks)
-    one = one_step.take_steps(rank=0, world_size=1)
-    for name, value in one['codebook'].items():
-        assert all(torch.equal(first['codebook'][name], o['codebook'][name]) for o in others), name
-        torch.testing.assert_close(first['codebook'][name], value, rtol=0, atol=1e-6)
-    mean = torch.stack([rank['MOCAPretrain']['losses'] for rank in ranks]).mean(0)
-    torch.testing.assert_close(mean, one['losses'], rtol=1e-5, atol=0)
-    for name, value in one['gradients'].items():
-        assert all(torch.equal(first['gradients'][name], o['gradients'][name]) for o in others)
-        difference = (first['gradients'][name] - value).abs().max()
-        # the key's bias has a true gradient of zero: its rounding is measured against the tensor
-        assert difference <= 1e-5 * value.abs().max() + 1e-9, name
-    assert first['codebook']['pointer'].item() == 8
+    alone = one_step.take_steps(rank=0, world_size=1)
+    one_step.check_equal([rank['MOCAPretrain'] for rank in ranks], alone)
 
 
 def test_what_each_process_of_moca_draws(ranks: list[dict[str, Any]]) -> None:

@@ -1,0 +1,159 @@
+"""Several processes do what one does, and end with the one that comes to grief."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tests.campaign import shared_metrics, shared_work
+from tests.campaign.campaign import Area, Outcome
+from tests.campaign.shared_work import Work, results_of, serve
+from tests.campaign.tool_runs import ALL, PRETRAINING
+
+Draw = random.Random
+COUNTS = (2, 3, 4)
+"""Processes of a case."""
+
+APART = False
+"""Whether what joins the processes is broken: an injected fault."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Work that processes share.
+
+    Attributes:
+        title: Of the kind of case.
+        prepare: Writes data into a folder, of a draw and a number of processes; returns the work,
+            what it is given, and what raises AssertionError where the results of the processes are
+            not that of one.
+    """
+
+    title: str
+    prepare: Callable[[Draw, int, Path], tuple[Work, Sequence[Any], Callable[[Any, Any], None]]]
+
+    def run(self, draw: Draw, count: int, folder: Path) -> Outcome:
+        """Let one process and several do it, and compare."""
+        work, given, check = self.prepare(draw, count, folder)
+        kind = self.title
+        ranks = results_of(work, given, count, folder / 'together', APART)
+        one = work(*given, 0, 1)
+        try:
+            check(ranks, one)
+        except AssertionError as error:
+            return Outcome(kind, 'silent', f'{count} processes, {given}: {error}')
+        return Outcome(kind, 'equal', f'{count} processes, {given}')
+
+
+def not_dividing(draw: Draw, count: int, low: int, high: int) -> int:
+    """A number that is no multiple of the processes."""
+    return draw.choice([number for number in range(low, high) if number % count])
+
+
+def method(name: str) -> Shared:
+    """Steps of a method of pre-training."""
+
+    def prepare(draw: Draw, count: int, folder: Path) -> Any:
+        images = count * draw.choice((2, 3, 4))
+        given = name, images, draw.randrange(1000)
+        return shared_work.method_steps, given, partial(shared_work.check_methods, name)
+
+    return Shared(f'steps of {name.removesuffix("Pretrain")}', prepare)
+
+
+def order() -> Shared:
+    """Which image is whose."""
+
+    def prepare(draw: Draw, count: int, folder: Path) -> Any:
+        images = not_dividing(draw, count, count + 1, 40)
+        given = images, draw.randrange(1000)
+        return shared_work.orders, given, partial(shared_work.check_orders, images)
+
+    return Shared('orders of images', prepare)
+
+
+def metric(name: str) -> Shared:
+    """A metric of a validation."""
+
+    def prepare(draw: Draw, count: int, folder: Path) -> Any:
+        images, seed = not_dividing(draw, count, count + 1, 14), draw.randrange(1000)
+        if 'AP' in name or 'panoptic' in name:
+            shared_metrics.write(folder, images, seed)
+        given = name, str(folder), images, seed
+        return shared_work.metrics_of, given, shared_work.check_scores
+
+    return Shared(f'metric: {name}', prepare)
+
+
+def monitor() -> Shared:
+    """k-NN while pre-training."""
+
+    def prepare(draw: Draw, count: int, folder: Path) -> Any:
+        from tests.pretrain.monitors.monitored import write_classes
+
+        seed = draw.randrange(1000)
+        for number, (split, low) in enumerate((('train', 4), ('val', 2))):
+            per_class = draw.choice([n for n in range(low, low + 5) if 3 * n % count or count == 3])
+            write_classes(folder / split, per_class, seed=2 * seed + number)
+        return shared_work.knn_of_monitor, (str(folder), seed), shared_work.check_scores
+
+    return Shared('metric: k-NN while pre-training', prepare)
+
+
+def evaluation(kind: str) -> Shared:
+    """A protocol on features of images that several processes compute."""
+
+    def prepare(draw: Draw, count: int, folder: Path) -> Any:
+        from tests.evaluation.image_data import write_images
+
+        seed = draw.randrange(1000)
+        for number, split in enumerate(('train', 'val')):
+            counts = {name: draw.randint(3, 6) for name in ('ant', 'bee', 'cow')}
+            counts['ant'] += sum(counts.values()) % count == 0  # no multiple of the processes
+            write_images(folder / split, counts, seed=2 * seed + number)
+        given = kind, str(folder), seed
+        return shared_work.features_of_images, given, shared_work.check_scores
+
+    return Shared(f'metric: {kind} of images', prepare)
+
+
+METHODS = ('MOCAPretrain', 'MACRLPretrain', 'MAEPretrain', 'CANPretrain', 'MOMAPretrain')
+KINDS: tuple[Any, ...] = (
+    method('MOCAPretrain'),
+    metric('accuracy'),
+    order(),
+    evaluation('k-NN'),
+    *map(method, METHODS[1:]),
+    *map(metric, list(shared_metrics.METRICS)[1:]),
+    monitor(),
+    evaluation('low-shot'),
+)
+
+
+class Processes(Area):
+    """Two, three and four processes of gloo."""
+
+    name = 'processes'
+    title = 'Processes'
+    seconds = 600.0
+    modules: tuple[str, ...] = ALL
+
+    def count(self, quick: bool) -> int:
+        """Each kind by two, three and four processes; with ``quick`` the first four by one."""
+        self.modules = PRETRAINING if quick else ALL
+        return 4 if quick else len(COUNTS) * len(KINDS)
+
+    def run(self, number: int, folder: Path) -> Outcome:
+        """A kind of case, by a number of processes; the rest is drawn."""
+        turn, place = divmod(number, len(KINDS))
+        serve(self.modules)
+        draw = random.Random(f'{self.seed} {number}')
+        return KINDS[place].run(draw, COUNTS[(place + turn) % len(COUNTS)], folder.resolve())
+
+    def inject(self) -> None:
+        """Processes keep gradients and results to themselves."""
+        globals()['APART'] = True
