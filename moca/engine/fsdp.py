@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +10,7 @@ import torch.distributed as dist
 from mmengine._strategy import BaseStrategy, FSDPStrategy
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import get_world_size, is_distributed, is_main_process
+from mmengine.dist import get_world_size, is_distributed
 from mmengine.logging import print_log
 from mmengine.model import MMFullyShardedDataParallel
 from mmengine.optim import OptimWrapper
@@ -22,7 +20,6 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
-from moca.engine.checkpoints import partial_of
 from moca.engine.hooks import named_hooks
 from moca.engine.same_run import SameOnAllProcesses
 from moca.errors import UserError
@@ -70,7 +67,8 @@ class ShardedStrategy(FSDPStrategy):
     resumed with or without it and with another number of processes. mmengine's own strategy
     cannot serve: it passes arguments in the order of torch 2.0, clips each process's shard by the
     shard's own norm, lets the constructor of the optimizer see flattened shards (whose single
-    dimension would exempt them from weight decay), needs a GPU, and does not write atomically.
+    dimension would exempt them from weight decay), and needs a GPU. What it gathers to be saved,
+    `AtomicCheckpointHook` takes and writes.
 
     Every process keeps what the student and the teacher have beside their blocks, and their
     projectors: the moving average is taken shard by shard, which takes equal shards of equal parts.
@@ -148,16 +146,6 @@ class ShardedStrategy(FSDPStrategy):
         return wrapper
 
     # ------------------------------------------------------------------ checkpoints
-
-    def save_checkpoint(self, filename: str, **kwargs: Any) -> None:
-        """Gather everything on the first process, which writes it atomically."""
-        path = Path(filename)
-        partial = partial_of(path)
-        super().save_checkpoint(str(partial), **kwargs)
-        if is_main_process():
-            with partial.open('rb') as file:
-                os.fsync(file.fileno())
-            os.replace(partial, path)
 
     def optim_state_dict(self) -> dict[str, Any]:
         """Return the state of the whole parameters by number, as without sharding; on rank 0."""
