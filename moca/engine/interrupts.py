@@ -98,6 +98,12 @@ class _Signals:
         if self._state[0] == _LEAVING:
             os._exit(0)
 
+    def defer_no_more(self) -> None:
+        """Let signals end the run at once, as does one that came after the last look at them."""
+        self.deferred = False
+        if self.came:
+            raise Interrupted(self.came[0], 'Interrupted.')
+
     @contextmanager
     def handling(self) -> Iterator[None]:
         """Handle signals here and in the workers that are forked meanwhile."""
@@ -138,10 +144,14 @@ class _SaveWhenTold(Hook):
 
     def before_val(self, runner: Any) -> None:
         """Let a signal end a validation at once: it has no step to wait for."""
-        self._signals.deferred = False
+        self._signals.defer_no_more()
 
     def after_val(self, runner: Any) -> None:
         """Defer them again."""
+        self._signals.deferred = True
+
+    def after_train_epoch(self, runner: Any) -> None:
+        """Defer them again, after what has looked at the epoch (`_EndLooks`)."""
         self._signals.deferred = True
 
     def after_train(self, runner: Any) -> None:
@@ -150,7 +160,7 @@ class _SaveWhenTold(Hook):
 
     def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         """Save and leave if any process was told to."""
-        number = self._agreed(runner.iter)
+        number = self._agreed(runner.iter, _long_without_step(runner))
         if not number:
             return
         hooks = [hook for hook in runner.hooks if isinstance(hook, AtomicCheckpointHook)]
@@ -161,12 +171,17 @@ class _SaveWhenTold(Hook):
             hooks[0].save_now(runner)
         raise Interrupted(number, 'Interrupted.')
 
-    def _agreed(self, step: int) -> int:
-        """The signal that came to any process, seen by all after the same step; 0 for none."""
+    def _agreed(self, step: int, now_or_late: bool = False) -> int:
+        """The signal that came to any process, seen by all after the same step; 0 for none.
+
+        Args:
+            step: The number of the step.
+            now_or_late: Look, though it is early: the next step is a long time away.
+        """
         came = self._signals.came[0] if self._signals.came else 0
         if get_world_size() == 1:
             return came
-        if step < self._next_look:
+        if step < self._next_look and not now_or_late:
             return 0
         since, last = self._looked
         now = time.monotonic()
@@ -177,6 +192,29 @@ class _SaveWhenTold(Hook):
         came, ahead = int(found[0]), -int(found[1])
         self._looked, self._next_look = (now, step), step + ahead
         return came
+
+
+class _EndLooks(Hook):
+    """Lets a signal end at once what looks at the model after an epoch, such as k-NN."""
+
+    # after the epoch's checkpoint (VERY_LOW, 90), before what looks (LOWEST, 100)
+    priority = 95
+
+    def __init__(self, signals: _Signals) -> None:
+        self._signals = signals
+
+    def after_train_epoch(self, runner: Any) -> None:
+        """Defer no more; `_SaveWhenTold`, which comes last, does again."""
+        self._signals.defer_no_more()
+
+
+def _long_without_step(runner: Any) -> bool:
+    """Whether a validation or the end of an epoch, with all that looks at it, follows this step."""
+    loop, step = runner.train_loop, runner.iter + 1
+    if isinstance(loop, EpochBasedTrainLoop):
+        return step % (loop.max_iters // loop.max_epochs) == 0
+    validates = runner.val_loop is not None and step % loop.val_interval == 0
+    return validates or step == loop.max_iters
 
 
 def resume_text(saved: str | None) -> str:
@@ -214,6 +252,7 @@ def saved_when_interrupted(runner: Any) -> Iterator[None]:
         return
     signals = _Signals()
     runner.register_hook(_SaveWhenTold(signals))
+    runner.register_hook(_EndLooks(signals))
     try:
         with signals.handling():
             yield

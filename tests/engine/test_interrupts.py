@@ -12,7 +12,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch import Tensor, nn
 
 import moca.engine.exact_steps  # noqa: F401  (registers the sampler)
@@ -158,3 +158,69 @@ def test_several_processes_leave_after_the_same_step(monkeypatch: pytest.MonkeyP
     assert agreed(0) == [signal.SIGTERM] * 2
     assert hooks[0]._next_look == hooks[1]._next_look > 0
     assert [hook._agreed(hooks[0]._next_look - 1) for hook in hooks] == [0, 0]
+
+
+class Validation(BaseLoop):
+    """Notes after which steps it is run."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner, self.after = runner, []
+
+    def run(self) -> None:
+        self.after.append(self._runner.iter)
+
+
+@pytest.mark.parametrize(
+    ('told', 'left', 'options'),
+    [
+        (3, 3, {}),  # a validation follows
+        (6, 6, {}),  # as it does the last step
+        (4, 4, dict(by_epoch=True, max_epochs=2)),  # the end of an epoch of four steps
+        (2, 4, dict(by_epoch=True, max_epochs=2)),  # which comes before the next look
+    ],
+)
+def test_several_processes_look_before_they_take_no_step_for_long(
+    told: int, left: int, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interrupts, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(interrupts, 'all_reduce', lambda *_: None)  # the other was told nothing
+    monkeypatch.setattr(interrupts, '_SECONDS_BETWEEN_LOOKS', 1000)
+    if not options:
+        options = dict(type='IterBasedTrainLoop', max_iters=STEPS, val_interval=3)
+    runner = build(tmp_path, tell=Tell(told, (signal.SIGTERM,)), **options)
+    runner._val_loop = validation = Validation(runner)
+    with pytest.raises(Interrupted):
+        trained(runner)
+    assert runner.iter + 1 == left
+    assert validation.after == ([3] if left == 6 else [])
+    assert (tmp_path / f'iter_{left}.pth').exists() == ('by_epoch' not in options)
+
+
+def test_what_looks_at_an_epoch_is_ended_at_once(tmp_path: Path) -> None:
+    class Looks(Hook):
+        priority = 'LOWEST'
+        passed = False
+
+        def after_train_epoch(self, runner: Runner) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            self.passed = True
+
+    runner = build(tmp_path, by_epoch=True, max_epochs=2)
+    looks = Looks()
+    runner.register_hook(looks)
+    with pytest.raises(Interrupted):
+        trained(runner)
+    assert not looks.passed
+
+
+@pytest.mark.parametrize('point', ['before_val', 'after_train_epoch'])
+def test_a_signal_after_the_last_look_is_not_missed(point: str) -> None:
+    signals = interrupts._Signals()
+    hook = (interrupts._SaveWhenTold if point == 'before_val' else interrupts._EndLooks)(signals)
+    signals.deferred = True
+    getattr(hook, point)(None)
+    assert not signals.deferred
+    signals.deferred = True
+    signals.handle(signal.SIGTERM, None)
+    with pytest.raises(Interrupted):
+        getattr(hook, point)(None)
