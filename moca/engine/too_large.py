@@ -15,9 +15,9 @@ from moca.errors import UserError
 def too_large(runner: Any, batch: dict[str, Any], accumulate: int) -> UserError:
     """What to say of a batch for which there was not enough memory.
 
-    Halves of it, quarters and so on are tried until one fits. The run is over, so that it does not
-    matter what these steps do to the model. Of several processes each would wait for the others,
-    which had the memory: there nothing is tried.
+    Halves of it, quarters and so on are tried until one fits, or the method refuses so few images.
+    The run is over, so that it does not matter what these steps do to the model. Of several
+    processes each would wait for the others, which had the memory: there nothing is tried.
 
     Args:
         runner: Of mmengine.
@@ -35,8 +35,11 @@ def too_large(runner: Any, batch: dict[str, Any], accumulate: int) -> UserError:
             f'{max(images // 2, 1)}, and twice the --accumulate for steps of as many images.'
         )
     fitting = images // 2
-    while fitting and not _fits(runner, _cut(batch, images, fitting)):
-        fitting //= 2
+    try:
+        while fitting and not _fits(runner, _cut(batch, images, fitting)):
+            fitting //= 2
+    except UserError as error:
+        return UserError(f'{said} Of {fitting} at a time: {error}')
     if not fitting:
         return UserError(f'{said} Not even one image fits: give a smaller --arch or smaller views.')
     parts = accumulate * images // fitting
@@ -48,17 +51,25 @@ def too_large(runner: Any, batch: dict[str, Any], accumulate: int) -> UserError:
 
 
 def _fits(runner: Any, batch: dict[str, Any]) -> bool:
-    method = _unwrapped(runner.model)
+    """Whether two steps of two such batches each fit.
+
+    Gradients stay from one part of a step to the next, and the optimizer's state comes with its
+    first step: both lie beside the activations of the last part alone.
+
+    Raises:
+        UserError: The method refuses the batch.
+    """
+    method, wrapper = _unwrapped(runner.model), runner.optim_wrapper
     if hasattr(method, 'part'):
         method.part = (0, 1)
-    runner.optim_wrapper.zero_grad()
+    wrapper.zero_grad()
+    wrapper._accumulative_counts, wrapper._inner_count, wrapper._max_counts = 2, 0, -1
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     try:
-        runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+        for _ in range(4):
+            runner.model.train_step(batch, optim_wrapper=wrapper)
     except torch.OutOfMemoryError:
-        return False
-    except UserError:  # so few that the method refuses them
         return False
     return True
 

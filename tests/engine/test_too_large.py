@@ -49,4 +49,46 @@ def test_the_number_that_fits_is_named(
         runner.train()
     assert runner.iter == 0
     assert not list(tmp_path.glob('run/*.pth'))
-    assert tried == ([4] if processes > 1 else [4, 2, 1][: 3 if memory < 2 else 2])
+    # four times what fits: two steps in two parts
+    fits = [[], [1] * 4, [2] * 4][memory]
+    assert tried == ([4] if processes > 1 else [4, *(n for n in (2, 1) if n > memory), *fits])
+
+
+def test_what_lies_beside_the_activations_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradients of the part before and the optimizer's state take the place of an image."""
+    step = TwoViewRegression.train_step
+    steps = 0
+
+    def train_step(self: TwoViewRegression, data: dict[str, Any], optim_wrapper: Any) -> Any:
+        nonlocal steps
+        if len(data['view1']) > 2:
+            raise torch.OutOfMemoryError('CUDA out of memory.')
+        beside = self.project.weight.grad is not None and bool(optim_wrapper.optimizer.state)
+        steps += not beside
+        if len(data['view1']) + beside > 2:
+            raise torch.OutOfMemoryError('CUDA out of memory.')
+        return step(self, data, optim_wrapper=optim_wrapper)
+
+    monkeypatch.setattr(TwoViewRegression, 'train_step', train_step)
+    save_photographs(tmp_path / 'images', count=8)
+    runner, _ = build(tmp_path / 'images', tmp_path / 'run')
+    with pytest.raises(UserError, match=r' 1 at a time fit: .*batch_size=1, and --accumulate 4'):
+        runner.train()
+    assert steps == 3 + 2  # of two images, before there was all, and of one from then on
+
+
+def test_what_a_method_says_of_fewer_images_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_step(self: TwoViewRegression, data: dict[str, Any], **_: Any) -> Any:
+        if len(data['view1']) > 2:
+            raise torch.OutOfMemoryError('CUDA out of memory.')
+        raise UserError('words_per_step=4 needs as many distinct images.')
+
+    monkeypatch.setattr(TwoViewRegression, 'train_step', train_step)
+    save_photographs(tmp_path / 'images', count=8)
+    runner, _ = build(tmp_path / 'images', tmp_path / 'run')
+    with pytest.raises(UserError, match=r'size=4: there is not .* Of 2 at a time: words_per_step'):
+        runner.train()
