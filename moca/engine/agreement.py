@@ -30,6 +30,7 @@ WAIT = 600.0
 """Seconds in which every process has to come to an agreement: a cold start may take minutes."""
 
 _LOOK = 1.0  # seconds between looks at whether another process has failed
+_SOON = 0.05  # seconds between looks at whether all have done their work
 _GONE = 20.0  # seconds in which a lost store must answer again
 KILLED = (
     'error: a process has ended without a word, as by SIGKILL or where the system is out of memory '
@@ -80,6 +81,7 @@ class Processes:
         self._connect = connect
         self._store = connect(WAIT) if connect else None
         self._ended = threading.Event()
+        self._gone: set[int] = set()
         self._leaving = threading.Lock()
         self._watcher: threading.Thread | None = None
         self._others: Roll | Report | _Blind | None = None  # kept for as long as this one lives
@@ -161,6 +163,7 @@ class Processes:
             try:
                 # before the store is asked, which may have gone with its host
                 for gone in self._others.look(_LOOK) if self._others else ():
+                    self._gone.add(gone.rank)
                     first = first or self._failure_of(store, gone)
                     if first is None and isinstance(self._others, Report):
                         # it has finished: its connection would answer at once from now on
@@ -248,10 +251,21 @@ class Processes:
         try:
             self._store.set(f'finished/{self.rank}', '')
             if self.hosts:
-                ends = [f'finished/{rank}' for rank in range(self.size)]
-                self._store.wait(ends, timedelta(seconds=_END))
-        except RuntimeError:  # others have ended by an error, or do not end
+                self._wait_for_others()
+        except RuntimeError:  # others have ended by an error
             pass
+
+    def _wait_for_others(self) -> None:
+        """Keep the store until each of the others has done its work or has gone."""
+        assert self._store is not None
+        there = set(range(self.size)) - {self.rank} - self._gone
+        until = time.monotonic() + _END
+        while there and time.monotonic() < until:
+            there -= {rank for rank in there if self._store.check([f'finished/{rank}'])}
+            if isinstance(self._others, Roll):
+                there -= {gone.rank for gone in self._others.look(_SOON)}
+            else:
+                time.sleep(_SOON)
 
 
 def launcher_has_store() -> bool:

@@ -117,6 +117,21 @@ class TestAgreement:
         roll._known.popitem()[0].close()  # as the end of the first process does
         assert third.look(5) == [(0, 'localhost')]
 
+    def test_the_first_waits_for_those_that_are_there_and_not_for_one_that_is_gone(self) -> None:
+        store = dist.HashStore()
+        first = Processes(0, 3, lambda _: store, hosts=True)
+        first.watch()
+        reports = [Report(store, rank) for rank in (1, 2)]
+        with ThreadPoolExecutor(1) as pool:
+            ending = pool.submit(first.finish)
+            reports[1]._connection.close()  # killed at the very end
+            time.sleep(0.3)
+            assert not ending.done()
+            since = time.monotonic()
+            store.set('finished/1', '')
+            ending.result()
+        assert time.monotonic() - since < 30
+
     def test_alone(self) -> None:
         alone = Processes()
         assert alone.everywhere('n', lambda: 5) == [5]
