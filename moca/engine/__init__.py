@@ -2,6 +2,7 @@
 
 from moca.engine.accumulate import AccumulatingIterLoop
 from moca.engine.amp import AutocastDtypeHook, AutocastOptimWrapper
+from moca.engine.backends import MLflowRunBackend
 from moca.engine.batch_norm import RecomputeBatchNorm
 from moca.engine.bf16_gradients import Bf16Gradients
 from moca.engine.checkpoints import AtomicCheckpointHook
@@ -29,6 +30,7 @@ __all__ = [
     'ExactEpochLoop',
     'ExactSampler',
     'LayerDepthOptimWrapperConstructor',
+    'MLflowRunBackend',
     'RateSchedule',
     'RecomputeBatchNorm',
     'SeedDraws',

@@ -35,7 +35,7 @@ _PAUSE = 10.0
 # What libraries warn of among themselves; nothing that a user could change.
 _NEEDLESS = re.compile(
     r'"FileClient"|"HardDiskBackend"|The prefix is not set in metric class|'
-    r'Dataset \w+ has no metainfo'
+    r'Dataset \w+ has no metainfo|Please make sure that the mlflow server is running'
 )
 
 _COUNT = re.compile(

@@ -173,8 +173,9 @@ def load_trained(
             set_window(cfg, window)
         if tta:
             set_tta(cfg)
-        with warnings.catch_warnings():  # of a loss, which predicting has not
-            warnings.filterwarnings('ignore', 'Default ``avg_non_ignore`` is False')
+        with warnings.catch_warnings():  # of a loss, and of an output that is trained already
+            for text in ('Default ``avg_non_ignore`` is False', 'For binary segmentation'):
+                warnings.filterwarnings('ignore', text)
             model = MODELS.build(cfg.model)
         if published:
             (model.module if isinstance(model, BaseTTAModel) else model).init_weights()

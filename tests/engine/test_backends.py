@@ -72,3 +72,39 @@ def test_a_resumed_run_may_log_elsewhere() -> None:
     before = cfg.to_dict()
     log_to(cfg, ['tensorboard'])
     assert not changed_fields(before, cfg.to_dict())
+
+
+def test_a_work_dir_is_one_run_of_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip('mlflow')
+    uri = f'sqlite:///{tmp_path}/mlflow.db'
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(mlflow, 'get_tracking_uri', lambda: uri)
+
+    def start(name: str, steps: list[int], resume: bool) -> None:
+        cfg = read_config(CONFIG)
+        log_to(cfg, ['mlflow'])
+        cfg.work_dir, cfg.resume = str(tmp_path / name), resume
+        backends = cfg.visualizer.vis_backends
+        visualizer = Visualizer('run', vis_backends=backends, save_dir=str(tmp_path / name / 'now'))
+        visualizer.add_config(cfg)
+        for step in steps:
+            visualizer.add_scalars({'loss': float(step)}, step=step)
+        visualizer.close()
+
+    start('a', [1, 2], resume=False)
+    start("b's", [1], resume=False)
+    start('a', [3], resume=True)
+    start("b's", [2], resume=True)
+    start('a', [7], resume=False)
+    start('new', [1], resume=True)  # logged nowhere so far
+    client = mlflow.MlflowClient(uri)
+    found = client.search_runs(['0'], order_by=['attributes.start_time ASC'])
+    logged = [
+        (run.info.run_name, [m.step for m in client.get_metric_history(run.info.run_id, 'loss')])
+        for run in found
+    ]
+    assert logged == [('a', [1, 2, 3]), ("b's", [1, 2]), ('a', [7]), ('new', [1])]
+    params = [run.data.params['resume'] for run in found]
+    assert params == ['False', 'False', 'False', 'True']
+    artifacts = [file.path for file in client.list_artifacts(found[0].info.run_id)]
+    assert artifacts == ['config.py']
