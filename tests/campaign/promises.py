@@ -16,7 +16,7 @@ from torch import Tensor
 from moca.engine.checkpoints import latest_checkpoint
 from moca.engine.run_logs import read_curves
 from tests.campaign.tiny_runs import EVERY, STEPS
-from tests.campaign.tool_runs import Ended, Moment
+from tests.campaign.tool_runs import SIGNAL, Ended, Moment
 
 INTERRUPTED = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
@@ -102,8 +102,21 @@ def check_signal(moment: Moment, before: int, folder: Path, ended: Ended) -> Non
             raise Fault('unnamed', last)
         done = before + ended.count('after_train_iter')
         newest = steps_of(latest_checkpoint(folder)) if folder.is_dir() else 0
-        if moment.phase == 'step' and 'Saved: ' in last and newest != done:
+        if _is_saved_after(ended) and newest != done:
             raise Fault('lost', f'{done} steps were taken, the newest checkpoint is {newest}')
+
+
+def _is_saved_after(ended: Ended) -> bool:
+    """Whether a process got its signal while it trained, so that it saves after the step.
+
+    Within a validation it ends at once: what was trained since the last checkpoint is lost.
+    """
+    labels = [event.split(' ')[1] for event in ended.events]
+    place = next(n for n, event in enumerate(ended.events) if event.startswith(SIGNAL))
+    # events are noted a little before hooks act, and a signal a little before it has come
+    before = labels[: place + 2]
+    validates = before.count('before_val') > labels[: place - 1].count('after_val')
+    return 'before_train' in before[:place] and 'after_train' not in before and not validates
 
 
 def check_other(victim: int, ended: Ended, other: Ended) -> None:

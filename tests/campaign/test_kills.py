@@ -16,7 +16,7 @@ from tests.campaign.tiny_runs import KINDS, Kind, run_folders, starts
 from tests.campaign.tool_runs import Ended, Moment, Start
 
 KILL, TERM = Moment('step', 3), Moment('step', 3, number=signal.SIGTERM)
-RUN = ['start-up before_run', 'step before_train_iter', 'step after_train_iter']
+RUN = ['start-up before_run', 'x before_train', 'x before_train_iter', 'x after_train_iter']
 
 
 def ended(code: int, *events: str, said: str = '') -> Ended:
@@ -88,6 +88,11 @@ class TestEnds:
         said = 'x\nInterrupted. Saved: iter_1.pth.'
         with pytest.raises(Fault, match='1 steps were taken, the newest checkpoint is 0'):
             check_signal(TERM, 0, tmp_path, ended(143, 'signal SIGTERM', said=said))
+        validates = ('validation before_val', 'signal SIGTERM', 'validation after_val_iter')
+        check_signal(TERM, 0, tmp_path, ended(143, *validates, said=said))
+        over = ('validation before_val', 'validation after_val', 'x y', 'signal SIGTERM')
+        with pytest.raises(Fault, match='1 steps were taken, the newest checkpoint is 0'):
+            check_signal(TERM, 0, tmp_path, ended(143, *over, said=said))
         for code, text, result in (
             (143, 'Saved', 'unnamed'),
             (143, 'Traceback', 'traceback'),
