@@ -16,7 +16,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ _AGAIN = 3
 """How often a job that SLURM has taken away is submitted anew; ours."""
 
 _LOST = 3600.0
-"""Seconds after which a job that SLURM does not know is taken for gone; ours."""
+"""Seconds after which a job that SLURM does not know, or knows no more, is taken for gone; ours."""
 
 # https://slurm.schedmd.com/sacct.html, "JOB STATE CODES"
 _TAKEN = {'PREEMPTED', 'NODE_FAIL', 'BOOT_FAIL', 'TIMEOUT', 'REVOKED'}
@@ -261,7 +261,7 @@ class Cluster:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         state = _state(job, 'force')
-        alive = state not in _OVER and (state != 'UNKNOWN' or time.time() - submitted < _LOST)
+        alive = state not in _OVER and (_is_known(job) or time.time() - submitted < _LOST)
         return job if alive else None
 
     def _watch(self, run: Run, job: Any, needs: tuple[str, ...]) -> None:
@@ -292,11 +292,15 @@ class _Watched:
     state: str = 'UNKNOWN'
     submissions: int = 1
 
+    def __post_init__(self) -> None:
+        self._known = time.monotonic()  # when SLURM last knew the job
+
     def move(self, job: Any, needs: tuple[str, ...]) -> None:
         """Watch another job."""
         self.job, self.needs = job, needs
         self.state = 'UNKNOWN'
         self.submissions += 1
+        self._known = time.monotonic()
 
     def poll(self) -> int | None:
         """0 with a result, 1 once the job is over without one, None while it goes on."""
@@ -307,7 +311,21 @@ class _Watched:
         # written at the end of a job that SLURM puts back as well, so that only the state tells
         ended = self.job.paths.result_pickle.exists()
         self.state = _state(self.job, 'force' if ended else 'standard')
-        return self._over() if self.state in _OVER else None
+        if self.state in _OVER:
+            return self._over()
+        if _is_known(self.job):
+            self._known = time.monotonic()
+        elif time.monotonic() - self._known > _LOST:
+            return self._forgotten()
+        return None
+
+    def _forgotten(self) -> int:
+        """Give up a job of which sacct says nothing any more."""
+        self._note(
+            f'SLURM has not known job {self.job.job_id} for {_LOST / 60:.0f} minutes (sacct). The '
+            'same command submits its run again.'
+        )
+        return 1
 
     def _over(self) -> int | None:
         """What the end of the job means; None where its run goes on in another one."""
@@ -320,10 +338,13 @@ class _Watched:
             self.cluster.submit_again(self.run, 'what it waits for was submitted again')
             return None
         if self.state != 'FAILED':  # where the tool itself has said nothing
-            # where the folder is gone, the queue says so
-            with contextlib.suppress(OSError), (self.run.folder / LOG).open('a') as log:
-                log.write(f'error: job {self.job.job_id} of SLURM has ended as {self.state}\n')
+            self._note(f'job {self.job.job_id} of SLURM has ended as {self.state}')
         return 1
+
+    def _note(self, message: str) -> None:
+        # where the folder is gone, the queue says so
+        with contextlib.suppress(OSError), (self.run.folder / LOG).open('a') as log:
+            log.write(f'error: {message}\n')
 
     def terminate(self) -> None:
         """End the job."""
@@ -337,5 +358,15 @@ class _Watched:
 
 def _state(job: Any, mode: str) -> str:
     """What sacct says of a job, without who did it (``CANCELLED by 1000``)."""
-    watcher: Callable[..., str] = job.watcher.get_state
-    return watcher(job.job_id, mode=mode).split()[0].rstrip('+').upper()
+    watcher: Any = job.watcher
+    state: str = watcher.get_state(job.job_id, mode=mode).split()[0].rstrip('+').upper()
+    if state not in _OVER:
+        # submitit takes some that go on for finished, such as SUSPENDED, and asks no more
+        watcher._finished.discard(job.job_id)
+    return state
+
+
+def _is_known(job: Any) -> bool:
+    """Whether sacct's last answer has a job; submitit keeps the state that it once heard."""
+    watcher: Any = job.watcher
+    return job.job_id in watcher.read_info(watcher._output)

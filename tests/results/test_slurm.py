@@ -160,6 +160,36 @@ def test_what_is_taken_away_is_submitted_again_with_what_waits_for_it(
     assert len(list(programs.glob('submitted*'))) == 6
 
 
+def test_a_job_that_slurm_has_forgotten_is_watched_no_longer_than_that(
+    programs, cluster, tmp_path, monkeypatch
+) -> None:
+    now = [0.0]
+    clock = SimpleNamespace(time=time.time, monotonic=lambda: now[0])
+    monkeypatch.setattr(slurm, 'time', clock)
+    run = job(tmp_path, 'a')
+    ((_, process),) = cluster()[0].start([run], [])
+    states(programs, _101='RUNNING')
+    for now[0], state in ((3000.0, 'RUNNING'), (6000.0, None), (6601.0, None)):
+        states(programs, **({'_101': state} if state else {}))
+        last = process.poll()
+        assert (last is None) == (now[0] < 6600), now
+        assert process.state == 'RUNNING'  # as submitit keeps it
+    assert last == 1
+    said = (run.folder / LOG).read_text()
+    assert said.startswith('error: SLURM has not known job 101 for 60 minutes (sacct).')
+    # the next call does not wait for it either
+    clock.time = lambda: time.time() + 3601
+    assert cluster()[0].start([run], [])[0][1].job.job_id == '102'
+
+
+def test_a_job_that_is_suspended_is_asked_about_again(programs, cluster, tmp_path) -> None:
+    ((_, process),) = cluster()[0].start([job(tmp_path, 'a')], [])
+    for state, code in (('SUSPENDED', None), ('RUNNING', None), ('OUT_OF_MEMORY', 1)):
+        states(programs, _101=state)
+        assert process.poll() == code
+        assert process.state == state
+
+
 def test_an_interruption_leaves_the_jobs_and_the_next_call_finds_them(
     programs, cluster, tmp_path, monkeypatch
 ) -> None:
