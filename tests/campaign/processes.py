@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.campaign import shared_metrics, shared_work
+from tests.campaign import protocol_steps, shared_metrics, shared_work
 from tests.campaign.campaign import Area, Outcome
+from tests.campaign.fates import FATES, Fate
 from tests.campaign.shared_work import Work, results_of, serve
 from tests.campaign.tool_runs import ALL, PRETRAINING
 
@@ -19,34 +20,52 @@ COUNTS = (2, 3, 4)
 """Processes of a case."""
 
 APART = False
-"""Whether what joins the processes is broken: an injected fault."""
+"""Whether processes keep to themselves what they share, an injected fault."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Work that processes share, with what it is given.
+
+    Attributes:
+        work: Of each process.
+        given: To it, before its number and how many there are.
+        check: Raises AssertionError where the results of the processes are not that of one.
+        alone: What one process makes of it, if that is not the same work.
+    """
+
+    work: Work
+    given: Sequence[Any]
+    check: Callable[[Any, Any], None]
+    alone: Callable[[], Any] | None = None
 
 
 @dataclass(frozen=True)
 class Shared:
-    """Work that processes share.
+    """A kind of work that processes share.
 
     Attributes:
         title: Of the kind of case.
-        prepare: Writes data into a folder, of a draw and a number of processes; returns the work,
-            what it is given, and what raises AssertionError where the results of the processes are
-            not that of one.
+        prepare: Writes data into a folder, of a draw and a number of processes.
     """
 
     title: str
-    prepare: Callable[[Draw, int, Path], tuple[Work, Sequence[Any], Callable[[Any, Any], None]]]
+    prepare: Callable[[Draw, int, Path], Prepared]
 
-    def run(self, draw: Draw, count: int, folder: Path) -> Outcome:
+    def run(
+        self, draw: Draw, count: int, folder: Path, modules: Sequence[str], apart: bool
+    ) -> Outcome:
         """Let one process and several do it, and compare."""
-        work, given, check = self.prepare(draw, count, folder)
-        kind = self.title
-        ranks = results_of(work, given, count, folder / 'together', APART)
-        one = work(*given, 0, 1)
+        serve(modules)
+        case = self.prepare(draw, count, folder)
+        about = f'{count} processes, {case.given}'
+        ranks = results_of(case.work, case.given, count, folder / 'together', apart)
+        one = case.alone() if case.alone else case.work(*case.given, 0, 1)
         try:
-            check(ranks, one)
+            case.check(ranks, one)
         except AssertionError as error:
-            return Outcome(kind, 'silent', f'{count} processes, {given}: {error}')
-        return Outcome(kind, 'equal', f'{count} processes, {given}')
+            return Outcome(self.title, 'silent', f'{about}: {error}')
+        return Outcome(self.title, 'equal', about)
 
 
 def not_dividing(draw: Draw, count: int, low: int, high: int) -> int:
@@ -57,10 +76,10 @@ def not_dividing(draw: Draw, count: int, low: int, high: int) -> int:
 def method(name: str) -> Shared:
     """Steps of a method of pre-training."""
 
-    def prepare(draw: Draw, count: int, folder: Path) -> Any:
+    def prepare(draw: Draw, count: int, folder: Path) -> Prepared:
         images = count * draw.choice((2, 3, 4))
         given = name, images, draw.randrange(1000)
-        return shared_work.method_steps, given, partial(shared_work.check_methods, name)
+        return Prepared(shared_work.method_steps, given, partial(shared_work.check_methods, name))
 
     return Shared(f'steps of {name.removesuffix("Pretrain")}', prepare)
 
@@ -68,10 +87,10 @@ def method(name: str) -> Shared:
 def order() -> Shared:
     """Which image is whose."""
 
-    def prepare(draw: Draw, count: int, folder: Path) -> Any:
+    def prepare(draw: Draw, count: int, folder: Path) -> Prepared:
         images = not_dividing(draw, count, count + 1, 40)
         given = images, draw.randrange(1000)
-        return shared_work.orders, given, partial(shared_work.check_orders, images)
+        return Prepared(shared_work.orders, given, partial(shared_work.check_orders, images))
 
     return Shared('orders of images', prepare)
 
@@ -79,12 +98,12 @@ def order() -> Shared:
 def metric(name: str) -> Shared:
     """A metric of a validation."""
 
-    def prepare(draw: Draw, count: int, folder: Path) -> Any:
+    def prepare(draw: Draw, count: int, folder: Path) -> Prepared:
         images, seed = not_dividing(draw, count, count + 1, 14), draw.randrange(1000)
         if 'AP' in name or 'panoptic' in name:
             shared_metrics.write(folder, images, seed)
         given = name, str(folder), images, seed
-        return shared_work.metrics_of, given, shared_work.check_scores
+        return Prepared(shared_work.metrics_of, given, shared_work.check_scores)
 
     return Shared(f'metric: {name}', prepare)
 
@@ -92,14 +111,15 @@ def metric(name: str) -> Shared:
 def monitor() -> Shared:
     """k-NN while pre-training."""
 
-    def prepare(draw: Draw, count: int, folder: Path) -> Any:
+    def prepare(draw: Draw, count: int, folder: Path) -> Prepared:
         from tests.pretrain.monitors.monitored import write_classes
 
         seed = draw.randrange(1000)
         for number, (split, low) in enumerate((('train', 4), ('val', 2))):
             per_class = draw.choice([n for n in range(low, low + 5) if 3 * n % count or count == 3])
             write_classes(folder / split, per_class, seed=2 * seed + number)
-        return shared_work.knn_of_monitor, (str(folder), seed), shared_work.check_scores
+        given = str(folder), seed
+        return Prepared(shared_work.knn_of_monitor, given, shared_work.check_scores)
 
     return Shared('metric: k-NN while pre-training', prepare)
 
@@ -107,7 +127,7 @@ def monitor() -> Shared:
 def evaluation(kind: str) -> Shared:
     """A protocol on features of images that several processes compute."""
 
-    def prepare(draw: Draw, count: int, folder: Path) -> Any:
+    def prepare(draw: Draw, count: int, folder: Path) -> Prepared:
         from tests.evaluation.image_data import write_images
 
         seed = draw.randrange(1000)
@@ -116,13 +136,26 @@ def evaluation(kind: str) -> Shared:
             counts['ant'] += sum(counts.values()) % count == 0  # no multiple of the processes
             write_images(folder / split, counts, seed=2 * seed + number)
         given = kind, str(folder), seed
-        return shared_work.features_of_images, given, shared_work.check_scores
+        return Prepared(shared_work.features_of_images, given, shared_work.check_scores)
 
     return Shared(f'metric: {kind} of images', prepare)
 
 
+def step(protocol: protocol_steps.Protocol) -> Shared:
+    """A training step of a protocol."""
+
+    def prepare(draw: Draw, count: int, folder: Path) -> Prepared:
+        seed = draw.randrange(1000)
+        protocol.prepare(folder, count * protocol_steps.EACH, seed)
+        alone = partial(protocol_steps.one_process, str(folder), seed, count, protocol.whole)
+        given = str(folder), seed
+        return Prepared(protocol_steps.take_step, given, protocol_steps.check_step, alone)
+
+    return Shared(f'a step: {protocol.title}', prepare)
+
+
 METHODS = ('MOCAPretrain', 'MACRLPretrain', 'MAEPretrain', 'CANPretrain', 'MOMAPretrain')
-KINDS: tuple[Any, ...] = (
+KINDS: tuple[Shared | Fate, ...] = (
     method('MOCAPretrain'),
     metric('accuracy'),
     order(),
@@ -131,6 +164,8 @@ KINDS: tuple[Any, ...] = (
     *map(metric, list(shared_metrics.METRICS)[1:]),
     monitor(),
     evaluation('low-shot'),
+    *map(step, protocol_steps.PROTOCOLS),
+    *map(Fate, FATES),
 )
 
 
@@ -150,10 +185,9 @@ class Processes(Area):
     def run(self, number: int, folder: Path) -> Outcome:
         """A kind of case, by a number of processes; the rest is drawn."""
         turn, place = divmod(number, len(KINDS))
-        serve(self.modules)
-        draw = random.Random(f'{self.seed} {number}')
-        return KINDS[place].run(draw, COUNTS[(place + turn) % len(COUNTS)], folder.resolve())
+        draw, count = random.Random(f'{self.seed} {number}'), COUNTS[(place + turn) % len(COUNTS)]
+        return KINDS[place].run(draw, count, folder.resolve(), self.modules, APART)
 
     def inject(self) -> None:
-        """Processes keep gradients and results to themselves."""
+        """Processes keep gradients and results to themselves, and do not look at each other."""
         globals()['APART'] = True

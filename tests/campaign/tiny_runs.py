@@ -55,9 +55,18 @@ def _dump(cfg: Config, folder: Path) -> str:
     return str(path)
 
 
-def _pretraining(
+def pretraining(
     method: str, shards: bool = False, workers: int = 0, count: int = 9
 ) -> Callable[[Path], Any]:
+    """What writes a pre-training of a method, whose epochs are two steps of one process.
+
+    Args:
+        method: Its name in configs.
+        shards: Pack the images into shards.
+        workers: For loading.
+        count: Images; a process has four of a step.
+    """
+
     def write(folder: Path) -> list[str]:
         from tests.configs.helpers import REPOSITORY
         from tests.configs.pretraining import NARROW, teacher_file
@@ -140,10 +149,10 @@ def _queue(folder: Path) -> list[str]:
 
 
 KINDS = (
-    *(Kind(method, 'pretrain', _pretraining(method)) for method in METHODS),
-    Kind('mae, with a worker', 'pretrain', _pretraining('mae', workers=1)),
-    Kind('moca from shards', 'pretrain', _pretraining('moca', shards=True)),
-    Kind('moca, two processes', 'pretrain', _pretraining('moca', count=17), processes=2),
+    *(Kind(method, 'pretrain', pretraining(method)) for method in METHODS),
+    Kind('mae, with a worker', 'pretrain', pretraining('mae', workers=1)),
+    Kind('moca from shards', 'pretrain', pretraining('moca', shards=True)),
+    Kind('moca, two processes', 'pretrain', pretraining('moca', count=17), processes=2),
     Kind('linear probe', 'train', _transfer(PROBE, _cityscapes, 8), exact=False),
     Kind('EoMT', 'train', _transfer('segmentation/cityscapes/eomt.py', _cityscapes, 32)),
     Kind('Mask R-CNN', 'train', _transfer(DETECTOR, _own_coco, 8), exact=False),
