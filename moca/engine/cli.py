@@ -10,6 +10,7 @@ import functools
 import inspect
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -110,8 +111,8 @@ def apply_common(cfg: Config, args: argparse.Namespace) -> Config:
 
 def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
     """Decorate a tool's ``main``: a `UserError`, or a library's refusal to build what the config
-    asks for, becomes one red line on stderr and exit code 2; an interrupt (Ctrl-C) one line and
-    exit code 130.
+    asks for, becomes one red line on stderr and exit code 2; an interrupt one line and exit code
+    130 (Ctrl-C) or 143 (SIGTERM).
 
     Where several processes were joined (`moca.engine.meeting.join`), any error ends all of them
     within seconds, with the line and the exit code of the one that failed first.
@@ -156,6 +157,12 @@ def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
     return launched
 
 
+_INTERRUPTED = (
+    'Interrupted. --resume continues a run from its last checkpoint, if it has one; '
+    'the same command continues a queue of runs.'
+)
+
+
 def _outcome(error: BaseException) -> tuple[int, str | None]:
     """The exit code of an error, and the line that stands for it; None where a traceback does."""
     if isinstance(error, UserError):
@@ -168,10 +175,9 @@ def _outcome(error: BaseException) -> tuple[int, str | None]:
     if isinstance(error, Interrupted):
         return error.code, str(error)
     if isinstance(error, KeyboardInterrupt):
-        return 130, (
-            'Interrupted. --resume continues a run from its last checkpoint, if it has one; '
-            'the same command continues a queue of runs.'
-        )
+        return 130, _INTERRUPTED
+    if isinstance(error, SystemExit) and error.code == 128 + signal.SIGTERM:  # of a queue
+        return error.code, _INTERRUPTED
     return 1, None
 
 

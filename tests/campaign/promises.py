@@ -96,7 +96,7 @@ def check_signal(moment: Moment, before: int, folder: Path, ended: Ended) -> Non
         raise Fault('traceback', said)
     if ended.code == 0 and ended.count('before_train_iter', since_signal=True):
         raise Fault('not heeded', said)
-    if ended.code == code and ended.count('before_run'):
+    if ended.code == code:
         last = ended.said.strip().splitlines()[-1]
         if not last.startswith('Interrupted.'):
             raise Fault('unnamed', last)

@@ -199,10 +199,15 @@ def test_names_from_files_neither_break_the_line_nor_reach_the_terminal(
     assert capsys.readouterr().err == 'error: a \\x1b[2Jb\\udcff é: no such file.\n'
 
 
-def test_an_interrupt_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(('error', 'code'), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_an_interrupt_is_one_line(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     @main_guard
     def main() -> None:
-        raise KeyboardInterrupt
+        raise error
 
-    assert main() == 130
-    assert capsys.readouterr().err.count('\n') == 1
+    assert main() == code
+    said = capsys.readouterr().err
+    assert said.startswith('Interrupted.')
+    assert said.count('\n') == 1
