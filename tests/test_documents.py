@@ -101,6 +101,13 @@ def test_what_a_page_links_to_or_names_is_there(page: Path) -> None:
     assert missing <= {f'/{name}' for name in WRITTEN_BY_THE_READER}
 
 
+@pytest.mark.parametrize('page', PAGES[3:], ids=lambda page: page.name)
+def test_a_page_has_one_title(page: Path) -> None:
+    """Of several the site makes no table of contents."""
+    text = re.sub(r'^```.*?^```', '', page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    assert len(re.findall(r'^# ', text, re.MULTILINE)) == 1
+
+
 def test_readme_leads_to_every_page() -> None:
     linked = {Path(link).name for link in links_of(REPOSITORY / 'README.md')}
     assert {page.name for page in PAGES} - {'README.md'} <= linked
