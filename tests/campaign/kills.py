@@ -133,11 +133,11 @@ class _Case:
     folder: Path
     modules: Sequence[str]
 
-    def interrupt(self, draw: Draw) -> tuple[Moment, dict[Path, int]]:
+    def interrupt(self, draw: Draw) -> Moment | None:
         """Let the run get a signal, at a moment that is drawn again where none came.
 
         Returns:
-            The moment, and the step of the newest checkpoint of each work dir, 0 for none.
+            The moment; None if the run had nothing left to do.
 
         Raises:
             Fault: Something is not as promised.
@@ -161,10 +161,12 @@ class _Case:
             if ended[victim].signaled:
                 shutil.rmtree(kept)
                 self._check(moment, victim, before, ended)
-                return moment, self.newest()
+                return moment
             if any(each.code or each.orphans for each in ended):
                 raise Fault('traceback', f'without a signal: {ended}')
-            counts = counts_of(ended[victim])
+            if not (counts := counts_of(ended[victim])):
+                shutil.rmtree(kept)
+                return None
             shutil.rmtree(self.folder)
             shutil.copytree(kept, self.folder, symlinks=True)
         raise Fault('no signal', f'{TRIES} times, the last was due at {moment}')
@@ -180,7 +182,8 @@ class _Case:
         if late := [each.orphans for each in ended if each.orphans]:
             raise Fault('orphan', late)
         first = self.folder / 'run'
-        check_signal(moment, before.get(first, 0), first, ended[victim])
+        alone = self.kind.processes == 1
+        check_signal(moment, before.get(first, 0), first, ended[victim], alone)
         for rank, other in enumerate(ended):
             if rank != victim:
                 check_other(victim, ended[victim], other)
@@ -224,10 +227,11 @@ class Kills(Area):
         alike = STEPS
         try:
             for _ in range(draw.choice((1, 1, 2))):
-                moment, newest = case.interrupt(draw)
+                if (moment := case.interrupt(draw)) is None:
+                    break
                 told.append(str(moment))
                 if not kind.exact:  # from random weights, anything starts again as it has
-                    alike = min(alike, *[steps or STEPS for steps in newest.values()] or [STEPS])
+                    alike = min([alike, *filter(None, case.newest().values())])
             go_on(kind, reference.told, folder, self.modules)
             for run_folder, whole in reference.runs.items():
                 check_same(folder / run_folder, whole, alike)

@@ -57,7 +57,7 @@ def check_left(folder: Path, before: int, ended: Ended) -> None:
     newest = steps_of(latest_checkpoint(folder)) if folder.is_dir() else 0
     # the last one may have been at work
     saved = ended.count('before_save_checkpoint') - 1
-    if newest < before or (saved > 0 and newest < before + EVERY * saved):
+    if newest < before or (saved > 0 and newest < (before // EVERY + saved) * EVERY):
         raise Fault('lost', f'from {before}, {saved} saved, the newest is {newest}')
     if is_locked(folder):
         raise Fault('locked', folder)
@@ -73,7 +73,9 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
-def check_signal(moment: Moment, before: int, folder: Path, ended: Ended) -> None:
+def check_signal(
+    moment: Moment, before: int, folder: Path, ended: Ended, alone: bool = True
+) -> None:
     """Hold the end of a process against the signal that it got.
 
     Args:
@@ -81,6 +83,8 @@ def check_signal(moment: Moment, before: int, folder: Path, ended: Ended) -> Non
         before: The step that the process started from.
         folder: The work dir; of a queue the folder of all.
         ended: The process.
+        alone: Whether no other has to agree on its end, which takes up to two seconds: several may
+            have trained to their end by then.
 
     Raises:
         Fault: It is not as promised.
@@ -94,7 +98,7 @@ def check_signal(moment: Moment, before: int, folder: Path, ended: Ended) -> Non
     # before the run, SIGTERM ends a process as it ends any; after it, there is nothing to save
     if ended.code not in (code, 0, -moment.number) or 'Traceback' in ended.said:
         raise Fault('traceback', said)
-    if ended.code == 0 and ended.count('before_train_iter', since_signal=True):
+    if ended.code == 0 and alone and ended.count('before_train_iter', since_signal=True):
         raise Fault('not heeded', said)
     if ended.code == code:
         last = ended.said.strip().splitlines()[-1]

@@ -33,6 +33,8 @@ class TestWhetherASignalHasCome:
             started.append(start.moment)
             (start.work_dir.parent / 'left').touch()
             assert start.moment
+            if start.moment.count > 8:
+                return [Ended(0, '', [], [])]
             if start.moment.count > 3:
                 return [ended(0)]
             return [ended(-9, f'signal {start.moment.number}')]
@@ -69,6 +71,16 @@ class TestWhetherASignalHasCome:
         assert outcome.result == 'no signal'
         assert not (folder / 'left').exists()
 
+    def test_a_run_that_has_nothing_left_to_do_gets_no_second_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two signals are drawn for case 3 of seed 0."""
+        started = self.case(monkeypatch, Moment('step', 2), Moment('step', 9))
+        folder = tmp_path / 'case'
+        folder.mkdir()
+        assert Kills(0).run(3, folder).detail == 'SIGKILL 0.000 s after step 2'
+        assert len(started) == 2
+
 
 class TestEnds:
     def test_a_kill_that_came_is_seen_in_the_exit_status(self, tmp_path: Path) -> None:
@@ -83,6 +95,8 @@ class TestEnds:
             check_signal(
                 TERM, 0, tmp_path, ended(0, 'signal SIGTERM', 'step before_train_iter', *rest)
             )
+        trained = ended(0, 'signal SIGTERM', 'step before_train_iter', *rest)
+        check_signal(TERM, 0, tmp_path, trained, alone=False)
 
     def test_what_is_said_and_saved_at_its_end(self, tmp_path: Path) -> None:
         said = 'x\nInterrupted. Saved: iter_1.pth.'
