@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch.distributed as dist
 
 from moca.engine.background import finish_jobs
-from moca.engine.presence import Gone, Report, Roll
+from moca.engine.presence import Gone, NobodyListensError, Report, Roll
 from moca.errors import UserError
 
 T = TypeVar('T')
@@ -181,11 +181,27 @@ class Processes:
             if first is not None and not self._ended.is_set():
                 self.leave(first.code, first.message + self.whose(first))
 
-    def _presence(self, store: dist.Store) -> Roll | Report | _Blind:
+    def _presence(self, store: dist.Store) -> Roll | Report | _Blind | None:
+        """The connections, or None where it is too early for them."""
         try:
-            return Roll(store) if self.rank == 0 else Report(store, self.rank)
-        except OSError:  # the network forbids it
-            return _Blind(self._ended)
+            if self.rank == 0:
+                return Roll(store)
+            if Report.can_be_made(store):
+                return Report(store, self.rank)
+            self._ended.wait(_LOOK)
+            return None
+        except NobodyListensError:  # which the first process has told
+            pass
+        except OSError as error:  # the network forbids it
+            who = 'the others' if self.rank == 0 else 'process 0'
+            print(
+                f'warning: process {self.rank} has no connection with {who} ({error}): if one of '
+                'them is killed without a word, it waits for that until torch gives up, mostly '
+                'after 10 minutes.',
+                file=sys.stderr,
+                flush=True,
+            )
+        return _Blind(self._ended)
 
     @staticmethod
     def _failure_of(store: dist.Store | None, gone: Gone) -> Failure | None:

@@ -13,7 +13,6 @@ import os
 import secrets
 import selectors
 import socket
-from datetime import timedelta
 from typing import NamedTuple
 
 import torch.distributed as dist
@@ -31,16 +30,27 @@ class Gone(NamedTuple):
     host: str
 
 
+class NobodyListensError(OSError):
+    """The first process could not open its end, and has said so."""
+
+
 class Roll:
     """The first process's end of the connections.
 
     Args:
         store: That all processes share: it says where to connect, and a word that a stranger who
             finds the port does not know.
+
+    Raises:
+        OSError: The system gives no port. The others are told not to wait for one.
     """
 
     def __init__(self, store: dist.Store) -> None:
-        self._server = socket.create_server(('', 0), backlog=1024)
+        try:
+            self._server = socket.create_server(('', 0), backlog=1024)
+        except OSError:
+            store.set(_KEY, json.dumps(None))
+            raise
         self._server.setblocking(False)
         self._word = secrets.token_hex(16)
         self._selector = selectors.DefaultSelector()
@@ -102,18 +112,26 @@ class Report:
         rank: The number of this process.
 
     Raises:
-        OSError: The first process cannot be reached.
-        RuntimeError: The store does not say where it is.
+        NobodyListensError: The first process takes no connections.
+        OSError: It cannot be reached.
+        RuntimeError: The store is gone.
     """
 
     def __init__(self, store: dist.Store, rank: int) -> None:
-        store.wait([_KEY], timedelta(seconds=_PATIENCE))
-        port, word = json.loads(store.get(_KEY))
+        address = json.loads(store.get(_KEY))
+        if address is None:
+            raise NobodyListensError('the first process takes no connections')
+        port, word = address
         self._host = os.environ.get('MASTER_ADDR', 'localhost')
         self._connection = socket.create_connection((self._host, port), timeout=_PATIENCE)
         _keep_alive(self._connection)
         said = json.dumps([word, rank, socket.gethostname()])
         self._connection.sendall(said.encode())
+
+    @staticmethod
+    def can_be_made(store: dist.Store) -> bool:
+        """Whether the first process has said by now where it is, or that it is nowhere."""
+        return bool(store.check([_KEY]))
 
     def look(self, seconds: float) -> list[Gone]:
         """Wait so long at most, and return the first process if it has gone."""

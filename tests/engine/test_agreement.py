@@ -16,7 +16,7 @@ import torch.distributed as dist
 from mmengine.config import Config
 from torch import nn
 
-from moca.engine import agreement, same_run
+from moca.engine import agreement, presence, same_run
 from moca.engine.agreement import Failure, Processes, numbers
 from moca.engine.meeting import joined, processes_of
 from moca.engine.presence import Report, Roll
@@ -131,6 +131,51 @@ class TestAgreement:
             store.set('finished/1', '')
             ending.result()
         assert time.monotonic() - since < 30
+
+    @pytest.mark.parametrize(
+        ('function', 'said'),
+        [
+            ('create_server', ['process 0 has no connection with the others (no port)']),
+            (
+                'create_connection',
+                [f'process {rank} has no connection with process 0 (no port)' for rank in (1, 2)],
+            ),
+        ],
+    )
+    def test_failures_are_seen_where_connections_cannot_be(
+        self,
+        function: str,
+        said: list[str],
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        def refuse(*_: Any, **__: Any) -> None:
+            raise OSError('no port')
+
+        def leave(self: Processes, code: int, line: str) -> None:
+            left[self.rank] = line
+            self._ended.set()
+
+        left: dict[int, str] = {}
+        monkeypatch.setattr(presence.socket, function, refuse)
+        monkeypatch.setattr(Processes, 'leave', leave)
+        monkeypatch.setattr(agreement, '_LOOK', 0.02)
+        store = dist.HashStore()
+        processes = [Processes(rank, 3, lambda _: store) for rank in range(3)]
+        for each in reversed(processes):  # the first one comes last
+            each.watch()
+        until = time.monotonic() + 10
+        while any(each._others is None for each in processes) and time.monotonic() < until:
+            time.sleep(0.01)
+        processes[2].fail(2, 'error: disk')
+        while len(left) < 2 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert sorted(left) == [0, 1]
+        assert all(line.startswith('error: disk (process 2 on ') for line in left.values())
+        warnings = sorted(capsys.readouterr().err.splitlines())
+        assert [line.partition(': if one')[0] for line in warnings] == [
+            f'warning: {text}' for text in said
+        ]
 
     def test_alone(self) -> None:
         alone = Processes()
