@@ -38,7 +38,7 @@ def write_table(page: Path, folder: Path, areas: Mapping[str, int], seed: int) -
         rows[name] = _row(name, path, areas[name], seed)
     titles = ['area', 'cases', *KEPT, 'not promised', 'time']
     lines = [f'| {" | ".join(titles)} |', '|---' * len(titles) + '|']
-    lines += [rows[name] for name in areas if name in rows]
+    lines += [rows[name] for name in dict.fromkeys([*areas, *rows]) if name in rows]
     write_atomically(page, '\n'.join([f'{head}{BEGIN}', *lines, f'{END}{tail}']).encode())
     return [name for name in known if name not in current]
 

@@ -132,7 +132,9 @@ def test_the_page_has_what_is_known_and_keeps_the_rest(
 ) -> None:
     page, folder = tmp_path / 'page.md', tmp_path / 'seed3'
     folder.mkdir()
-    rows = '| area |\n|---|\n| numbers, seed 0 | 1 |\n| others, seed 0 | 2 |\n'
+    rows = (
+        '| area |\n|---|\n| numbers, seed 0 | 1 |\n| others, seed 0 | 2 |\n| later, seed 0 | 3 |\n'
+    )
     page.write_text(f'before\n{BEGIN}\n{rows}{END}\nbehind\n')
     cases = [Outcome('a', 'refused'), Outcome('a', 'refused'), Outcome('b', 'hang')]
     lines = [dict(asdict(case), number=n, seconds=40.2) for n, case in enumerate(cases)]
@@ -145,9 +147,10 @@ def test_the_page_has_what_is_known_and_keeps_the_rest(
     found = page.read_text().splitlines()
     assert found[0] == 'before'
     assert found[-1] == 'behind'
-    assert found[4:6] == [
+    assert found[4:7] == [
         '| numbers, seed 0 | 1 |',
         '| others, seed 3 | 3 of 300 | 2 |  |  |  | 1 | 0:02:01 |',
+        '| later, seed 0 | 3 |',
     ]
 
 
