@@ -171,17 +171,17 @@ class _SaveWhenTold(Hook):
             hooks[0].save_now(runner)
         raise Interrupted(number, 'Interrupted.')
 
-    def _agreed(self, step: int, now_or_late: bool = False) -> int:
+    def _agreed(self, step: int, at_once: bool = False) -> int:
         """The signal that came to any process, seen by all after the same step; 0 for none.
 
         Args:
             step: The number of the step.
-            now_or_late: Look, though it is early: the next step is a long time away.
+            at_once: Look, though it is early.
         """
         came = self._signals.came[0] if self._signals.came else 0
         if get_world_size() == 1:
             return came
-        if step < self._next_look and not now_or_late:
+        if step < self._next_look and not at_once:
             return 0
         since, last = self._looked
         now = time.monotonic()

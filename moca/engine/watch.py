@@ -22,6 +22,8 @@ from moca.engine.workers import bottleneck_text, loader_share
 
 # Steps by which the time of loading is judged, so that one slow file is no bottleneck; ours.
 _ENOUGH_STEPS = 20
+# Facts of a step that a checkpoint keeps, as `ExactEpochLoop` does.
+_STEP = ('images_per_step', 'processes')
 
 
 @HOOKS.register_module()
@@ -63,7 +65,23 @@ class WatchTraining(RuntimeInfoHook):
         if getattr(wrapper, 'clip_grad_kwargs', None):
             wrapper.clip_func = self._keeping_norm(wrapper.clip_func)
         self._images = images_per_step(runner)
+        self._compare_steps(runner)
         self._since = time.perf_counter()
+
+    def _compare_steps(self, runner: Any) -> None:
+        """Say where a run goes on with other images in a step, or with other processes.
+
+        `ExactEpochLoop`, which promises more, has compared them before.
+        """
+        hub, now = runner.message_hub, (self._images, get_world_size())
+        was = tuple(map(hub.get_info, _STEP, now)) if runner.iter else now
+        if was != now:
+            runner.logger.warning(
+                f'resume: {was[0]} images on {was[1]} process{"es" * (was[1] > 1)} were a step, '
+                f'and {now[0]} on {now[1]} are one now: images or random numbers are not those '
+                'that the run would have had.'
+            )
+        hub.update_info_dict(dict(zip(_STEP, now, strict=True)))
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Say what a run that is resumed does otherwise from now on."""

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from moca.engine import accumulate, watch
 from moca.engine.accumulate import set_accumulation
 from moca.errors import UserError
 
@@ -96,6 +97,22 @@ def test_a_resumed_run_goes_on_with_the_next_images(tmp_path: Path) -> None:
     train(accumulating(tmp_path / 'cut', steps=4))
     resumed = train(accumulating(tmp_path / 'cut', resume=True))
     assert torch.equal(resumed.model.line.weight, whole.model.line.weight)
+
+
+@pytest.mark.parametrize(('batch', 'processes'), [(8, 1), (4, 1), (4, 2)])
+def test_a_run_that_is_resumed_with_other_steps_says_so(
+    batch: int, processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(config(tmp_path, 8, steps=4))
+    for module in (watch, accumulate):
+        monkeypatch.setattr(module, 'get_world_size', lambda: processes)
+    monkeypatch.setattr(watch, 'all_gather_object', lambda names: [names])
+    monkeypatch.setattr(watch, 'all_reduce', lambda _: None)
+    train(config(tmp_path, batch, resume=True))
+    text = ''.join(log.read_text() for log in tmp_path.glob('*/*.log'))
+    said = f'8 images on 1 process were a step, and {batch * processes} on {processes} are one now'
+    assert (said in text) == (batch != 8)
+    assert text.count('are one now') == (batch != 8)
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
