@@ -98,7 +98,6 @@ def export(args: argparse.Namespace) -> None:
 
 def loaded(args: argparse.Namespace) -> tuple[Any, Any, Sequence[str]]:
     """The model to export, its config, and the names of its classes."""
-    from moca.engine.checkpoints import latest_checkpoint
     from moca.evaluation.backbones import load_backbones
     from moca.predict.trained import load_trained
 
@@ -109,11 +108,7 @@ def loaded(args: argparse.Namespace) -> tuple[Any, Any, Sequence[str]]:
         return trained.model, trained.cfg, trained.classes
     if args.config:
         raise UserError('--config is of a whole model. Leave it out of --backbone; give --arch.')
-    path = Path(args.run)
-    checkpoint = latest_checkpoint(path) if path.is_dir() else path
-    if checkpoint is None:
-        raise UserError(f'{path}: no checkpoint in there. Name one, or the work dir of a run.')
-    found = load_backbones([str(checkpoint)], [args.arch], branch=args.branch)[0]
+    found = load_backbones([args.run], [args.arch], branch=args.branch)[0]
     return found.model.cpu(), None, ()
 
 

@@ -35,6 +35,7 @@ class Encoder:
         statistics: Mean and deviation of its inputs, None if nobody says.
         normalized_by: Who says so.
         interpolation: How its positions are resampled, None if unknown.
+        grid: Rows and columns of its positions, where they are known not to be square.
         refusal: Why it cannot be loaded, None if it can.
         place: The file's entry that it is in, '' for the file itself, and the prefix of its keys.
     """
@@ -51,6 +52,7 @@ class Encoder:
     statistics: Statistics | None = None
     normalized_by: str | None = None
     interpolation: str | None = None
+    grid: tuple[int, int] | None = None
     refusal: str | None = None
     place: tuple[str, str] = ('', '')
 

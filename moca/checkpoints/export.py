@@ -152,6 +152,6 @@ def export_notes(
     notes = {'source': f'{path.parent.name}/{path.name}', **run_notes(content)}
     if encoder is not None:
         eps = encoder.built.get('norm_eps')
-        said = notes_of(encoder.statistics, eps, interpolation_of(encoder, source))
+        said = notes_of(*(encoder.statistics, eps, interpolation_of(encoder, source)), encoder.grid)
         notes |= {'family': encoder.family, 'branch': encoder.branch, **encoder.notes, **said}
     return {**notes, 'notes_version': NOTES_VERSION}

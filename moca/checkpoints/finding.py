@@ -204,7 +204,7 @@ def _read(
     if statistics is None and family is not None and family.statistics is not None:
         statistics = family.statistics
     usual = None if family is None else family.interpolation
-    noted = noted_settings(content)
+    noted = noted_settings(content, trunk.state['patch_embed.proj.weight'].shape[-1])
     if noted.statistics is not None:
         statistics, said = noted.statistics, noted.said_by
     if noted.norm_eps is not None:
@@ -222,9 +222,19 @@ def _read(
         statistics=statistics,
         normalized_by=None if statistics is None else said,
         interpolation=noted.interpolation or trunk.interpolation or usual,
+        grid=_grid_of(noted.grid, trunk.state),
         refusal=refusal,
         place=(candidate.entry, candidate.prefix),
     )
+
+
+def _grid_of(noted: tuple[int, int] | None, state: StateDict) -> tuple[int, int] | None:
+    """The grid that a file notes, if its positions are as many, with or without prefix tokens."""
+    if noted is None or 'pos_embed' not in state:
+        return None
+    registers = state['reg_token'].shape[1] if 'reg_token' in state else 0
+    prefix = state['pos_embed'].shape[1] - noted[0] * noted[1]
+    return noted if 0 <= prefix <= 1 + registers else None
 
 
 SAT: Statistics = ((0.430, 0.411, 0.296), (0.213, 0.156, 0.143))

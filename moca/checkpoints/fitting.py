@@ -73,7 +73,9 @@ def fit_state(
                 'diverged. Use an earlier checkpoint.'
             )
     if 'pos_embed' in state:
-        state['pos_embed'], resampled = _resample(state['pos_embed'], info, model, grid)
+        state['pos_embed'], resampled = _resample(
+            state['pos_embed'], info, model, grid or info.grid
+        )
     return {key: value.to(expected[key].dtype) for key, value in state.items()}, resampled
 
 

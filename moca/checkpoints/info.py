@@ -27,6 +27,7 @@ class CheckpointInfo:
         depth: Number of blocks.
         patch_size: Pixels, after resampling.
         num_positions: Rows of the position embedding.
+        grid: Rows and columns of patches that they are for, where that is no square.
         num_registers: Register tokens.
         class_token: Whether there is a class token.
         positions: What kind of positions, in words.
@@ -77,6 +78,7 @@ class CheckpointInfo:
     class_token: bool = True
     positions: str = ''
     gated: bool = False
+    grid: tuple[int, int] | None = None
 
     @property
     def tokens(self) -> str:
@@ -143,6 +145,7 @@ def describe(path: str | Path, encoder: Encoder) -> CheckpointInfo:
         positions=_positions(encoder),
         gated=any(key.startswith('blocks.0.mlp.fc1_g.') for key in state)
         or encoder.built.get('mlp') == 'swiglu-packed',
+        grid=encoder.grid,
     )
 
 
@@ -153,7 +156,8 @@ def _positions(encoder: Encoder) -> str:
     if 'pos_embed' in state:
         rows, side = state['pos_embed'].shape[1], built.get('img_size')
         side = side // built['patch_size'] if isinstance(side, int) else None
-        grid = '' if side is None else f', for {side} x {side} patches'
+        high, wide = encoder.grid or (side, side)
+        grid = '' if high is None else f', for {high} x {wide} patches'
         found.append(f'{rows} rows{grid}')
     rope = built.get('rope')
     if rope is not None:

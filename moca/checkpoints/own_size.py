@@ -21,10 +21,12 @@ def own_size(
     Args:
         info: Of the file.
         arch: Of the backbone.
-        grid: Rows and columns of the positions, where they are not square.
+        grid: Rows and columns of the positions, where they are not square and the file does not
+            say it.
     """
     with torch.device('meta'):
         model = PlainViT(arch)
+    grid = grid or info.grid
     if grid is None:
         prefix = 0 if model.no_embed_class else model.num_prefix_tokens
         count = info.num_positions - prefix

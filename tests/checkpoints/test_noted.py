@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from mmengine.config import Config
+from torch.testing import assert_close
 
 from moca.backbone import PlainViT
 from moca.checkpoints import check_checkpoint, inspect_checkpoint, load_checkpoint
+from moca.evaluation.backbones import load_backbones
 from moca.pretrain.moca.export import export
 from tests.backbone.helpers import TINY, random_images, save, timm_vit
 from tests.checkpoints import families
@@ -70,3 +72,29 @@ def test_the_activation_of_a_run_is_its_own(tmp_path: Path) -> None:
     info = inspect_checkpoint(path)
     assert info.arch is not None
     check_checkpoint(path, info.arch)
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_positions_of_an_oblong_run_keep_their_grid(suffix: str, tmp_path: Path) -> None:
+    """As of a run on crops that are no squares; the tensors alone do not tell 2 x 8 from 4 x 4."""
+    high, wide = 2 * TINY['patch_size'], 8 * TINY['patch_size']
+    arch = dict(TINY, img_size=(high, wide))
+    model = timm_vit(arch)
+    content = families.own_run(model, model)
+    backbone = dict(type='PlainViT', arch=dict(TINY), img_size=(high - 1, wide))  # padded
+    content['meta']['cfg'] = Config(dict(model=dict(backbone=backbone))).pretty_text
+    run = save(content, tmp_path / 'iter_1.pth')
+    assert 'for 2 x 8 patches' in inspect_checkpoint(run).positions
+    target = tmp_path / f'encoder{suffix}'
+    export(run, run, target, branch='teacher', to='timm' if suffix == '.pth' else None)
+    assert inspect_checkpoint(target).grid == (2, 8)
+    images = random_images(1, 3, high, wide)
+    for path in (run, target):
+        (found,) = load_backbones([str(path)], [])
+        assert found.model.grid == (2, 8)
+        own = found.model.cpu()(images)[-1].flatten(2).transpose(1, 2)
+        assert_close(own, model.eval().forward_features(images)[:, 1:])
+        oblong, square = PlainViT(TINY, img_size=(wide, high)), PlainViT(TINY, img_size=wide)
+        load_checkpoint(square, path)
+        load_checkpoint(oblong, path)  # turned: resampled, not taken as it is
+        assert not oblong.pos_embed.equal(found.model.cpu().pos_embed)

@@ -13,6 +13,7 @@ import torch
 
 from moca.backbone.arch import ArchSpec, timm_arguments
 from moca.checkpoints.changes import changed
+from moca.checkpoints.encoder import Encoder, fitting_archs
 from moca.checkpoints.export import (
     check_target,
     choose_encoder,
@@ -23,7 +24,6 @@ from moca.checkpoints.export import (
 )
 from moca.checkpoints.families import tensors
 from moca.checkpoints.info import describe
-from moca.checkpoints.loading import inspect_checkpoint
 from moca.checkpoints.model_folder import export_folder
 from moca.checkpoints.reading import read_file, run_config
 from moca.engine.hooks import find_hook
@@ -141,25 +141,32 @@ def export(
         write_file(target, torch_bytes(released_content(content, source)))
         return f'{target}: the whole of {source} in the format of the released MOCA checkpoints'
     said = write_encoder(encoder, export_notes(content, source, encoder), target)
-    line = load_line(target)
+    line = load_line(encoder, target)
     return f'{target}: {describe(source, encoder)}, from {source}. {said}' + (
         f'\nLoad it by: {line}' if line else ''
     )
 
 
-def load_line(path: str | Path) -> str | None:
+def load_line(encoder: Encoder, path: str | Path) -> str | None:
     """The line of Python by which timm loads an encoder that was written under its names.
+
+    Args:
+        encoder: What was written.
+        path: Where.
 
     Returns:
         None for an architecture that has no name, or whose positions are rotary.
     """
-    info = inspect_checkpoint(path)
-    arch = next((name for name in (info.arch, *info.fitting) if isinstance(name, str)), None)
+    info = describe(path, encoder)
+    names = (info.arch, *fitting_archs(encoder))
+    arch = next((name for name in names if isinstance(name, str)), None)
     if arch is None or not info.num_positions:
         return None
     name, settings = timm_arguments(arch)
-    # the class token's row is less than one
-    size = math.isqrt(info.num_positions) * info.patch_size
+    if info.grid is not None:
+        size: Any = tuple(side * info.patch_size for side in info.grid)
+    else:  # the class token's row is less than one
+        size = math.isqrt(info.num_positions) * info.patch_size
     own = ''.join(f', {key}={value}' for key, value in settings.items())
     return (
         f'timm.create_model({name!r}{own}, img_size={size}, num_classes=0, '
