@@ -23,7 +23,9 @@ from moca.engine.checkpoints import latest_checkpoint, write_atomically
 from moca.engine.resume import settle_resume
 from moca.engine.run_logs import read_curves
 from moca.errors import UserError
+from moca.results import claims
 from tests.campaign.campaign import Area, Outcome
+from tests.campaign.queues import two_queues
 from tests.engine import test_accumulate
 
 Draw = random.Random
@@ -144,6 +146,12 @@ def _second_start(draw: Draw, folder: Path) -> Outcome:
     return outcome
 
 
+def _second_queue(draw: Draw, folder: Path) -> Outcome:
+    """Another queue is at work on one of two runs, or a run's folder is removed."""
+    held, other = (folder / draw.choice(NAMES) / name for name in 'ab')
+    return two_queues(held, other, draw.random() < 0.5, HOLD)
+
+
 def _umask(draw: Draw, folder: Path) -> Outcome:
     mask = draw.choice((0o000, 0o002, 0o022, 0o027, 0o077))
     kind, before = f'umask {mask:03o}', os.umask(mask)
@@ -194,7 +202,7 @@ def _jumping_clock(draw: Draw, folder: Path) -> Outcome:
     return Outcome(kind, 'equal')
 
 
-KINDS = (_odd_name, _second_start, _umask, _odd_name, _jumping_clock)
+KINDS = (_odd_name, _second_start, _umask, _odd_name, _jumping_clock, _second_queue)
 
 
 class Others(Area):
@@ -205,12 +213,13 @@ class Others(Area):
 
     def count(self, quick: bool) -> int:
         """Each name several times."""
-        return 5 if quick else 300
+        return len(KINDS) if quick else 50 * len(KINDS)
 
     def run(self, number: int, folder: Path) -> Outcome:
         """Draw by seed and number."""
         return KINDS[number % len(KINDS)](random.Random(f'{self.seed} {number}'), folder)
 
     def inject(self) -> None:
-        """No run holds its work dir."""
-        globals()['work_dir'].alone_in_work_dir = contextlib.nullcontext
+        """No run holds its work dir, and no queue the runs that it is at work on."""
+        for module, guard in ((work_dir, 'alone_in_work_dir'), (claims, 'held')):
+            setattr(module, guard, contextlib.nullcontext)
