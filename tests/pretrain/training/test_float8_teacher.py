@@ -18,12 +18,12 @@ from moca.ops import float8
 from moca.pretrain.training import float8_teacher
 from moca.pretrain.training.check import check_method, check_run
 from moca.pretrain.training.float8_teacher import Float8Teacher, check_float8_teacher
-from tests.engine.test_epoch_loop import STEPS, build
+from tests.engine.test_epoch_loop import BATCH, build
 from tests.images.photographs import save_photographs
 from tests.pretrain.tiny import random_views, tiny_method, tiny_moca
 from tools.pretrain import configure, parse_args
 
-CLASSES = 8
+CLASSES, STEPS = 8, 2
 
 
 def with_float8(model: Any) -> Any:
@@ -122,7 +122,7 @@ def test_steps_alone_are_in_fp8_and_checkpoints_are_as_without(
     calls: list[int] = []
     multiply = float8.float8_linear
     monkeypatch.setattr(float8, 'float8_linear', lambda *given: calls.append(1) or multiply(*given))
-    save_photographs(tmp_path / 'images', count=20)
+    save_photographs(tmp_path / 'images', count=STEPS * BATCH)
     plain = run(tmp_path, 'plain')
     assert not calls
     looks = Looks(calls)
