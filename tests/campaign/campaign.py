@@ -25,7 +25,7 @@ _ROOT = Path(__file__).parents[2]
 _ROOMS = ('configs', 'moca', 'tools', 'tests')
 
 SECONDS = 30.0
-"""After this long a case hangs."""
+"""After this long a case hangs; waiting for a processor that others have does not count."""
 
 STARTING = 300.0
 """Seconds that a process has to import what cases need, under any load."""
@@ -33,6 +33,7 @@ STARTING = 300.0
 MEMORY = 2 << 30
 """Bytes that one case may take beyond what its process has when it begins."""
 
+_LOOK = 0.5  # seconds between looks at how long a case takes
 _STATUS, _CLEAR = Path('/proc/self/status'), Path('/proc/self/clear_refs')
 
 KEPT = ('refused', 'equal', 'accepted', 'beyond telling')
@@ -119,8 +120,23 @@ class Worker:
             self._ours.send((area, number))
         except OSError:
             return Outcome('?', 'died', 'the process was gone before the case began')
-        ready = _answer(self._ours, STARTING)  # imports are no part of a case
-        return ready if isinstance(ready, Outcome) else _answer(self._ours, area.seconds)
+        ready = self._answer(STARTING)  # imports are no part of a case
+        return ready if isinstance(ready, Outcome) else self._answer(area.seconds)
+
+    def _answer(self, seconds: float) -> Any:
+        """What the process says, or the outcome of a case to which it says nothing.
+
+        Seconds for which it was ready and others had the processors do not count.
+        """
+        since, before = time.monotonic(), queued(self._process.pid)
+        try:
+            while not self._ours.poll(_LOOK):
+                took = time.monotonic() - since
+                if took > seconds and took - (queued(self._process.pid) - before) > seconds:
+                    return Outcome('?', 'hang', f'no answer within {seconds:.0f} s')
+            return self._ours.recv()
+        except (EOFError, OSError):
+            return Outcome('?', 'died', 'the process is gone')
 
     def end(self) -> None:
         """Let the process end, and remove what it has written."""
@@ -198,14 +214,14 @@ def read_outcomes(path: Path) -> Iterator[tuple[int, Outcome, float]]:
         yield number, Outcome(**content), seconds
 
 
-def _answer(connection: Connection, seconds: float) -> Any:
-    """What the process says, or the outcome of a case to which it says nothing."""
-    try:
-        if connection.poll(seconds):
-            return connection.recv()
-    except (EOFError, OSError):
-        return Outcome('?', 'died', 'the process is gone')
-    return Outcome('?', 'hang', f'no answer within {seconds:.0f} s')
+def queued(process: int) -> float:
+    """Seconds that the main thread of a process has waited for a processor [sched-stats of Linux].
+
+    Zero where the system does not tell: then a case may seem to hang under load.
+    """
+    with contextlib.suppress(OSError, IndexError):
+        return int(Path(f'/proc/{process}/schedstat').read_text().split()[1]) * 1e-9
+    return 0.0
 
 
 def _work(connection: Connection, scratch: str, inject: bool) -> None:

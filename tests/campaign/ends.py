@@ -10,7 +10,7 @@ from tests.campaign.campaign import Area, Outcome
 
 
 class Ends(Area):
-    """Fine, an error, a death, fine, a hang, too much memory, and less of it but still too much."""
+    """Fine, an error, a death, fine, a hang, too much memory, less but still too much, slow."""
 
     name, title = 'ends', 'Ends'
     memory = 64 << 20
@@ -28,6 +28,8 @@ class Ends(Area):
             os._exit(7)
         if number == 4:
             time.sleep(60)
+        if number == 7:
+            time.sleep(1.2)
         if number in (5, 6):
             bytearray(os.urandom(1)) * ((400 - 200 * (number - 5)) << 20)
         return Outcome('fine', 'refused')

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from tests.campaign.campaign import (
     code_digest,
     faults,
     outcome_of,
+    queued,
     reset_peak,
     run_area,
     table,
@@ -86,6 +89,18 @@ def test_a_process_that_does_not_come_to_be_is_no_hang_of_the_campaign(
     assert worker.run(Ends(0), 0).result == 'hang'
     worker.end()
     assert not (tmp_path / 'scratch').exists()
+
+
+def test_waiting_for_a_processor_is_no_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 0 < queued(os.getpid()) < time.monotonic()
+    monkeypatch.setattr(Ends, 'seconds', 0.2)
+    worker = Worker(tmp_path / 'scratch')
+    assert worker.run(Ends(0), 7).result == 'hang'
+    monkeypatch.setattr(campaign, 'queued', lambda process: time.monotonic())
+    assert worker.run(Ends(0), 7).result == 'refused'
+    worker.end()
 
 
 def test_a_case_is_held_to_its_own_memory_and_not_to_that_of_a_larger_one(tmp_path: Path) -> None:
