@@ -11,7 +11,6 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import LOOPS
 from mmengine.runner import IterBasedTrainLoop
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from moca.engine.distributed import launched_processes
 from moca.engine.prefetch import Prefetched
 from moca.engine.workers import count_waiting
+from moca.engine.wrapped import unwrapped
 from moca.errors import UserError
 
 
@@ -129,7 +129,7 @@ def train_on_parts(
         parts only what they say of their images: the one-dimensional tensors and the lists of
         samples, joined.
     """
-    method = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    method = unwrapped(runner.model)
     outputs: list[dict[str, Tensor]] = []
     about: list[dict[str, Any]] = []
     batch, waited = first, 0.0

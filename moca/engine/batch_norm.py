@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.hooks import EMAHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from moca.engine.wrapped import unwrapped
 from moca.errors import UserError
 
 
@@ -63,7 +63,7 @@ class RecomputeBatchNorm(Hook):
     @torch.no_grad()
     def recompute(self, runner: Any) -> None:
         """Measure the statistics of every batch norm that trains."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
         if not norms:
             return

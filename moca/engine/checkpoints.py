@@ -17,7 +17,6 @@ from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
@@ -26,6 +25,7 @@ from moca.engine.disk_errors import disk_error
 from moca.engine.ranges import check_positive
 from moca.engine.renamed import rename_keys
 from moca.engine.snapshot import Snapshot
+from moca.engine.wrapped import unwrapped
 from moca.errors import CheckpointMismatch, UserError
 
 # Steps between two looks at the first process's clock, which all processes have to share.
@@ -247,7 +247,7 @@ def check_fit(model: nn.Module, state: Mapping[str, Any], name: str) -> None:
     Raises:
         CheckpointMismatch: It differs.
     """
-    inner: Any = model.module if is_model_wrapper(model) else model
+    inner = unwrapped(model)
     # a sharded model (moca.engine.fsdp) has but pieces of its tensors, and notes how large they are
     ours = getattr(model, 'whole_shapes', None) or {
         key: list(value.shape) for key, value in inner.state_dict().items()

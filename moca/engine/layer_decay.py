@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from rich.console import Console
 from rich.table import Table
 
+from moca.engine.wrapped import unwrapped
 from moca.errors import UserError
 
 
@@ -92,7 +92,7 @@ class LayerDepthOptimWrapperConstructor:
         Raises:
             UserError: if no part of the model has ``get_layer_depth``, or all of it is frozen.
         """
-        groups = self.parameter_groups(model.module if is_model_wrapper(model) else model)
+        groups = self.parameter_groups(unwrapped(model))
         print_log('Parameter groups\n' + format_groups(groups), logger='current')
         optimizer = OPTIMIZERS.build(
             {**self.optimizer_cfg, 'params': [dict(group) for group in groups]}

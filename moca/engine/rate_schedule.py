@@ -6,11 +6,11 @@ import math
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 
 from moca.engine.accumulate import images_per_step
+from moca.engine.wrapped import unwrapped
 from moca.errors import UserError
 
 BATCH = 256
@@ -106,4 +106,4 @@ class RateSchedule(Hook):
 
     @staticmethod
     def _model(runner: Any) -> Any:
-        return runner.model.module if is_model_wrapper(runner.model) else runner.model
+        return unwrapped(runner.model)

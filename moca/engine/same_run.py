@@ -18,13 +18,13 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from moca.engine.agreement import Processes, numbers
 from moca.engine.meeting import processes_of
 from moca.engine.work_dir import config_leaves
+from moca.engine.wrapped import unwrapped
 from moca.errors import UserError
 
 PACKAGES = ('torch', 'torchvision', 'timm', 'mmengine', 'mmcv', 'mmseg', 'mmdet')
@@ -178,7 +178,7 @@ def whole_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Weights and buffers of a model that have to be the same in every process."""
     replicated = getattr(model, 'replicated', None)
     if replicated is None:
-        inner: Any = model.module if is_model_wrapper(model) else model
+        inner = unwrapped(model)
         state: dict[str, Any] = inner.state_dict()
     else:
         ids = {id(parameter) for parameter in replicated}

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from mmengine.dist import get_world_size
-from mmengine.model import is_model_wrapper
 from torch import Tensor
 
+from moca.engine.wrapped import unwrapped
 from moca.errors import UserError
 
 
@@ -27,7 +27,7 @@ def too_large(runner: Any, batch: dict[str, Any], accumulate: int) -> UserError:
     images = _size(batch)
     said = (
         f'train_dataloader.batch_size={images}: there is not enough memory for a step of '
-        f'{type(_unwrapped(runner.model)).__name__} on {_device_text(runner.model)}.'
+        f'{type(unwrapped(runner.model)).__name__} on {_device_text(runner.model)}.'
     )
     if get_world_size() > 1:
         return UserError(
@@ -59,7 +59,7 @@ def _fits(runner: Any, batch: dict[str, Any]) -> bool:
     Raises:
         UserError: The method refuses the batch.
     """
-    method, wrapper = _unwrapped(runner.model), runner.optim_wrapper
+    method, wrapper = unwrapped(runner.model), runner.optim_wrapper
     if hasattr(method, 'part'):
         method.part = (0, 1)
     wrapper.zero_grad()
@@ -84,10 +84,6 @@ def _cut(batch: dict[str, Any], images: int, count: int) -> dict[str, Any]:
         key: value[:count] if isinstance(value, Tensor | list) and len(value) == images else value
         for key, value in batch.items()
     }
-
-
-def _unwrapped(model: Any) -> Any:
-    return model.module if is_model_wrapper(model) else model
 
 
 def _device_text(model: Any) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
+from moca.engine.wrapped import unwrapped
 from moca.eomt.network import MaskTransformer
 from moca.errors import UserError
 
@@ -134,7 +134,7 @@ def network_of(model: Any) -> MaskTransformer:
     Raises:
         UserError: It has none.
     """
-    inner = model.module if is_model_wrapper(model) else model
+    inner = unwrapped(model)
     network = getattr(inner, 'network', None)
     if not isinstance(network, MaskTransformer):
         raise UserError(

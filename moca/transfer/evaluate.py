@@ -11,7 +11,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
-from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
 
 from moca.backbone.arch import vit_dimensions
@@ -21,6 +21,7 @@ from moca.checkpoints.reading import read_file, run_config
 from moca.data.survey import check_data
 from moca.engine.checkpoints import check_fit, write_atomically
 from moca.engine.cli import apply_common
+from moca.engine.wrapped import unwrapped
 from moca.errors import UserError
 from moca.transfer.overrides import THE_RUN, set_arch, set_statistics
 from moca.transfer.predictions import predict_without_labels, set_predictions
@@ -206,7 +207,7 @@ def evaluate(cfg: Config, checkpoint: str | Path) -> dict[str, float | None]:
     runner = Runner.from_cfg(cfg)
     if cfg.model.get('head_from'):
         model: Any = runner.model
-        (model.module if is_model_wrapper(model) else model).init_weights()
+        unwrapped(model).init_weights()
     else:
         load_run(runner.model, checkpoint)
     metrics = percent_metrics(runner.test(), cfg.protocol.task, kinds_of(cfg.test_evaluator))
@@ -237,7 +238,7 @@ def _keep(cfg: Config, checkpoint: Path, metrics: Mapping[str, float | None]) ->
 
 def load_run(model: Any, checkpoint: str | Path) -> None:
     """Load a run's checkpoint into a whole model, every tensor or none."""
-    model = model.module if is_model_wrapper(model) else model
+    model = unwrapped(model)
     model = model.module if isinstance(model, BaseTTAModel) else model
     state = read_file(checkpoint)['state_dict']
     check_fit(model, state, str(checkpoint))

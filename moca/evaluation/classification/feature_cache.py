@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import Tensor
 
 from moca.engine.hooks import find_hook
+from moca.engine.wrapped import unwrapped
 from moca.errors import UserError
 from moca.evaluation.extraction import WITH_RUNS, Cut, ImageFeatures, features_folder
 from moca.evaluation.labeled import Labeled
@@ -38,7 +38,7 @@ class FeatureCache(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Fill the data sets; of a resumed run as well."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         was_training = model.training
         model.eval()
         known: dict[str, Tensor] = {}

@@ -6,8 +6,9 @@ from typing import Any
 
 from mmengine.dist import broadcast, get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
+
+from moca.engine.wrapped import unwrapped
 
 
 @HOOKS.register_module()
@@ -23,6 +24,6 @@ class BuffersOfFirst(Hook):
         """Send the buffers of the head."""
         if get_world_size() == 1:
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         for buffer in model.head.buffers():
             broadcast(buffer, src=0)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from timm.optim import Lars
 
+from moca.engine.wrapped import unwrapped
 from moca.errors import UserError
 
 OPTIMIZERS.register_module('Lars', module=Lars)
@@ -39,7 +39,7 @@ class HeadOptimWrapperConstructor:
 
     def __call__(self, model: Any) -> OptimWrapper:
         """Build the optimizer of a classifier, which may be wrapped for distributed training."""
-        head = (model.module if is_model_wrapper(model) else model).head
+        head = unwrapped(model).head
         groups = head.parameter_groups(self.optimizer_cfg['lr'])
         if len(getattr(head, 'rates', ())) > 1 and self.optim_wrapper_cfg.get('dtype') == 'float16':
             raise UserError(

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from moca.backbone import PlainViT
 from moca.engine.amp import AutocastOptimWrapper
+from moca.engine.wrapped import unwrapped
 from moca.errors import UserError
 from moca.evaluation.features import image_feature
 from moca.images.transforms import IMAGENET_MEAN, IMAGENET_STD
@@ -83,7 +83,7 @@ def encoder_of(model: nn.Module) -> tuple[str, PlainViT]:
     Raises:
         UserError: It has neither.
     """
-    inner: Any = model.module if is_model_wrapper(model) else model
+    inner = unwrapped(model)
     for name in ('teacher', 'student'):
         encoder = getattr(inner, name, None)
         if isinstance(encoder, PlainViT):

@@ -6,12 +6,12 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import nn
 
 from moca.backbone import PlainViT
 from moca.engine.hooks import find_hook
+from moca.engine.wrapped import unwrapped
 from moca.errors import UserError
 from moca.ops.float8 import Float8Linear, check_float8, fits_float8
 
@@ -64,7 +64,7 @@ class Float8Teacher(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Put the layers in the place of plain ones."""
-        method = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        method = unwrapped(runner.model)
         self.check_teacher(method)
         blocks = teacher_blocks(method)
         count = sum(isinstance(each, nn.Linear) for part in blocks for each in part.modules())

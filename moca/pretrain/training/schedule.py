@@ -9,12 +9,12 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
 from moca.engine.accumulate import images_per_step
 from moca.engine.hooks import find_hook
 from moca.engine.ranges import check_positive, check_weight
+from moca.engine.wrapped import unwrapped
 from moca.errors import UserError
 from moca.pretrain.data.on_device import send_bytes
 
@@ -205,7 +205,7 @@ class PretrainSchedule(Hook):
 
     @staticmethod
     def _model(runner: Any) -> Any:
-        return runner.model.module if is_model_wrapper(runner.model) else runner.model
+        return unwrapped(runner.model)
 
 
 def check_views(method: Any, views: Any) -> None:
