@@ -16,12 +16,15 @@ import torch
 from moca.engine import agreement
 from tools import pretrain, train
 
+_STARTING = 300.0
+"""Seconds in which both have to have begun: what they are forked from imports everything first."""
+
 Before = Callable[[], None]
 """What one of the processes does before its tool, defined at the top of a module."""
 
 
 class Ended(NamedTuple):
-    """What is left of a process: the time is until both had ended."""
+    """What is left of a process: the time is from when both had begun until both had ended."""
 
     code: int | None
     output: str
@@ -39,20 +42,33 @@ def run_two(
     before: tuple[Before, Before] = (nothing, nothing),
     timeout: float = 60,
 ) -> list[Ended]:
-    """Run ``tools/TOOL.py`` in two processes, forked from one that has imported everything."""
+    """Run ``tools/TOOL.py`` in two processes, forked from one that has imported everything.
+
+    Args:
+        folder: For what they print.
+        tool: Its name.
+        arguments: Of each.
+        before: What each does first.
+        timeout: Seconds that both have, from when both have begun.
+    """
     context: Any = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload([__name__])
     with socket.socket() as free:
         free.bind(('localhost', 0))
         port = free.getsockname()[1]
     logs = [folder / f'output{rank}' for rank in range(2)]
+    for log in logs:  # of the run before
+        log.unlink(missing_ok=True)
     processes = [
         context.Process(target=_process, args=(rank, port, str(log), tool, given, prepare))
         for rank, (log, given, prepare) in enumerate(zip(logs, arguments, before, strict=True))
     ]
-    start = time.monotonic()
+    until = time.monotonic() + _STARTING
     for process in processes:
         process.start()
+    while not all(log.is_file() for log in logs) and time.monotonic() < until:
+        time.sleep(0.02)
+    start = time.monotonic()
     for process in processes:
         process.join(max(0.1, start + timeout - time.monotonic()))
         if process.exitcode is None:
@@ -60,7 +76,7 @@ def run_two(
             process.join()
     seconds = time.monotonic() - start
     return [
-        Ended(process.exitcode, log.read_text(), seconds)
+        Ended(process.exitcode, log.read_text() if log.is_file() else '', seconds)
         for process, log in zip(processes, logs, strict=True)
     ]
 
