@@ -57,4 +57,4 @@ def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export.main([str(tmp_path)]) == 2
     assert 'no checkpoint' in capsys.readouterr().err
     assert export.main([str(tmp_path), '--backbone']) == 2
-    assert 'no checkpoint' in capsys.readouterr().err
+    assert 'a folder without checkpoints of a run' in capsys.readouterr().err
