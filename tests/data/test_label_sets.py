@@ -12,6 +12,8 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
+from moca import figures
+from moca.data import report
 from moca.data.pair_check import DECODED
 from moca.data.survey import check_data, survey
 from moca.errors import UserError
@@ -180,6 +182,35 @@ def test_labeled_images_of_other_endings_are_not_lost(tmp_path: Path) -> None:
     check(*(dataset(tmp_path, img_suffix=end) for end in ('.png', '.bmp', '.tif')))
     (tmp_path / 'names.txt').write_text('a')
     check(dataset(tmp_path, ann_file='names.txt'))
+
+
+def test_a_label_map_beside_the_images_is_no_image(tmp_path: Path) -> None:
+    write(tmp_path, ['a', 'b'], ending='.jpg')
+    for path in (tmp_path / 'labels').iterdir():
+        path.rename(tmp_path / 'images' / path.name)
+    (tmp_path / 'images/b.jpg').unlink()
+    together = dataset(tmp_path, img_suffix='.jpg')
+    together['data_prefix']['seg_map_path'] = together['data_prefix']['img_path']
+    check(together)
+
+
+def test_the_sheet_names_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / 'a', ['0', 'deep/0'])
+    write(tmp_path / 'b', ['1'])
+    parts = dataset(tmp_path / 'a'), dataset(tmp_path / 'b')
+    found = survey(config(*parts), lambda items, count, title: items)
+    drawn: list[Any] = []
+    original = figures.sheet
+
+    def watched(rows: Any, titles: Any, *args: Any, **options: Any) -> Any:
+        drawn.append((titles, options['names']))
+        return original(rows, titles, *args, **options)
+
+    monkeypatch.setattr(figures, 'sheet', watched)
+    assert report.sheet(found, tmp_path / 'sheet.png', 2)
+    ((titles, names),) = drawn
+    assert titles[::2] == ['train', 'train, part 2']
+    assert [list(row)[::2] for row in names] == [['0.png', '1.png'], ['deep/0.png', '']]
 
 
 def test_a_suffix_is_more_than_an_ending(tmp_path: Path) -> None:
