@@ -54,14 +54,14 @@ def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_common_arguments(parser: argparse.ArgumentParser, resume: bool = True) -> None:
-    """Add ``--work-dir --resume --accumulate --amp --launcher --cfg-options`` and ``--verbose``.
+    """Add ``--work-dir --resume --accumulate --amp --launcher --cfg-options`` and the like.
 
     Args:
         parser: the tool's parser.
         resume: whether the tool trains, and so has something to resume and to accumulate.
     """
     parser.add_argument('--work-dir', help='folder for logs and checkpoints [work_dirs/<config>]')
-    parser.set_defaults(resume=None, accumulate=None)
+    parser.set_defaults(resume=None, resume_approximately=False, accumulate=None)
     if resume:
         parser.add_argument(
             '--resume',
@@ -69,6 +69,12 @@ def add_common_arguments(parser: argparse.ArgumentParser, resume: bool = True) -
             const='auto',
             metavar='CKPT',
             help='resume from CKPT, or without a value from the newest checkpoint of the work dir',
+        )
+        parser.add_argument(
+            '--resume-approximately',
+            action='store_true',
+            help='resume a run by epochs also over other images, with another batch in all or '
+            'another number of processes: at the same share of the epoch',
         )
         parser.add_argument(
             '--accumulate',

@@ -95,12 +95,6 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help='send gradients between GPUs as bfloat16, in half of the bytes: for slow networks',
     )
     add_common_arguments(parser)
-    parser.add_argument(
-        '--resume-approximately',
-        action='store_true',
-        help='resume also over other images, with another batch in all or another number of '
-        'processes: at the same share of the epoch',
-    )
     return parser.parse_args(arguments)
 
 
@@ -151,10 +145,6 @@ def configure(args: argparse.Namespace) -> Config:
         raise UserError('--dense-data needs --dense, what to measure on them.')
     if args.features is not None:
         add_features_hook(cfg, args.features or None)
-    if args.resume_approximately:
-        if not args.resume:
-            raise UserError('--resume-approximately needs --resume, the run to go on with.')
-        cfg.train_cfg.approximately = True
     if args.gpu_views:
         leave_colors_to_gpu(cfg)
     log_to(cfg, args.log_to)

@@ -109,6 +109,11 @@ def images_per_step(runner: Any) -> int:
     return at_once * get_world_size() * getattr(runner.train_loop, 'accumulate', 1)
 
 
+def step_facts(runner: Any) -> dict[str, int]:
+    """What a checkpoint notes of a step, to be compared when the run is resumed."""
+    return {'images_per_step': images_per_step(runner), 'processes': get_world_size()}
+
+
 def train_on_parts(
     runner: Any, first: dict[str, Any], others: Iterator[dict[str, Any]], count: int
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:

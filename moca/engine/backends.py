@@ -46,9 +46,14 @@ def log_to(cfg: Config, names: Sequence[str]) -> None:
             raise UserError(f'cannot log to {name!r}; choose of {", ".join(BACKENDS)}.')
         if importlib.util.find_spec(name) is None:
             raise UserError(f'to log to {name}, install its package: pip install {name}')
-        if not any(name in given['type'].lower() for given in backends):
+        if not any(name in _type_name(given).lower() for given in backends):
             backends.append(dict(type=f'mmengine.{BACKENDS[name]}'))
     visualizer.vis_backends = backends
+
+
+def _type_name(given: Any) -> str:
+    kind = given['type']  # a name, or the class itself
+    return str(getattr(kind, '__name__', kind))
 
 
 @VISBACKENDS.register_module()

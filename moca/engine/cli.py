@@ -86,8 +86,9 @@ def apply_common(cfg: Config, args: argparse.Namespace) -> Config:
 
     Raises:
         UserError: if the launcher's environment is incomplete, the checkpoint to resume from does
-            not exist or not for every process, the recipe's batch cannot be reached by
-            accumulation, or the config's optimizer wrapper cannot run in mixed precision.
+            not exist or not for every process, ``--resume-approximately`` has nothing to be of
+            use for, the recipe's batch cannot be reached by accumulation, or the config's
+            optimizer wrapper cannot run in mixed precision.
     """
     stem = Path(cfg.filename).stem if cfg.filename else 'run'
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / stem)
@@ -101,12 +102,25 @@ def apply_common(cfg: Config, args: argparse.Namespace) -> Config:
         keep_freed_memory()
     check_cpus(cfg, processes_here(cfg.launcher))
     settle_resume(cfg, args.resume, processes)
+    if args.resume_approximately:
+        _allow_approximate_resume(cfg, args.resume)
     count = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
     if args.accumulate or count != 1:  # by --cfg-options: of steps of the optimizer as well
         set_accumulation(cfg, args.accumulate or str(count))
     if args.amp:
         enable_amp(cfg)
     return cfg
+
+
+def _allow_approximate_resume(cfg: Config, resume: str | None) -> None:
+    if not resume:
+        raise UserError('--resume-approximately needs --resume, the run to go on with.')
+    if (cfg.get('train_cfg') or {}).get('type') != 'ExactEpochLoop':
+        raise UserError(
+            '--resume-approximately is for runs by epochs (ExactEpochLoop). One by iterations is '
+            'resumed over other images or by other processes anyway, with a warning: leave it out.'
+        )
+    cfg.train_cfg.approximately = True
 
 
 def main_guard(fn: Callable[P, object]) -> Callable[P, int]:

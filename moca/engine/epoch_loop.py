@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from mmengine.dist import broadcast_object_list, get_world_size
+from mmengine.dist import broadcast_object_list
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from moca.engine.accumulate import accumulation_of, train_on_parts
+from moca.engine.accumulate import accumulation_of, step_facts, train_on_parts
 from moca.engine.epoch_order import EpochShuffle
 from moca.engine.prefetch import Prefetched
 from moca.engine.too_large import too_large
@@ -130,14 +130,21 @@ class ExactEpochLoop(EpochBasedTrainLoop):
         hub = self.runner.message_hub  # which travels in the checkpoints
         before = hub.get_info('steps_per_epoch', self.steps)
         done: int = self.iter - self.epoch * before
-        other = self._difference(hub, before)
-        if not 0 <= done <= before or (other and not self.approximately):
+        written = (
+            f'resume: the checkpoint was written after step {self.iter}, in epoch {self.epoch + 1} '
+            'of a run'
+        )
+        if not 0 <= done <= before:
             raise UserError(
-                f'resume: the checkpoint was written after step {self.iter}, in epoch '
-                f'{self.epoch + 1} of a run {other or "that counts steps otherwise."} Resume with '
-                'the data set, batch size and number of processes of that run, go on at the same '
-                'share of the epoch by --resume-approximately (train_cfg.approximately=True), or '
-                'start a new one with --work-dir.'
+                f'{written} whose epochs have {before} steps, which cannot be. Resume from another '
+                'checkpoint, or start a new run with --work-dir.'
+            )
+        other = self._difference(hub, before)
+        if other and not self.approximately:
+            raise UserError(
+                f'{written} {other} Resume with the data set, batch size and number of processes '
+                'of that run, go on at the same share of the epoch by --resume-approximately '
+                '(train_cfg.approximately=True), or start a new one with --work-dir.'
             )
         if other:
             done = done * self.steps // before
@@ -174,14 +181,13 @@ class ExactEpochLoop(EpochBasedTrainLoop):
             return (
                 f'of {processes} process{"es" * (processes > 1)}; this one has '
                 f'{facts["processes"]}. Steps have the images that they would have had, but other '
-                'random masks.'
+                'random numbers, such as masks.'
             )
         return ''
 
     def _facts(self) -> dict[str, Any]:
         """What has to be as before for a run to go on exactly."""
-        count = self.dataloader.batch_size * self.accumulate * get_world_size()
-        facts = {'images_per_step': count, 'processes': get_world_size()}
+        facts: dict[str, Any] = step_facts(self.runner)
         if hasattr(self.dataloader.dataset, 'digest'):
             facts['images'] = self.dataloader.dataset.digest
         return facts

@@ -64,11 +64,11 @@ class ShardedStrategy(FSDPStrategy):
     out over the processes; what is left of the model is one more unit.
 
     Checkpoints are whole and the same as without sharding: any tool reads them, and a run may be
-    resumed with or without it and with another number of processes. mmengine's own strategy
-    cannot serve: it passes arguments in the order of torch 2.0, clips each process's shard by the
-    shard's own norm, lets the constructor of the optimizer see flattened shards (whose single
-    dimension would exempt them from weight decay), and needs a GPU. What it gathers to be saved,
-    `AtomicCheckpointHook` takes and writes.
+    resumed with or without it (by another number of processes with ``--resume-approximately``).
+    mmengine's own strategy cannot serve: it passes arguments in the order of torch 2.0, clips each
+    process's shard by the shard's own norm, lets the constructor of the optimizer see flattened
+    shards (whose single dimension would exempt them from weight decay), and needs a GPU. What it
+    gathers to be saved, `AtomicCheckpointHook` takes and writes.
 
     Every process keeps what the student and the teacher have beside their blocks, and their
     projectors: the moving average is taken shard by shard, which takes equal shards of equal parts.

@@ -1,7 +1,8 @@
-"""Ctrl-C, and SIGTERM of a batch system, end a run after its current step and lose nothing.
+"""Ctrl-C, and SIGTERM of a batch system, end a run after its current step, which is saved.
 
 Slurm sends SIGTERM at a job's time limit and at ``scancel``, torchrun when one of its processes has
-ended; both kill what is still there after 30 seconds.
+ended; both kill what is still there after 30 seconds. So a validation, which may take longer and
+during which weights may be a moving average, is not waited for: the last checkpoint remains.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import mmap
 import multiprocessing
 import os
+import re
 import shlex
 import signal
 import sys
@@ -16,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -217,11 +220,23 @@ def _long_without_step(runner: Any) -> bool:
     return validates or step == loop.max_iters
 
 
-def resume_text(saved: str | None) -> str:
+def steps_since(runner: Any, saved: str | None) -> int:
+    """How many steps a run has taken since a checkpoint of its own; 0 where that cannot be told."""
+    named = re.fullmatch(r'(iter|epoch)_(\d+)\.pth', Path(saved or '').name)
+    if named is None:
+        return 0
+    loop, number = runner.train_loop, int(named[2])
+    if named[1] == 'epoch':
+        number *= loop.max_iters // loop.max_epochs
+    return max(0, loop.iter - number)
+
+
+def resume_text(saved: str | None, lost: int = 0) -> str:
     """What to do next, after an interrupt.
 
     Args:
         saved: The newest checkpoint; None for none.
+        lost: Steps that were taken since.
     """
     if saved is None:
         return 'No checkpoint was written yet: the same command starts anew.'
@@ -231,6 +246,9 @@ def resume_text(saved: str | None) -> str:
     words = sys.argv if newest else [*sys.argv, '--resume']
     launched = get_world_size() > 1 or 'TORCHELASTIC_RUN_ID' in os.environ
     command = 'the same command with --resume' if launched else f'python {shlex.join(words)}'
+    if lost:
+        steps = 'a step' if lost == 1 else f'{lost} steps'
+        return f'The last checkpoint is of {steps} before: {saved}. Go on with: {command}'
     return f'Saved: {saved}. Go on with: {command}'
 
 
@@ -260,4 +278,5 @@ def saved_when_interrupted(runner: Any) -> Iterator[None]:
         for worker in multiprocessing.active_children():
             worker.terminate()  # torch waits five seconds for each before it does that
         saved = runner.message_hub.runtime_info.get('last_ckpt')
-        raise Interrupted(error.code - 128, f'Interrupted. {resume_text(saved)}') from None
+        text = resume_text(saved, steps_since(runner, saved))
+        raise Interrupted(error.code - 128, f'Interrupted. {text}') from None

@@ -42,6 +42,8 @@ def too_large(runner: Any, batch: dict[str, Any], accumulate: int) -> UserError:
         return UserError(f'{said} Of {fitting} at a time: {error}')
     if not fitting:
         return UserError(f'{said} Not even one image fits: give a smaller --arch or smaller views.')
+    # the most of them that share the images of a step out evenly
+    fitting = next(n for n in range(fitting, 0, -1) if accumulate * images % n == 0)
     parts = accumulate * images // fitting
     return UserError(
         f'{said} {fitting} at a time fit: give --cfg-options train_dataloader.batch_size={fitting}'

@@ -13,7 +13,7 @@ from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from mmengine.registry import HOOKS
 from torch import Tensor
 
-from moca.engine.accumulate import images_per_step
+from moca.engine.accumulate import step_facts
 from moca.engine.finite import check_optimizer, check_values, check_weights, fetched
 from moca.engine.histories import cap_histories
 from moca.engine.run_logs import number_piece
@@ -22,8 +22,6 @@ from moca.engine.workers import bottleneck_text, loader_share
 
 # Steps by which the time of loading is judged, so that one slow file is no bottleneck; ours.
 _ENOUGH_STEPS = 20
-# Facts of a step that a checkpoint keeps, as `ExactEpochLoop` does.
-_STEP = ('images_per_step', 'processes')
 
 
 @HOOKS.register_module()
@@ -64,7 +62,6 @@ class WatchTraining(RuntimeInfoHook):
         wrapper = runner.optim_wrapper
         if getattr(wrapper, 'clip_grad_kwargs', None):
             wrapper.clip_func = self._keeping_norm(wrapper.clip_func)
-        self._images = images_per_step(runner)
         self._compare_steps(runner)
         self._since = time.perf_counter()
 
@@ -73,15 +70,17 @@ class WatchTraining(RuntimeInfoHook):
 
         `ExactEpochLoop`, which promises more, has compared them before.
         """
-        hub, now = runner.message_hub, (self._images, get_world_size())
-        was = tuple(map(hub.get_info, _STEP, now)) if runner.iter else now
-        if was != now:
+        hub, now = runner.message_hub, step_facts(runner)
+        self._images = now['images_per_step']
+        was = {name: hub.get_info(name, value) for name, value in now.items()}
+        if runner.iter and was != now:
+            count, processes = was.values()
             runner.logger.warning(
-                f'resume: {was[0]} images on {was[1]} process{"es" * (was[1] > 1)} were a step, '
-                f'and {now[0]} on {now[1]} are one now: images or random numbers are not those '
-                'that the run would have had.'
+                f'resume: {count} images on {processes} process{"es" * (processes > 1)} were a '
+                f'step, and {now["images_per_step"]} on {now["processes"]} are one now: images or '
+                'random numbers are not those that the run would have had.'
             )
-        hub.update_info_dict(dict(zip(_STEP, now, strict=True)))
+        hub.update_info_dict(now)
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Say what a run that is resumed does otherwise from now on."""

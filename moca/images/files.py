@@ -212,6 +212,8 @@ def require_pairs_taken(
         stem, kind = os.path.splitext(path)
         if not stem.endswith(before) or kind == wanted or os.path.join(folder, stem) in taken:
             continue
+        if partners == folder and path.endswith(ending):
+            continue  # a label map itself, whose image is missing
         if (partners / f'{stem.removesuffix(before)}{ending}').is_file():
             lost.append(path)
     if lost:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mmengine.visualization import Visualizer
+from mmengine.config import Config
+from mmengine.visualization import TensorboardVisBackend, Visualizer
 
 from moca.engine.backends import log_to
 from moca.engine.cli import merge_options, read_config
@@ -35,6 +36,12 @@ def test_a_backend_is_added_once_and_the_json_stays(tmp_path: Path) -> None:
     visualizer.close()
     assert (tmp_path / 'vis_data/scalars.json').read_text() == '{"kl_image": 1.0, "step": 3}\n'
     assert list((tmp_path / 'vis_data').glob('events.out.tfevents.*'))
+
+
+def test_a_backend_may_be_given_as_its_class() -> None:
+    cfg = Config(dict(visualizer=dict(vis_backends=[dict(type=TensorboardVisBackend)])))
+    log_to(cfg, ['tensorboard'])
+    assert cfg.visualizer.vis_backends == [dict(type=TensorboardVisBackend)]
 
 
 def test_its_arguments_are_fields(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,6 +150,20 @@ def test_work_dir_and_resume(config: Path, tmp_path: Path, monkeypatch: pytest.M
     assert resumed('--resume') == (True, str(checkpoint))
 
 
+def test_resuming_approximately_is_for_runs_by_epochs(config: Path) -> None:
+    def cfg_of(*argv: str, loop: str = 'ExactEpochLoop') -> Config:
+        cfg = read_config(config)
+        cfg.train_cfg = dict(type=loop)
+        return apply_common(cfg, arguments(*argv))
+
+    assert 'approximately' not in cfg_of('--resume').train_cfg
+    assert cfg_of('--resume', '--resume-approximately').train_cfg.approximately
+    with pytest.raises(UserError, match='needs --resume'):
+        cfg_of('--resume-approximately')
+    with pytest.raises(UserError, match='for runs by epochs'):
+        cfg_of('--resume', '--resume-approximately', loop='IterBasedTrainLoop')
+
+
 def test_sync_bn_is_replaced_wherever_it_is() -> None:
     cfg = Config(dict(model=dict(a=dict(type='SyncBN', eps=1), b=[dict(n=dict(type='SyncBN'))])))
     assert replace_sync_bn(cfg) == 2

@@ -12,7 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from moca.engine import epoch_loop, epoch_order
+from moca.engine import accumulate, epoch_order
 from moca.errors import UserError
 from tests.images.photographs import save_photographs
 from tests.pretrain.data.test_dataset import VIEWS
@@ -188,14 +188,14 @@ def test_another_number_of_processes_is_refused_or_said(
 ) -> None:
     """Two processes with half the batch each have the images of one, step by step."""
     work_dir, expected, _ = uninterrupted
-    monkeypatch.setattr(epoch_loop, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(accumulate, 'get_world_size', lambda: 2)
     seen: dict[int, list[int]] = {}
     for rank in range(2):
         monkeypatch.setattr(epoch_order, 'get_dist_info', lambda rank=rank: (rank, 2))
         options: dict[str, Any] = dict(resume=work_dir / 'iter_7.pth', batch_size=2)
         runner, got = build(folder, tmp_path / f'refused{rank}', **options)
         with pytest.raises(
-            UserError, match=r'a run of 1 process; this one has 2\..* other random mas'
+            UserError, match=r'a run of 1 process; this one has 2\..* other random num'
         ):
             runner.train()
         assert not got.batches
@@ -217,6 +217,18 @@ def test_other_images_in_as_many_steps_are_refused(folder: Path, tmp_path: Path)
     checkpoint = tmp_path / 'first/iter_1.pth'
     runner, recorder = build(folder, tmp_path / 'second', checkpoint, batch_size=11)
     with pytest.raises(UserError, match=r'whose steps have 8 images; here they have 11\.'):
+        runner.train()
+    assert not recorder.batches
+
+
+def test_a_step_that_its_epoch_cannot_have_is_refused(
+    folder: Path, tmp_path: Path, uninterrupted: Any
+) -> None:
+    content = torch.load(uninterrupted[0] / 'iter_7.pth', weights_only=False)
+    content['meta']['iter'] = 100
+    torch.save(content, tmp_path / 'iter_7.pth')
+    runner, recorder = build(folder, tmp_path / 'run', tmp_path / 'iter_7.pth', approximately=True)
+    with pytest.raises(UserError, match=r'after step 100, .*which cannot be\. Resume from another'):
         runner.train()
     assert not recorder.batches
 

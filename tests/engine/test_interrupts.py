@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import moca.engine.exact_steps  # noqa: F401  (registers the sampler)
 from moca.engine import interrupts
-from moca.engine.checkpoints import latest_checkpoint
+from moca.engine.checkpoints import AtomicCheckpointHook, latest_checkpoint
 from moca.engine.cli import main_guard
 from moca.engine.interrupts import Interrupted, saved_when_interrupted
 
@@ -47,6 +47,16 @@ class Tell(Hook):
             for number in self.numbers:
                 for process in (os.getpid(), *(worker.pid for worker in workers)):
                     os.kill(process, number)
+
+
+class Validation(BaseLoop):
+    """Notes after which steps it is run."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner, self.after = runner, []
+
+    def run(self) -> None:
+        self.after.append(self._runner.iter)
 
 
 def build(folder: Path, workers: int = 0, tell: Tell | None = None, **train_cfg: Any) -> Runner:
@@ -129,6 +139,28 @@ def test_what_was_saved_is_what_the_shown_command_goes_on_from(
     assert interrupts.resume_text('iter_9.pth').endswith(f'Go on with: python {shown}')
 
 
+def test_steps_that_are_lost_are_said(tmp_path: Path) -> None:
+    runner = build(tmp_path, type='IterBasedTrainLoop', max_iters=STEPS, val_interval=3)
+    (hook,) = (hook for hook in runner.hooks if isinstance(hook, AtomicCheckpointHook))
+    hook.interval = 2
+
+    class Told(Validation):
+        def run(self) -> None:
+            for each in self._runner.hooks:
+                if isinstance(each, interrupts._SaveWhenTold):
+                    each.before_val(self._runner)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    runner._val_loop = Told(runner)
+    with pytest.raises(
+        Interrupted, match=r'last checkpoint is of a step before: .*/iter_2\.pth\. Go'
+    ):
+        trained(runner)
+    by_epochs = build(tmp_path / 'epochs', by_epoch=True, max_epochs=3)
+    by_epochs.train_loop._iter = 9  # of 4 steps in an epoch
+    assert [interrupts.steps_since(by_epochs, name) for name in ('a/epoch_1.pth', 'x')] == [5, 0]
+
+
 def test_a_loop_that_resumes_at_epochs_keeps_the_checkpoint_of_the_last(tmp_path: Path) -> None:
     cut = Tell(3, (signal.SIGTERM,))
     with pytest.raises(Interrupted, match='No checkpoint was written yet'):
@@ -158,16 +190,6 @@ def test_several_processes_leave_after_the_same_step(monkeypatch: pytest.MonkeyP
     assert agreed(0) == [signal.SIGTERM] * 2
     assert hooks[0]._next_look == hooks[1]._next_look > 0
     assert [hook._agreed(hooks[0]._next_look - 1) for hook in hooks] == [0, 0]
-
-
-class Validation(BaseLoop):
-    """Notes after which steps it is run."""
-
-    def __init__(self, runner: Runner) -> None:
-        self._runner, self.after = runner, []
-
-    def run(self) -> None:
-        self.after.append(self._runner.iter)
 
 
 @pytest.mark.parametrize(

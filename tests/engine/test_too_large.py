@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,15 @@ def test_the_number_that_fits_is_named(
     # four times what fits: two steps in two parts
     fits = [[], [1] * 4, [2] * 4][memory]
     assert tried == ([4] if processes > 1 else [4, *(n for n in (2, 1) if n > memory), *fits])
+
+
+def test_the_parts_are_of_one_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(too_large, '_fits', lambda runner, batch: len(batch['view1']) <= 4)
+    save_photographs(tmp_path / 'images', count=8)
+    runner, _ = build(tmp_path / 'images', tmp_path / 'run', batch_size=6)
+    batch = dict(view1=torch.zeros(9, 3, 4, 4), index=torch.arange(9))
+    for accumulate, said in ((1, 'size=3, and --accumulate 3 for'), (4, 'size=4, .* 9 for')):
+        assert re.search(said, str(too_large.too_large(runner, batch, accumulate)))
 
 
 def test_what_lies_beside_the_activations_counts(
