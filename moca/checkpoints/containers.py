@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from mmengine.logging import print_log
 from safetensors import safe_open
 
+from moca.engine.archives import archive_members, is_archive
 from moca.engine.checkpoints import latest_checkpoint, run_checkpoints
 from moca.errors import UserError
 
@@ -130,11 +130,9 @@ def refuse_others(path: Path) -> None:
     """Raise a `UserError` that says what a file is, if it is a whole file of another kind."""
     with path.open('rb') as file:
         head = file.read(32)
-    if zipfile.is_zipfile(path):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-        except (zipfile.BadZipFile, OSError):  # whose members nothing tells
+    if is_archive(path):
+        names = archive_members(path)
+        if names is None:
             return
         if any(name.endswith('constants.pkl') for name in names):
             raise UserError(

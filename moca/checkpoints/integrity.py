@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from moca.engine.archives import archive_damage, is_archive
 from moca.errors import UserError
 
 CHECKSUM = 'tensors_sha256'
@@ -45,34 +44,16 @@ def verify_checksum(tensors: Mapping[str, Tensor], said: Mapping[str, str], path
 
 
 def verify_archive(path: Path) -> None:
-    """Read a zip archive of ``torch.save`` once, comparing every member with its CRC-32.
+    """Read a zip archive of ``torch.save`` once; see `moca.engine.archives.archive_damage`.
 
-    torch itself compares none: a changed bit would become another weight. It costs about one
-    second for two gigabytes. Files that are no zip archives are left alone.
+    Files that are no zip archives are left alone.
 
     Raises:
-        UserError: A member is damaged, doubled or compressed, which torch's never are (a small
-            file may otherwise become any amount of memory).
+        UserError: It is damaged, or torch has not written it.
     """
-    if not zipfile.is_zipfile(path):
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            names = [member.filename for member in members]
-            doubled = next((name for name, times in Counter(names).items() if times > 1), None)
-            packed = next((m.filename for m in members if m.compress_type), None)
-            if doubled or packed:
-                what = f'{doubled} is in it twice' if doubled else f'{packed} is compressed'
-                raise UserError(f'{path}: not written by torch.save ({what}). Fetch it again.')
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
-        raise UserError(f'{path}: a damaged archive ({error}). Fetch it again.') from error
-    if damaged:
-        raise UserError(
-            f'{path}: the checksum of {damaged} is wrong, so the file is damaged. Fetch it again. '
-            '(Was it saved with torch.serialization.set_crc32_options(False)? Save it with True.)'
-        )
+    damage = archive_damage(path) if is_archive(path) else None
+    if damage:
+        raise UserError(f'{path}: {damage}. Fetch it again.')
 
 
 def verify_tensors(content: Any, path: Path) -> None:

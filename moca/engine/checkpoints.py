@@ -6,7 +6,6 @@ import os
 import re
 import socket
 import time
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
+from moca.engine.archives import archive_damage
 from moca.engine.background import BackgroundJob
 from moca.engine.disk_errors import disk_error
 from moca.engine.ranges import check_positive
@@ -307,17 +307,8 @@ def latest_checkpoint(folder: str | Path) -> Path | None:
     themselves are looked at.
     """
     for path in run_checkpoints(folder):
-        problem = _damage(path)
+        problem = archive_damage(path)
         if problem is None:
             return path
         print_log(f'{path} is damaged ({problem}); trying the one before.', 'current', 30)
     return None
-
-
-def _damage(path: Path) -> str | None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            member = archive.testzip()
-    except (zipfile.BadZipFile, OSError) as error:
-        return str(error)
-    return None if member is None else f'checksum of {member} is wrong'
