@@ -147,6 +147,18 @@ part segmentor 60 "$PYTHON" -m tools.benchmarks segmentor "$SEGMENTOR" --batch-s
 part slide 60 "$PYTHON" -m tools.benchmarks slide "$SEGMENTOR" --size "${CROP[@]}" --images 2
 part detector 60 "$PYTHON" -m tools.benchmarks detector "$DETECTOR" --size "$SQUARE" \
     --steps "$STEPS" "${DETECTOR_SIZES[@]}"
+if [ "$DEVICE" = cuda ]; then  # as far as time allows
+    for method in mae can; do
+        for batch in "${BATCHES[@]::2}"; do
+            part "$method-$batch" 30 "$PYTHON" -m tools.benchmarks pretrain \
+                "configs/pretrain/$method.py" --batch-size "$batch" --steps "$STEPS"
+        done
+        part "$method-${BATCHES[-1]}-compiled" 90 "$PYTHON" -m tools.benchmarks pretrain \
+            "configs/pretrain/$method.py" --batch-size "${BATCHES[-1]}" --steps "$STEPS" --compile
+    done
+    part shards 30 "$PYTHON" -m tools.benchmarks shards --seconds 4
+    part eomt 60 "$PYTHON" -m tools.benchmarks eomt semantic instance --steps "$STEPS"
+fi
 
 echo "$PAGE" >&2
 exit "$failed"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.benchmarks.__main__ import parse_args
+
 ROOT = Path(__file__).parents[2]
 # does at once what takes minutes, and says what it was asked for
 STAND_IN = r"""#!/usr/bin/env bash
@@ -75,6 +77,9 @@ def test_a_machine_without_a_gpu(python: Path, tmp_path: Path) -> None:
     assert '12 steps; loss 17.0000 in the first five, 10.0000 in the last' in page
     assert 'configs/pretrain/moca_small.py --batch-size 4' in page
     assert (tmp_path / 'a folder' / 'views.txt').read_text().startswith('ran: ')
+    for line in page.splitlines():
+        if 'tools.benchmarks' in line:  # ran: -m tools.benchmarks ...
+            parse_args(line.split()[3:])
 
 
 def test_a_gpu(python: Path, tmp_path: Path) -> None:
@@ -85,6 +90,10 @@ def test_a_gpu(python: Path, tmp_path: Path) -> None:
         assert f'\n## {name}\n' in page
     assert '--device cuda --compile' in page
     assert '-m pytest -q -m gpu' in page
+    told = [line.split()[3:] for line in page.splitlines() if 'tools.benchmarks' in line]
+    assert len(told) == 20
+    for words in told:
+        parse_args(words)
 
 
 @pytest.mark.parametrize(
