@@ -71,6 +71,29 @@ def held(path: Path) -> Iterator[None]:
         yield
 
 
+def holder(path: Path) -> str | None:
+    """Who holds the lock of a file (`held`); None if no other process does, or there is no file.
+
+    Not to be asked by the process that holds it: with the file that is closed here it would lose
+    its lock, as POSIX has it. A run that begins at the very moment of the look may find it locked.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    try:
+        file = path.open()
+    except FileNotFoundError:
+        return None
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return file.read().strip() or 'unknown'
+        except OSError:  # no locks here
+            return None
+    return None
+
+
 @contextmanager
 def alone_in_work_dir(cfg: Config) -> Iterator[None]:
     """Keep other runs out of a run's work dir for as long as the block lasts (`held`).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from moca.engine.log_lines import last_iteration, tail
 from moca.engine.processes import Launch, Process, sigterm_noted
 from moca.engine.work_dir import InUse
-from moca.results.claims import Claims
+from moca.results.claims import CLAIM, Claims
 
 LOG = 'queue.log'
 """What a run prints, in its work dir."""
@@ -59,11 +59,21 @@ class Run(ABC):
 
 AnyRun = TypeVar('AnyRun', bound=Run)
 
-Claim = Callable[[Run], bool]
-"""Asked right before a run is started: whether this queue may."""
+
+class Claim(Protocol):
+    """What a pool asks right before it starts a run."""
+
+    def __call__(self, run: Run, watched: bool = False) -> bool:
+        """Whether this queue may start a run.
+
+        Args:
+            run: The run, which is this queue's from now on.
+            watched: Only whether no other queue is at work on it, and one that goes on already, as
+                a job that this pool finds, may be watched.
+        """
 
 
-def always(run: Run) -> bool:
+def always(run: Run, watched: bool = False) -> bool:
     """The `Claim` of a queue without others."""
     return True
 
@@ -79,7 +89,7 @@ class Pool(Protocol):
         Args:
             waiting: What is to be started, in this order.
             busy: Work dirs of the runs that were started and go on.
-            claim: Leaves out what another queue is at work on.
+            claim: Leaves out what another queue or run is at work on.
 
         Returns:
             What was started.
@@ -150,7 +160,8 @@ def run_jobs(
     """Run what has no result yet; a failure stops only what needs its result.
 
     A run that was interrupted resumes from its newest checkpoint. Its output is ``queue.log`` in
-    its work dir. A run that another queue is at work on is waited for, while the others go on.
+    its work dir. What another queue is at work on, or a run that has outlived its queue, is waited
+    for, while the others go on.
 
     Returns:
         Jobs by outcome, in their order: ``finished``, ``failed``, ``was finished before``.
@@ -164,6 +175,7 @@ def run_jobs(
 
     def ended(job: Run, problem: str | None) -> None:
         known[job.folder] = _FAILED if problem else _FINISHED
+        claims.give_back(job.folder)
         say(job, f'{_FAILED}: {problem}' if problem else _FINISHED, 'red' if problem else None)
 
     def skipped(job: Run) -> None:
@@ -179,12 +191,22 @@ def run_jobs(
     running: list[_Started] = []
     claims = Claims()
 
-    def claim(run: Run) -> bool:
+    def claim(run: Run, watched: bool = False) -> bool:
         try:
             claims.take(run.folder)
+            if not watched:
+                claims.check_idle(run.folder)
         except InUse as error:
             if claims.is_news(run.folder):
-                say(run, f'another queue is at work on it ({error}); this one waits for its end')
+                say(run, f'{error}; this queue waits for its end')
+            return False
+        except OSError as error:
+            waiting.remove(run)
+            ended(
+                run,
+                f'{run.folder}: nothing can be written there ({error.strerror}). Give another '
+                '--work-dir.',
+            )
             return False
         if run.finished:  # by that queue
             claims.give_back(run.folder)
@@ -216,7 +238,6 @@ def run_jobs(
                     progress.remove_task(each.bar)
                     leave_if_told()  # what it was told as well, and no failure
                     ended(each.job, _problem(each.job, code))
-                    claims.give_back(each.job.folder)
             leave_if_told()
             if running or waiting:
                 time.sleep(poll)
@@ -241,7 +262,9 @@ def _problem(job: Run, code: int) -> str | None:
     """What went wrong in a run that is over."""
     log = job.folder / LOG
     if not job.finished and not log.is_file():
-        return f'its folder was removed or emptied while it ran ({job.folder})'
+        if not (job.folder / CLAIM).is_file():
+            return f'its folder was removed or emptied while it ran ({job.folder})'
+        return f'exit code {code}, and nothing was printed to {log}'
     if code == 0:
         return None if job.finished else f'ended without its result (see {log})'
     # torchrun writes a block of its own below the processes', with an error of its own

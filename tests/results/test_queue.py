@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -24,8 +25,9 @@ import torch
 from rich.console import Console
 
 from moca.engine.processes import start
+from moca.engine.work_dir import LOCK
 from moca.errors import UserError
-from moca.results import queue
+from moca.results import claims, queue
 from moca.results.claims import CLAIM
 from moca.results.jobs import Job
 from moca.results.plan import Plan, known_tasks, make_jobs, task_parts, task_path
@@ -211,12 +213,15 @@ with open(sys.argv[1], 'a+') as file:
 """
 
 
-@pytest.mark.parametrize('finishes', [True, False])
-def test_what_another_queue_is_at_work_on_is_waited_for(tmp_path, monkeypatch, finishes):
+@pytest.mark.parametrize(
+    ('lock', 'who', 'finishes'),
+    [(CLAIM, 'queue', True), (CLAIM, 'queue', False), (LOCK, 'run', True), (LOCK, 'run', False)],
+)
+def test_what_another_is_at_work_on_is_waited_for(tmp_path, monkeypatch, lock, who, finishes):
     folder = tmp_path / 'a'
     folder.mkdir()
     (folder / 'queue.log').write_text('of the other queue')
-    command = [sys.executable, '-S', '-c', HOLD, folder / CLAIM]
+    command = [sys.executable, '-S', '-c', HOLD, folder / lock]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
         launch, looks = Pretender(), []
@@ -232,7 +237,7 @@ def test_what_another_queue_is_at_work_on_is_waited_for(tmp_path, monkeypatch, f
         monkeypatch.setattr(queue, 'time', SimpleNamespace(sleep=pass_time))
         outcomes, said = run(jobs_in(tmp_path, 'a', 'b'), launch)
     assert looks[:5] == [['b']] * 5, 'the one behind it goes on'
-    assert said.count('another queue is at work on it (process 7 on elsewhere)') == 1
+    assert said.count(f'another {who} is at work on it (process 7 on elsewhere)') == 1
     assert launch.started == (['b'] if finishes else ['b', 'a'])
     assert outcomes['was finished before'] == (['a'] if finishes else [])
     assert outcomes['finished'] == (['b'] if finishes else ['a', 'b'])
@@ -240,16 +245,38 @@ def test_what_another_queue_is_at_work_on_is_waited_for(tmp_path, monkeypatch, f
 
 def test_a_queue_holds_what_it_runs_and_no_more(tmp_path):
     held: list[list[bool]] = []
+    (tmp_path / 'a').mkdir()
+    (tmp_path / 'a' / LOCK).write_text('process 7 on elsewhere')  # which has ended
 
     class Looking(Pretender):
         def __call__(self, arguments: Sequence[str], log: Path) -> Pretender.Process:
             held.append([is_held(tmp_path / name / CLAIM) for name in 'ab'])
+            assert not is_held(log.parent / LOCK), 'the lock is for the run to take'
             return super().__call__(arguments, log)
 
     run(jobs_in(tmp_path, 'a', 'b'), Looking())
     assert held[0] == [True, False], 'what waits is free'
     assert held[1][1]
     assert not any(is_held(tmp_path / name / CLAIM) for name in 'ab')
+
+
+def test_a_folder_that_cannot_be_written_to_stops_nothing(tmp_path, monkeypatch):
+    (tmp_path / 'a').touch()
+    plain = claims.held
+
+    def refusing(path: Path) -> contextlib.AbstractContextManager[None]:
+        if path.parent.name == 'c':  # of another user
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return plain(path)
+
+    monkeypatch.setattr(claims, 'held', refusing)
+    launch = Pretender()
+    outcomes, said = run(jobs_in(tmp_path, 'a', 'a/b', 'c', 'd'), launch)
+    assert outcomes == {'finished': ['d'], 'failed': ['a', 'a/b', 'c'], 'was finished before': []}
+    assert launch.started == ['d']
+    for name, why in (('a', 'File exists'), ('a/b', 'Not a directory'), ('c', 'Permission denied')):
+        line = f'{tmp_path / name}: nothing can be written there ({why}). Give another --work-dir.'
+        assert f'{name}: failed: {line}\n' in said
 
 
 def test_a_run_whose_folder_is_removed_stops_nothing(tmp_path):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +19,7 @@ import pytest
 from rich.console import Console
 
 from moca.errors import UserError
-from moca.results import queue, slurm
+from moca.results import queue, slurm, slurm_jobs
 from moca.results.jobs import Job
 from moca.results.queue import LOG, run_jobs
 from moca.results.slurm import Cluster
@@ -31,7 +34,13 @@ count=$(ls "$(dirname "$0")" | grep -c '^submitted')
 cp "$1" "$(dirname "$0")/submitted$((101 + count))"
 echo "Submitted batch job $((101 + count))"
 """
-SACCT = '#!/usr/bin/env bash\ncat "$(dirname "$0")/states"\n'
+# Says what `states` has written, or that it cannot; keeps how it was called.
+SACCT = """#!/usr/bin/env bash
+cd "$(dirname "$0")"
+echo "$@" >> asked
+if [ -e down ]; then echo 'sacct: error: Connection refused' >&2; exit 1; fi
+cat states
+"""
 
 
 @pytest.fixture
@@ -45,7 +54,8 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     states(folder)
     submitit.SlurmJob.watcher.clear()
     submitit.SlurmJob.watcher._registered.clear()
-    monkeypatch.setattr(slurm, '_state', lambda job, mode, ask=slurm._state: ask(job, 'force'))
+    ask = slurm_jobs._state
+    monkeypatch.setattr(slurm_jobs, '_state', lambda job, mode: ask(job, 'force'))
     return folder
 
 
@@ -56,10 +66,13 @@ def states(folder: Path, **of: str) -> None:
     time.sleep(0.002)  # submitit asks once a millisecond
 
 
+@dataclass(frozen=True)
 class Student(Job):
+    of: str = 'a'
+
     @property
     def needs(self) -> tuple[Path, ...]:
-        return (self.folder.with_name('a'),)
+        return (self.folder.with_name(self.of),)
 
 
 def job(folder: Path, name: str, kind: type[Job] = Job) -> Job:
@@ -93,8 +106,80 @@ def test_one_array_of_what_is_free_and_one_of_what_waits(programs, cluster, tmp_
     assert '#SBATCH --dependency=afterok:101_0\n' in second
     assert '#SBATCH --kill-on-invalid-dep=yes\n' in second
     assert '#SBATCH --qos=high\n' in second
-    notes = [json.loads((run.folder / slurm.NOTE).read_text())['job'] for run in (a, b, c)]
+    notes = [json.loads((run.folder / slurm_jobs.NOTE).read_text())['job'] for run in (a, b, c)]
     assert notes == ['101_0', '101_1', '102']
+
+
+def test_what_needs_a_job_of_an_earlier_call_waits_for_that_one(
+    programs, cluster, tmp_path
+) -> None:
+    teachers = [job(tmp_path, 'a'), job(tmp_path, 'b')]
+    cluster()[0].start(teachers, [])
+    states(programs, _101_0='RUNNING', _101_1='PENDING')
+    students = [job(tmp_path, name, Student) for name in 'cdef']
+    students[1] = replace(students[1], of='b')
+    students[3] = replace(students[3], of='absent')
+    pool, _ = cluster()
+    pool.start([*teachers, *students], [])
+    submitted = [path.read_text() for path in sorted(programs.glob('submitted*'))[1:]]
+    waits = [re.findall(r'--(array|dependency)=(.*)', text) for text in submitted]
+    assert waits == [
+        [('array', '0-1%2'), ('dependency', 'afterok:101_0')],  # c, e
+        [('dependency', 'afterok:101_1')],  # d
+        [],  # f
+    ]
+
+
+def test_jobs_that_go_on_are_watched_and_nothing_starts_where_another_run_is(
+    programs, cluster, tmp_path
+) -> None:
+    a, b, c = job(tmp_path, 'a'), job(tmp_path, 'b'), replace(job(tmp_path, 'c', Student), of='b')
+    cluster()[0].start([a], [])
+    states(programs, _101='RUNNING')
+    started = cluster()[0].start([a, b, c], [], lambda run, watched=False: watched)
+    assert [(run, process.job.job_id) for run, process in started] == [(a, '101')]
+    assert len(list(programs.glob('submitted*'))) == 1
+
+
+def test_a_job_that_fails_before_its_run_names_what_it_has_said(
+    programs, cluster, tmp_path, monkeypatch
+) -> None:
+    runs = [job(tmp_path, name) for name in 'abc']
+    runs[1].folder.mkdir(parents=True)
+    (runs[1].folder / LOG).write_text('error: of an earlier call\n')
+
+    def end(_: float) -> None:
+        (tmp_path / 'slurm/101_1_0_log.out').touch()  # with --output alone
+        for file in runs[2].folder.iterdir():
+            file.unlink()
+        states(programs, **{f'_101_{n}': 'FAILED' for n in range(3)})
+
+    monkeypatch.setattr(queue, 'time', SimpleNamespace(sleep=end))
+    text = io.StringIO()
+    run_jobs(runs, cluster()[0], Console(file=text, width=300), poll=0)
+    failed = 'failed: error: job 101_{} of SLURM has failed before its run began: see {}/slurm/{} '
+    assert failed.format(0, tmp_path, '101_0_0_log.err') in text.getvalue()
+    assert failed.format(1, tmp_path, '101_1_0_log.out') in text.getvalue()
+    assert 'c: failed: its folder was removed or emptied' in text.getvalue()
+
+
+def test_without_an_answer_of_sacct_nothing_is_submitted_twice(programs, cluster, tmp_path) -> None:
+    runs = [job(tmp_path, 'a'), job(tmp_path, 'b')]
+    cluster()[0].start(runs, [])
+    for run in runs:  # long ago
+        note = json.loads((run.folder / slurm_jobs.NOTE).read_text())
+        (run.folder / slurm_jobs.NOTE).write_text(json.dumps({**note, 'submitted': 0}))
+    states(programs, _101_0='RUNNING', _101_1='CANCELLED by 7')
+    (programs / 'asked').unlink(missing_ok=True)
+    (programs / 'down').touch()
+    said = 'sacct does not answer: sacct: error: Connection refused. .* give the command again'
+    with pytest.raises(UserError, match=said):
+        cluster()[0].start(runs, [])
+    assert len(list(programs.glob('submitted*'))) == 1
+    (programs / 'down').unlink()
+    assert [process.job.job_id for _, process in cluster()[0].start(runs, [])] == ['101_0', '102']
+    asked = (programs / 'asked').read_text().splitlines()
+    assert asked == ['--format=JobID,State --parsable2 --jobs=101'] * 2, 'once for all runs'
 
 
 def test_a_job_runs_the_tool_and_its_log_is_the_runs(programs, cluster, tmp_path) -> None:
@@ -140,6 +225,25 @@ def test_outcomes_are_those_of_the_folders_and_of_sacct(
     assert 'd: failed: error: job 101_3 of SLURM has ended as OUT_OF_MEMORY' in said
 
 
+def test_a_run_whose_folder_is_removed_has_failed(programs, cluster, tmp_path, monkeypatch) -> None:
+    runs = [job(tmp_path, name) for name in 'ab']
+    pool, _ = cluster()
+
+    def remove(_: float) -> None:
+        shutil.rmtree(runs[0].folder, ignore_errors=True)
+        finish(runs[1])
+        states(programs, _101_0='OUT_OF_MEMORY', _101_1='COMPLETED')
+
+    monkeypatch.setattr(queue, 'time', SimpleNamespace(sleep=remove))
+    text = io.StringIO()
+    outcomes = run_jobs(runs, pool, Console(file=text, width=300), poll=0)
+    assert [run.title for run in outcomes['failed']] == ['a']
+    assert [run.title for run in outcomes['finished']] == ['b']
+    assert f'a: failed: its folder was removed or emptied while it ran ({runs[0].folder})' in (
+        text.getvalue()
+    )
+
+
 def test_what_is_taken_away_is_submitted_again_with_what_waits_for_it(
     programs, cluster, tmp_path
 ) -> None:
@@ -165,14 +269,18 @@ def test_a_job_that_slurm_has_forgotten_is_watched_no_longer_than_that(
 ) -> None:
     now = [0.0]
     clock = SimpleNamespace(time=time.time, monotonic=lambda: now[0])
-    monkeypatch.setattr(slurm, 'time', clock)
+    monkeypatch.setattr(slurm_jobs, 'time', clock)
     run = job(tmp_path, 'a')
     ((_, process),) = cluster()[0].start([run], [])
     states(programs, _101='RUNNING')
-    for now[0], state in ((3000.0, 'RUNNING'), (6000.0, None), (6601.0, None)):
+    steps = {3000: 'RUNNING', 6000: None, 9599: None, 9601: 'no answer', 9602: None}
+    for now[0], state in steps.items():
         states(programs, **({'_101': state} if state else {}))
+        (programs / 'down').unlink(missing_ok=True)
+        if state == 'no answer':
+            (programs / 'down').touch()
         last = process.poll()
-        assert (last is None) == (now[0] < 6600), now
+        assert (last is None) == (now[0] < 9602), now
         assert process.state == 'RUNNING'  # as submitit keeps it
     assert last == 1
     said = (run.folder / LOG).read_text()
@@ -180,6 +288,24 @@ def test_a_job_that_slurm_has_forgotten_is_watched_no_longer_than_that(
     # the next call does not wait for it either
     clock.time = lambda: time.time() + 3601
     assert cluster()[0].start([run], [])[0][1].job.job_id == '102'
+
+
+def test_a_job_that_sacct_has_never_told_of_is_not_forgotten(
+    programs, cluster, tmp_path, monkeypatch
+) -> None:
+    now = [0.0]
+    clock = SimpleNamespace(time=time.time, monotonic=lambda: now[0])
+    monkeypatch.setattr(slurm_jobs, 'time', clock)
+    states(programs, _7='RUNNING')
+    submitit.SlurmJob(tmp_path, '7').watcher.update()  # an answer from before the submission
+    ((_, process),) = cluster()[0].start([job(tmp_path, 'a')], [])
+    (programs / 'down').touch()
+    for now[0] in (10.0, 4000.0, 8000.0):
+        assert process.poll() is None
+    (programs / 'down').unlink()
+    for now[0] in (8001.0, 11_600.0, 11_602.0):
+        states(programs)
+        assert process.poll() == (1 if now[0] > 11_601 else None), now
 
 
 def test_a_job_that_is_suspended_is_asked_about_again(programs, cluster, tmp_path) -> None:
