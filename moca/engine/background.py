@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from mmengine.logging import print_log
 
@@ -37,7 +38,8 @@ class BackgroundJob:
             except BaseException as error:
                 self._error = error
                 # said here too: the run may end by another error before anybody asks
-                print_log(f'{error}', 'current', logging.ERROR)
+                with suppress(OSError):  # of a log on the same disk
+                    print_log(f'{error}', 'current', logging.ERROR)
 
         self._thread = threading.Thread(target=run, name=_NAME)
         self._thread.start()

@@ -59,6 +59,10 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        if error.errno and (error.filename is None or str(error.filename) == str(partial)):
+            error.filename = str(path)  # for whoever reads the message
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -216,8 +220,9 @@ class AtomicCheckpointHook(CheckpointHook):
                 before = latest_checkpoint(Path(runner.work_dir))
                 still = f'{before.name} is still there' if before else 'there is none before it'
                 again = '--resume' if before else 'start again'
+                why = getattr(error, 'strerror', None) or error
                 raise CheckpointNotWritten(
-                    f'{path}: this checkpoint could not be written ({error}); {still}. Make room '
+                    f'{path}: this checkpoint could not be written ({why}); {still}. Make room '
                     f'on the disk or make it writable, then {again}.'
                 ) from error
 

@@ -32,7 +32,7 @@ from moca.engine.amp import enable_amp
 from moca.engine.background import finish_jobs
 from moca.engine.config_check import building_error, check_config, nearest
 from moca.engine.config_files import load_config
-from moca.engine.disk_errors import disk_error
+from moca.engine.disk_errors import disk_error, log_files_raise
 from moca.engine.distributed import check_environment, prepare_launcher, processes_here
 from moca.engine.interrupts import Interrupted
 from moca.engine.meeting import joined, processes_of
@@ -151,7 +151,8 @@ def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
 
     def guarded(*args: P.args, **kwargs: P.kwargs) -> int:
         try:
-            fn(*args, **kwargs)
+            with log_files_raise():
+                fn(*args, **kwargs)
             joined().finish()
         except BaseException as error:
             code, line = _outcome(error)
