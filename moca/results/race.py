@@ -83,12 +83,12 @@ class Racer(Run):
     @property
     def finished(self) -> bool:
         """Whether its checkpoint is there, with the log to it and its last k-NN accuracy."""
-        if not self.checkpoint.is_file():
-            return False
         try:
+            if not self.checkpoint.is_file():
+                return False
             curves = read_curves(self.folder)
             taken = self.steps
-        except UserError:
+        except (OSError, UserError):  # as in a folder of another user
             return False
         if max(int(steps[-1]) for steps, _ in curves.values()) <= taken - self.interval:
             return False  # the log of a later start, which was stopped

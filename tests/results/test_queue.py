@@ -13,11 +13,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import timm
@@ -32,6 +32,7 @@ from moca.results.claims import CLAIM
 from moca.results.jobs import Job
 from moca.results.plan import Plan, known_tasks, make_jobs, task_parts, task_path
 from moca.results.queue import Here, run_jobs
+from moca.results.race import Racer
 from moca.transfer.run import prepare_training
 from moca.transfer.run_record import file_digest
 from tests.configs.helpers import REPOSITORY, write_cityscapes
@@ -262,16 +263,18 @@ def test_a_queue_holds_what_it_runs_and_no_more(tmp_path):
 
 def test_a_folder_that_cannot_be_written_to_stops_nothing(tmp_path, monkeypatch):
     (tmp_path / 'a').touch()
-    plain = claims.held
 
-    def refusing(path: Path) -> contextlib.AbstractContextManager[None]:
+    def refused(path: Path, function: Callable[[Path], Any]) -> Any:
         if path.parent.name == 'c':  # of another user
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return plain(path)
+        return function(path)
 
-    monkeypatch.setattr(claims, 'held', refusing)
+    monkeypatch.setattr(claims, 'held', lambda path, plain=claims.held: refused(path, plain))
+    monkeypatch.setattr(Path, 'is_file', lambda path, plain=Path.is_file: refused(path, plain))
     launch = Pretender()
-    outcomes, said = run(jobs_in(tmp_path, 'a', 'a/b', 'c', 'd'), launch)
+    c = Racer('c', tmp_path / 'c', (), tmp_path / 'c/epoch_1.pth', epochs=1, watched=False)
+    first, last = jobs_in(tmp_path, 'a', 'a/b'), jobs_in(tmp_path, 'd')
+    outcomes, said = run([*first, c, *last], launch)
     assert outcomes == {'finished': ['d'], 'failed': ['a', 'a/b', 'c'], 'was finished before': []}
     assert launch.started == ['d']
     for name, why in (('a', 'File exists'), ('a/b', 'Not a directory'), ('c', 'Permission denied')):
