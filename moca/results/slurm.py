@@ -179,8 +179,9 @@ class Cluster:
         left = self._earlier.of(mine)
         rest: list[Run] = []
         for run in mine:
-            if (job := left.get(run.folder)) is not None:
-                self._watch(run, job, ())
+            if run.folder in left:
+                job, needs = left[run.folder]
+                self._watch(run, job, needs)
                 self._say(f'{run.title}: job {job.job_id} of an earlier call goes on')
             elif others & set(run.needs) or not claim(run):
                 others.add(run.folder)
@@ -242,7 +243,7 @@ class Cluster:
             said = str(error).strip().splitlines() or [type(error).__name__]
             raise UserError(f'--on slurm: sbatch refused the job: {said[-1]}') from error
         for run, job in zip(runs, jobs, strict=True):
-            note_job(run.folder, job.job_id, self._folder)
+            note_job(run.folder, job.job_id, self._folder, needs)
             self._watch(run, job, needs)
 
     def _watch(self, run: Run, job: Any, needs: tuple[str, ...]) -> None:

@@ -6,18 +6,15 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
 from moca.results.queue import LOG, Run
-
-if TYPE_CHECKING:
-    from moca.results.slurm import Cluster
 
 NOTE = 'slurm.json'
 """In the folder of a run that was submitted: its job."""
@@ -34,16 +31,17 @@ OVER = {*_TAKEN, 'COMPLETED', 'FAILED', 'CANCELLED', 'OUT_OF_MEMORY', 'DEADLINE'
 """States of a job that does not go on."""
 
 
-def note_job(folder: Path, job: str, submitit: Path) -> None:
+def note_job(folder: Path, job: str, submitit: Path, needs: Sequence[str]) -> None:
     """Write down the job of a run, by which a later queue finds it.
 
     Args:
         folder: Of the run; it is made.
         job: Its number, ``101`` or ``101_0``.
         submitit: The folder of submitit's files.
+        needs: Numbers of the jobs that it waits for.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    note = {'job': job, 'submitted': time.time(), 'folder': str(submitit)}
+    note = {'job': job, 'submitted': time.time(), 'folder': str(submitit), 'needs': list(needs)}
     write_atomically(folder / NOTE, json.dumps(note).encode())
 
 
@@ -53,8 +51,11 @@ class EarlierJobs:
     def __init__(self) -> None:
         self._over: set[str] = set()  # not to be asked about again
 
-    def of(self, runs: Iterable[Run]) -> dict[Path, Any]:
-        """submitit's jobs of those runs that have one, by their folders; sacct is asked once.
+    def of(self, runs: Iterable[Run]) -> dict[Path, tuple[Any, tuple[str, ...]]]:
+        """The jobs of those runs that have one, for which sacct is asked once.
+
+        Returns:
+            submitit's job and the numbers of the jobs that it waits for, by the runs' folders.
 
         Raises:
             UserError: It does not answer. A run that has a job might be submitted twice.
@@ -64,13 +65,13 @@ class EarlierJobs:
         notes = {run.folder: note for run in runs if (note := _note_in(run.folder)) is not None}
         notes = {folder: note for folder, note in notes.items() if note['job'] not in self._over}
         states = states_of(note['job'] for note in notes.values()) if notes else {}
-        found: dict[Path, Any] = {}
+        found: dict[Path, tuple[Any, tuple[str, ...]]] = {}
         for folder, note in notes.items():
             state = states.get(note['job'])
             # SLURM's accounting learns of a job a while after its submission
             new = state is None and time.time() - note['submitted'] < _LOST
             if new or (state is not None and state not in OVER):
-                found[folder] = SlurmJob(note['folder'], note['job'])
+                found[folder] = SlurmJob(note['folder'], note['job']), note['needs']
             else:
                 self._over.add(note['job'])
         return found
@@ -84,6 +85,7 @@ def _note_in(folder: Path) -> dict[str, Any] | None:
             'job': str(note['job']),
             'submitted': float(note['submitted']),
             'folder': note['folder'],
+            'needs': tuple(note.get('needs', ())),
         }
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -120,6 +122,16 @@ def states_of(jobs: Iterable[str]) -> dict[str, str]:
     return {job: _word(info.get('State') or 'UNKNOWN') for job, info in found.items()}
 
 
+class Submitter(Protocol):
+    """What submits a job again (`moca.results.slurm.Cluster`)."""
+
+    def submit_again(self, run: Run, why: str) -> None:
+        """Submit a run whose job is over without a result."""
+
+    def current(self, run: Run) -> tuple[str, ...]:
+        """The jobs of the runs that a run needs, as far as they are not finished."""
+
+
 @dataclass
 class Watched:
     """A run's job, seen as a process.
@@ -134,7 +146,7 @@ class Watched:
     run: Run
     job: Any
     needs: tuple[str, ...]
-    cluster: Cluster
+    cluster: Submitter
     state: str = 'UNKNOWN'
     submissions: int = 1
 

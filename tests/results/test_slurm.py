@@ -130,6 +130,21 @@ def test_what_needs_a_job_of_an_earlier_call_waits_for_that_one(
     ]
 
 
+def test_what_waits_since_an_earlier_call_is_submitted_again_only_with_what_it_waits_for(
+    programs, cluster, tmp_path
+) -> None:
+    runs = [job(tmp_path, 'a'), job(tmp_path, 'c', Student)]
+    cluster()[0].start(runs, [])
+    states(programs, _101='RUNNING', _102='PENDING')
+    (_, first), (_, second) = cluster()[0].start(runs, [])
+    states(programs, _101='RUNNING', _102='CANCELLED by 7')
+    assert (first.poll(), second.poll()) == (None, 1), 'somebody has cancelled it'
+    states(programs, _101='NODE_FAIL', _102='CANCELLED by 0')
+    assert (first.poll(), second.poll()) == (None, None)
+    assert (first.job.job_id, second.job.job_id) == ('103', '104')
+    assert '--dependency=afterok:103\n' in (programs / 'submitted104').read_text()
+
+
 def test_jobs_that_go_on_are_watched_and_nothing_starts_where_another_run_is(
     programs, cluster, tmp_path
 ) -> None:
