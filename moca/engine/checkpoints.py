@@ -186,17 +186,17 @@ class AtomicCheckpointHook(CheckpointHook):
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict[str, Any]) -> None:
         path = Path(self.out_dir) / self.filename_tmpl.format(step)
         self.last_ckpt = str(path)
-        runner.message_hub.update_info('last_ckpt', str(path))
         self._wait(runner)
-        content = self._snapshot.take(
-            self.out_dir,
-            path.name,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
-            meta=meta,
-            by_epoch=self.by_epoch,
-            **self.args,
-        )
+        with _noted_last(runner, path):
+            content = self._snapshot.take(
+                self.out_dir,
+                path.name,
+                save_optimizer=self.save_optimizer,
+                save_param_scheduler=self.save_param_scheduler,
+                meta=meta,
+                by_epoch=self.by_epoch,
+                **self.args,
+            )
         old = [] if self._between in (None, path) else [self._between]
         self._between = path if self._is_between else None
         if not self._is_between:
@@ -210,6 +210,7 @@ class AtomicCheckpointHook(CheckpointHook):
             try:
                 with atomic_file(path) as file:
                     torch.save(content, file)
+                runner.message_hub.update_info('last_ckpt', str(path))
                 write_atomically(Path(runner.work_dir) / 'last_checkpoint', str(path).encode())
                 for other in old:
                     other.unlink(missing_ok=True)
@@ -228,6 +229,8 @@ class AtomicCheckpointHook(CheckpointHook):
 
         if content is not None:
             self._writer.start(write)
+        else:  # the first process writes it, and ends the others if it cannot
+            runner.message_hub.update_info('last_ckpt', str(path))
 
     def _wait(self, runner: Any) -> None:
         """Wait for the checkpoint before, whose memory the next one takes; say so if it is long."""
@@ -239,6 +242,17 @@ class AtomicCheckpointHook(CheckpointHook):
                 f'Training has waited {waited:.0f} s for the last checkpoint to be written. Save '
                 'less often (default_hooks.checkpoint.interval), or to a faster disk.'
             )
+
+
+@contextmanager
+def _noted_last(runner: Any, path: Path) -> Iterator[None]:
+    """Have a checkpoint name itself as the last one, which the run does when it is in place."""
+    before = runner.message_hub.runtime_info.get('last_ckpt')
+    runner.message_hub.update_info('last_ckpt', str(path))
+    try:
+        yield
+    finally:
+        runner.message_hub.update_info('last_ckpt', before)
 
 
 def check_fit(model: nn.Module, state: Mapping[str, Any], name: str) -> None:

@@ -28,6 +28,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data._utils import signal_handling
 
+from moca.engine.background import finish_jobs
 from moca.engine.checkpoints import AtomicCheckpointHook
 from moca.engine.epoch_loop import ExactEpochLoop
 
@@ -277,6 +278,7 @@ def saved_when_interrupted(runner: Any) -> Iterator[None]:
     except Interrupted as error:
         for worker in multiprocessing.active_children():
             worker.terminate()  # torch waits five seconds for each before it does that
+        finish_jobs()  # a checkpoint that is being written may become the newest
         saved = runner.message_hub.runtime_info.get('last_ckpt')
         text = resume_text(saved, steps_since(runner, saved))
         raise Interrupted(error.code - 128, f'Interrupted. {text}') from None

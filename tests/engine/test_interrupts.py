@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch import Tensor, nn
 
 import moca.engine.exact_steps  # noqa: F401  (registers the sampler)
-from moca.engine import interrupts
+from moca.engine import checkpoints, interrupts
 from moca.engine.checkpoints import AtomicCheckpointHook, latest_checkpoint
 from moca.engine.cli import main_guard
 from moca.engine.interrupts import Interrupted, saved_when_interrupted
@@ -159,6 +161,37 @@ def test_steps_that_are_lost_are_said(tmp_path: Path) -> None:
     by_epochs = build(tmp_path / 'epochs', by_epoch=True, max_epochs=3)
     by_epochs.train_loop._iter = 9  # of 4 steps in an epoch
     assert [interrupts.steps_since(by_epochs, name) for name in ('a/epoch_1.pth', 'x')] == [5, 0]
+
+
+@pytest.mark.parametrize(('refused', 'newest'), [(9, 3), (3, 2), (1, None)])
+def test_a_checkpoint_that_is_being_written_is_named_when_it_is_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int, newest: int | None
+) -> None:
+    """Told at once in step 4 (by a second signal), while that of step 3 takes a while."""
+    save = torch.save
+
+    def slow(content: Any, file: Any) -> None:
+        time.sleep(0.2)
+        if content['meta']['iter'] >= refused:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(content, file)
+
+    monkeypatch.setattr(checkpoints.torch, 'save', slow)
+    step = min(refused, 3) + 1
+    runner = build(tmp_path, tell=Tell(step, (signal.SIGINT, signal.SIGINT)))
+    (hook,) = (hook for hook in runner.hooks if isinstance(hook, AtomicCheckpointHook))
+    hook.interval = 1
+    with pytest.raises(Interrupted) as interrupted:
+        trained(runner)
+    if newest is None:
+        assert 'No checkpoint was written yet' in str(interrupted.value)
+        assert latest_checkpoint(tmp_path) is None
+        return
+    assert f'{tmp_path}/iter_{newest}.pth. Go on with' in str(interrupted.value)
+    path = latest_checkpoint(tmp_path)
+    assert path == tmp_path / f'iter_{newest}.pth'
+    held = torch.load(path, weights_only=False)['message_hub']
+    assert held['runtime_info']['last_ckpt'] == str(path)  # as with mmengine
 
 
 def test_a_loop_that_resumes_at_epochs_keeps_the_checkpoint_of_the_last(tmp_path: Path) -> None:
