@@ -6,9 +6,11 @@ import math
 from typing import Any
 
 import torch
+from mmengine.dist import all_gather_object, get_world_size
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from moca.engine.wrapped import unwrapped
 from moca.errors import UserError
 
 
@@ -63,10 +65,11 @@ def check_weights(runner: Any, state: dict[str, Any]) -> None:
         UserError: Naming the first that has a number that is none.
     """
     values = {
-        name: value.detach()
+        name: value.to_local() if isinstance(value, DTensor) else value
         for name, value in state.items()
-        if isinstance(value, Tensor) and value.is_floating_point() and value.numel()
+        if isinstance(value, Tensor) and value.is_floating_point()
     }
+    values = {name: value.detach() for name, value in values.items() if value.numel()}
     norms = fetched([value.float().norm() for value in values.values()])
     broken = [name for name, norm in zip(values, norms, strict=True) if not math.isfinite(norm)]
     if broken:
@@ -76,6 +79,30 @@ def check_weights(runner: Any, state: dict[str, Any]) -> None:
             'before. Lower the learning rate, clip gradients (optim_wrapper.clip_grad) or use '
             'float32 (no --amp), then --resume.'
         )
+
+
+def check_processes(runner: Any) -> None:
+    """Check the weights and the optimizer's state of every process, not of the one that saves.
+
+    Gradients are shared, so processes stay alike; but what breaks in the memory of one alone, such
+    as a second moment, would never show in the others' weights, and spoil their gradients.
+
+    Raises:
+        UserError: On all processes, if one of several has found something in its own.
+    """
+    if get_world_size() == 1:
+        return  # what is to be saved is checked
+    model = unwrapped(runner.model)
+    own = dict(model.named_parameters()) | dict(model.named_buffers())
+    try:
+        check_weights(runner, own)
+        check_optimizer(runner)
+        found = None
+    except UserError as error:
+        found = str(error)
+    for rank, message in enumerate(all_gather_object(found)):
+        if message:
+            raise UserError(f'{message} (process {rank})')
 
 
 def check_optimizer(runner: Any) -> None:

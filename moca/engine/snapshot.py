@@ -95,7 +95,7 @@ class Snapshot:
     """Takes what a runner would save, by mmengine's own function up to the point of writing.
 
     Only the first process copies and gets anything; the others take part, as sharded parameters
-    ask for.
+    ask for, and before that in what hooks do in `before_snapshot`, which is called on all.
 
     Args:
         runner: mmengine's, in ``before_train`` of a hook: one more is registered.
@@ -103,6 +103,7 @@ class Snapshot:
 
     def __init__(self, runner: Any) -> None:
         self._save: Callable[..., None] = runner.save_checkpoint
+        self._look: Callable[[str], None] = runner.call_hook
         self._sharded = hasattr(runner, 'strategy')
         self._hook = _TakeCheckpoint()
         runner.register_hook(self._hook)
@@ -119,6 +120,7 @@ class Snapshot:
             The checkpoint, nothing of which changes as training goes on; None in all but the
             first process.
         """
+        self._look('before_snapshot')
         self._copies.reuse()
         with self._armed():
             if not is_main_process():  # which mmengine asks for its shards at most

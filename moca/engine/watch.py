@@ -14,7 +14,13 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from moca.engine.accumulate import step_facts
-from moca.engine.finite import check_optimizer, check_values, check_weights, fetched
+from moca.engine.finite import (
+    check_optimizer,
+    check_processes,
+    check_values,
+    check_weights,
+    fetched,
+)
 from moca.engine.histories import cap_histories
 from moca.engine.run_logs import number_piece
 from moca.engine.work_dir import warn_of_changes
@@ -38,7 +44,7 @@ class WatchTraining(RuntimeInfoHook):
 
     A loss, a gradient or a weight that is no longer a number stops the run, at the next log line
     and before any checkpoint of the broken weights; so does the state of the optimizer before a
-    checkpoint. (float16 steps over gradients that overflow.)
+    checkpoint, whichever process finds it in its own. (float16 steps over gradients that overflow.)
 
     Raises:
         UserError: Naming what is broken, the step, the learning rate and the first files.
@@ -161,6 +167,14 @@ class WatchTraining(RuntimeInfoHook):
         sums, counts = table.chunk(2)
         means = dict(zip(self._names, (sums / counts).unbind(), strict=True))
         return {name: means.get(name, value) for name, value in values.items()}
+
+    def before_snapshot(self, runner: Any) -> None:
+        """Look at the last steps and at every process's numbers: `Snapshot` calls it on all.
+
+        mmengine calls `before_save_checkpoint` on the first process alone.
+        """
+        self._report(runner)
+        check_processes(runner)
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Let no broken weights be saved, and save the log with all of its values."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -173,15 +174,50 @@ def report(rank: int, folder: str) -> None:
         if step == 2:
             values['late'] = torch.tensor(7.0 + rank)  # which was in no first step
         averaged.append({name: float(v) for name, v in hook._averaged(values).items()})
-    torch.save(averaged, f'{folder}/{rank}.pth')
+    said = {place: broken_in_one(rank, place) for place in ('', 'weight', 'exp_avg_sq')}
+    torch.save((averaged, said), f'{folder}/{rank}.pth')
     dist.destroy_process_group()
 
 
-def test_losses_are_means_over_the_processes(tmp_path: Path) -> None:
-    run_processes(report, (str(tmp_path),))
-    first, second = (torch.load(tmp_path / f'{rank}.pth') for rank in range(2))
+def broken_in_one(rank: int, place: str) -> str:
+    """What a process says before a checkpoint, where a number of the second one is none."""
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(2)).sum().backward()
+    optimizer.step()
+    tensors = {'weight': model.weight.data, **optimizer.state[model.weight]}
+    if place and rank == 1:
+        tensors[place][0, 1] = float('inf')
+    wrapper = SimpleNamespace(optimizer=optimizer)
+    runner = SimpleNamespace(model=model, optim_wrapper=wrapper, iter=3, work_dir='runs/x')
+    try:
+        WatchTraining().before_snapshot(runner)
+    except UserError as error:
+        return str(error)
+    return ''
+
+
+@pytest.fixture(scope='module')
+def reports(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    folder = tmp_path_factory.mktemp('reports')
+    run_processes(report, (str(folder),))
+    return [torch.load(folder / f'{rank}.pth') for rank in range(2)]
+
+
+def test_losses_are_means_over_the_processes(reports: list[Any]) -> None:
+    (first, _), (second, _) = reports
     assert first[0] == {'loss': 1.5, 'loss_mask': 5.0}
     assert second[0] == {'loss': 1.5}
     assert first[1] == second[1] == {'loss': 2.5}
     assert first[2] == {'loss': 3.5, 'loss_mask': 5.0, 'late': 7.0}
     assert second[2] == {'loss': 3.5, 'late': 8.0}
+
+
+def test_what_is_broken_in_one_process_alone_ends_all(reports: list[Any]) -> None:
+    """The first process, which saves, has sound numbers."""
+    (_, first), (_, second) = reports
+    assert first == second
+    assert first[''] == ''
+    assert first['weight'].startswith('step 4: weight and 0 other weights are no longer numbers')
+    assert first['exp_avg_sq'].startswith("step 4: the optimizer's exp_avg_sq of a parameter")
+    assert all(first[place].endswith('(process 1)') for place in ('weight', 'exp_avg_sq'))
