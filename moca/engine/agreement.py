@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch.distributed as dist
 
 from moca.engine.background import finish_jobs
-from moca.engine.presence import Gone, NobodyListensError, Report, Roll
+from moca.engine.presence import Gone, NobodyListensError, NotHeardError, Report, Roll
 from moca.errors import UserError
 
 T = TypeVar('T')
@@ -32,9 +32,14 @@ WAIT = 600.0
 _LOOK = 1.0  # seconds between looks at whether another process has failed
 _SOON = 0.05  # seconds between looks at whether all have done their work
 _GONE = 20.0  # seconds in which a lost store must answer again
+_RESUME = '--resume goes on from the last checkpoint.'
 KILLED = (
     'error: a process has ended without a word, as by SIGKILL or where the system is out of memory '
-    '(its log: dmesg). --resume goes on from the last checkpoint.'
+    f'(its log: dmesg). {_RESUME}'
+)
+LOST = (
+    'error: the first process has gone without a word, or its machine cannot be reached any more. '
+    f'{_RESUME}'
 )
 _END = 60.0  # seconds that the first process waits for the others to end as well
 
@@ -162,7 +167,7 @@ class Processes:
             first = None
             try:
                 # before the store is asked, which may have gone with its host
-                for gone in self._others.look(_LOOK) if self._others else ():
+                for gone in self._look():
                     self._gone.add(gone.rank)
                     first = first or self._failure_of(store, gone)
                     if first is None and isinstance(self._others, Report):
@@ -177,9 +182,18 @@ class Processes:
                 store = None
             except UserError:
                 host = os.environ.get('MASTER_ADDR', '')
-                first = Failure(0, host, 1, 'error: the first process has gone without a word')
+                first = Failure(0, host, 1, LOST)
             if first is not None and not self._ended.is_set():
                 self.leave(first.code, first.message + self.whose(first))
+
+    def _look(self) -> list[Gone]:
+        """Wait for a second at most, and return the processes that have gone."""
+        try:
+            return self._others.look(_LOOK) if self._others else []
+        except NotHeardError:
+            self._others = None  # another try
+            self._ended.wait(_LOOK)
+            return []
 
     def _presence(self, store: dist.Store) -> Roll | Report | _Blind | None:
         """The connections, or None where it is too early for them."""
@@ -247,7 +261,7 @@ class Processes:
         """Print a line and end the process, whatever its threads wait for.
 
         A process that hosts the store stays until the others have looked, and one that writes a
-        checkpoint until it is written.
+        checkpoint until it is written, but for a minute at most (`finish_jobs`).
         """
         self._leaving.acquire()  # for good: one thread says why
         print(line, file=sys.stderr)

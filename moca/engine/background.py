@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -60,8 +61,18 @@ class BackgroundJob:
 
 
 def finish_jobs(seconds: float = 60) -> None:
-    """Wait for the jobs of this process before it leaves, but no longer than that."""
+    """Wait for the jobs of this process before it leaves, but no longer than that; then say so.
+
+    Launchers kill a process that is told to end after half a minute, and one that has hung at its
+    disk would hold its GPU for ever.
+    """
     until = time.monotonic() + seconds
     for thread in threading.enumerate():
         if thread.name == _NAME and thread is not threading.current_thread():
             thread.join(max(0, until - time.monotonic()))
+            if thread.is_alive():
+                print(
+                    f'warning: a checkpoint is still being written after {seconds:.0f} s. If the '
+                    'process ends before it is, the one before remains.',
+                    file=sys.stderr,
+                )

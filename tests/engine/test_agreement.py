@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import resource
 import socket
 import time
 from collections.abc import Callable
@@ -113,9 +115,88 @@ class TestAgreement:
         assert failures[1] == (2, socket.gethostname(), 1, agreement.KILLED)
         assert first.fail(1, 'error: connection closed') == failures[1]
         third = Report(store, 1)
-        roll.look(1)
+        while not roll._known:
+            roll.look(1)
+        assert third.look(5) == []  # it is known
         roll._known.popitem()[0].close()  # as the end of the first process does
         assert third.look(5) == [(0, 'localhost')]
+
+    def test_who_says_nothing_is_dropped_and_few_may_be_silent_at_a_time(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(presence, '_MOST_SILENT', 3)
+        store = dist.HashStore()
+        roll = Roll(store)
+        port, _ = json.loads(store.get('presence'))
+        strangers = [socket.create_connection(('localhost', port)) for _ in range(5)]
+        report = Report(store, 1)  # comes behind them
+        for _ in range(6):
+            assert roll.look(0.01) == []
+        assert (len(roll._silent), len(roll._known)) == (3, 0)
+        since = time.monotonic()
+        roll.look(0.1)
+        assert time.monotonic() - since >= 0.1  # the others are no work
+        monkeypatch.setattr(presence, '_PATIENCE', 0.05)
+        until = time.monotonic() + 10
+        while not roll._known and time.monotonic() < until:
+            roll.look(0.02)
+        assert [who.rank for who in roll._known.values()] == [1]
+        for stranger in strangers[:3]:
+            assert stranger.recv(1) == b''
+        assert report.look(5) == []
+        time.sleep(0.1)
+        roll.look(0)
+        assert not roll._silent
+        assert report.look(0.01) == []  # known for as long as it lives
+
+    def test_no_room_for_a_connection_is_no_work_for_the_first(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Within the limit of files a connection stays to be taken, and is once there is room."""
+        monkeypatch.setattr(presence, '_PAUSE', 0.3)
+        store = dist.HashStore()
+        roll = Roll(store)
+        report = Report(store, 1)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limit[1]))  # all numbers below are taken
+        try:
+            looks, until = 0, time.monotonic() + 0.2
+            while time.monotonic() < until:
+                assert roll.look(0.05) == []
+                looks += 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+        assert looks <= 6
+        until = time.monotonic() + 10
+        while not roll._known and time.monotonic() < until:
+            roll.look(0.05)
+        assert report.look(5) == []
+
+    def test_one_that_is_dropped_before_it_was_heard_takes_nobody_for_dead(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def leave(self: Processes, code: int, line: str) -> None:
+            left.append(line)
+            self._ended.set()
+
+        left: list[str] = []
+        monkeypatch.setattr(Processes, 'leave', leave)
+        monkeypatch.setattr(agreement, '_LOOK', 0.02)
+        store = dist.HashStore()
+        roll = Roll(store)
+        second = Processes(1, 2, lambda _: store)
+        second.watch()
+        until = time.monotonic() + 20
+        while not roll._silent and time.monotonic() < until:
+            roll._listen(True)
+            roll._selector.select(0.1)
+            roll._accept()
+        roll._drop(next(iter(roll._silent)))  # with what it has said unread
+        while not roll._known and not left and time.monotonic() < until:
+            roll.look(0.05)
+        assert not left
+        assert [who.rank for who in roll._known.values()] == [1]
+        second.finish()
 
     def test_the_first_waits_for_those_that_are_there_and_not_for_one_that_is_gone(self) -> None:
         store = dist.HashStore()
@@ -135,10 +216,19 @@ class TestAgreement:
     @pytest.mark.parametrize(
         ('function', 'said'),
         [
-            ('create_server', ['process 0 has no connection with the others (no port)']),
+            (
+                'create_server',
+                [
+                    r'process 0 has no connection with the others \(no port; '
+                    f'{socket.gethostname()} has to let it listen'
+                ],
+            ),
             (
                 'create_connection',
-                [f'process {rank} has no connection with process 0 (no port)' for rank in (1, 2)],
+                [
+                    rf'process {rank} has no connection with process 0 \(localhost:\d+: no port; '
+                    for rank in (1, 2)
+                ],
             ),
         ],
     )
@@ -173,9 +263,32 @@ class TestAgreement:
         assert sorted(left) == [0, 1]
         assert all(line.startswith('error: disk (process 2 on ') for line in left.values())
         warnings = sorted(capsys.readouterr().err.splitlines())
-        assert [line.partition(': if one')[0] for line in warnings] == [
-            f'warning: {text}' for text in said
-        ]
+        assert len(warnings) == len(said)
+        for line, text in zip(warnings, said, strict=True):
+            assert re.match(f'warning: {text}.* if one of them is killed', line)
+
+    def test_a_first_process_that_does_not_answer_is_said_with_what_to_do(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def connect(seconds: float) -> dist.Store:
+            if seconds == agreement.WAIT:  # as it begins
+                return dist.HashStore()
+            raise UserError('no answer')
+
+        left: list[str] = []
+
+        def leave(self: Processes, code: int, line: str) -> None:
+            left.append(line)
+            self._ended.set()
+
+        monkeypatch.setattr(Processes, 'leave', leave)
+        second = Processes(1, 2, connect)
+        second.watch()
+        assert second._ended.wait(20)
+        second.finish()
+        assert len(left) == 1
+        assert left[0].startswith('error: the first process has gone without a word')
+        assert '--resume goes on from the last checkpoint. (process 0 on ' in left[0]
 
     def test_alone(self) -> None:
         alone = Processes()

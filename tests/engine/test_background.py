@@ -249,12 +249,14 @@ def test_an_error_of_a_job_is_raised_once():
     job.check()
 
 
-def test_leaving_waits_for_jobs_but_not_for_ever():
+def test_leaving_waits_for_jobs_but_not_for_ever(capsys):
     job, release = BackgroundJob(), threading.Event()
     job.start(lambda: release.wait(20) and None)
     since = time.monotonic()
     finish_jobs(0.1)
     assert 0.1 <= time.monotonic() - since < 5
+    assert 'still being written after 0 s' in capsys.readouterr().err
     release.set()
     finish_jobs()
+    assert not capsys.readouterr().err
     job.wait()
