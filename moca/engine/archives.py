@@ -46,7 +46,8 @@ def archive_damage(path: Path) -> str | None:
             found = _odd(archive.infolist()) or _damaged(archive.testzip())
         if found is None:
             # reads the directory alone, fields of which zipfile does not look at
-            torch._C.PyTorchFileReader(str(path))
+            with path.open('rb') as file:  # by name it would take none that is no UTF-8
+                torch._C.PyTorchFileReader(file)
     except Exception as error:  # zipfile trips over whatever damage has left in the directory
         return f'a damaged archive ({_brief(error)})'
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -97,6 +98,12 @@ def test_an_end_that_cannot_be_read_is_of_a_damaged_archive(tmp_path: Path) -> N
     assert archive_damage(path)
     with pytest.raises(UserError, match=r'a\.pth: a damaged archive \('):
         read_file(path)
+
+
+def test_names_of_any_bytes(whole: bytes, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b'\xff iter_4.pth')
+    path.write_bytes(whole)
+    assert archive_damage(path) is None
 
 
 def test_other_files_are_no_archives(tmp_path: Path) -> None:
