@@ -302,6 +302,6 @@ def _read_harm(kind: str, name: str, path: Path, canary: Path) -> Outcome:
             inspect_checkpoint(path)
         except UserError as error:
             outcome = _named(kind, error, path)
-    if canary.exists() or canary.is_symlink():
+    if hostile.has_run(canary):
         return Outcome(kind, 'ran code', name)
     return outcome

@@ -32,6 +32,29 @@ def _attribute(owner: bytes, name: str) -> bytes:
     return b'cbuiltins\ngetattr\n(' + owner + _value(name) + b'tR'
 
 
+def _called(function: bytes, *arguments: object) -> bytes:
+    """The opcodes of a call of what other opcodes leave."""
+    return function + b'(' + b''.join(map(_value, arguments)) + b'tR'
+
+
+def _method(owner: bytes, name: str, *arguments: object) -> bytes:
+    """The opcodes of ``owner.name(*arguments)``."""
+    return _called(_attribute(owner, name), *arguments)
+
+
+def _bytes(value: bytes) -> bytes:
+    """The opcodes of bytes."""
+    return b'B' + struct.pack('<I', len(value)) + value
+
+
+HARMLESS = {
+    'persistent id': 'plain pickle knows none, and torch answers them itself',
+    'torch extension': 'it is built from source, which takes a compiler and minutes',
+    'torch.hub': 'it needs the network, or a hubconf.py on the disk',
+}
+"""Attacks that leave no canary where pickle reads them, and why; they are to be refused as well."""
+
+
 def attacks(canary: Path) -> dict[str, bytes]:
     """Bodies of pickles, without PROTO and STOP, by name; each would write ``canary``."""
     shell = f'touch {canary}'
@@ -39,7 +62,10 @@ def attacks(canary: Path) -> dict[str, bytes]:
     module = f'import os; os.system({shell!r})'
     builtin = partial(_call, 'builtins')
     listed = b'(' + _value('touch') + _value(str(canary)) + b'l'
+    system = b'cos\nsystem\n'
+    nested = b'\x80\x02' + _call('os', 'system', shell) + b'.'
     history = b'cmmengine.logging.history_buffer\nHistoryBuffer\n'
+    its_globals = _attribute(_attribute(history, '__init__'), '__globals__')
     return {
         'os.system': _call('os', 'system', shell),
         'posix.system': _call('posix', 'system', shell),
@@ -56,44 +82,73 @@ def attacks(canary: Path) -> dict[str, bytes]:
         'exec': builtin('exec', code),
         'compile and exec': builtin('exec', builtin('compile', code, '', 'exec')),
         'open': builtin('open', str(canary), 'w'),
-        '__import__': _attribute(builtin('__import__', 'os'), 'system')
-        + b'('
-        + _value(shell)
-        + b'tR',
-        'getattr of os': _attribute(b'cos\npath\n', 'os'),
-        'getattr of an allowed class': _attribute(history, '__init__'),
-        'getattr of its globals': _attribute(_attribute(history, '__init__'), '__globals__'),
-        'importlib': _call('importlib', 'import_module', 'antigravity'),
+        '__import__': _method(builtin('__import__', 'os'), 'system', shell),
+        'getattr of os': _method(_attribute(b'cos\npath\n', 'os'), 'system', shell),
+        'getattr of an allowed class': _called(
+            _method(_attribute(_attribute(history, '__init__'), '__builtins__'), 'get', 'exec'),
+            code,
+        ),
+        'getattr of its globals': _called(
+            _method(_method(its_globals, 'get', '__builtins__'), 'get', 'exec'), code
+        ),
+        'importlib': _method(_call('importlib', 'import_module', 'os'), 'system', shell),
         'runpy': _call('runpy', '_run_code', builtin('compile', module, '', 'exec'), b'}'),
-        'timeit': _call('timeit', 'timeit', module, 'pass', b'cbuiltins\nNone\n', 1),
+        'timeit': _call('timeit', 'timeit', 'pass', module),
         'cProfile': _call('cProfile', 'run', module),
-        'bdb': _call('bdb', 'run', module),
-        'code': _call('code', 'interact', module),
-        'ctypes': _call('ctypes', 'CDLL', str(canary)),
+        'bdb': _method(_call('bdb', 'Bdb'), 'run', module),
+        'code': _method(_call('code', 'InteractiveInterpreter'), 'runsource', module),
+        'ctypes': _method(_call('ctypes', 'CDLL', b'N'), 'system', _bytes(shell.encode())),
         'shutil.copy': _call('shutil', 'copy', '/etc/hostname', str(canary)),
-        'pathlib touch': b'cpathlib\nPosixPath.touch\n('
-        + _call('pathlib', 'PosixPath', str(canary))
-        + b'tR',
+        'pathlib touch': _method(_call('pathlib', 'PosixPath', str(canary)), 'touch'),
         'numpy.save': _call('numpy', 'save', str(canary), 1),
         'numpy.loadtxt': _call('numpy.testing._private.utils', 'runstring', module, b'}'),
         'torch.save': _call('torch', 'save', 1, str(canary)),
-        'torch.load': _call('torch.serialization', 'load', str(canary)),
+        'torch.load': _call(
+            'torch.serialization',
+            'load',
+            _call('io', 'BytesIO', _bytes(nested)),
+            b'N',
+            b'ctorch.serialization\npickle\n',
+        ),
         'torch.hub': _call('torch.hub', 'load', str(canary.parent), 'x'),
         'torch extension': _call('torch.utils.cpp_extension', 'load_inline', 'x', code),
-        'storage of bytes': _call('torch.storage', '_load_from_bytes', b'C\x01x'),
-        'mmengine config': _call('mmengine.config', 'Config.fromfile', str(canary)),
-        'functools.partial': _call('functools', 'partial', b'cos\nsystem\n', shell) + b'(tR',
-        'operator': _call('operator', 'methodcaller', 'system', shell) + b'(cos\npath\ntR',
-        'map': builtin('list', builtin('map', b'cos\nsystem\n', b'(' + _value(shell) + b'l')),
-        'defaultdict': _call('collections', 'defaultdict', b'cos\nsystem\n'),
+        'storage of bytes': _call('torch.storage', '_load_from_bytes', _bytes(nested)),
+        'mmengine config': _method(b'cmmengine.config\nConfig\n', 'fromstring', code, '.py'),
+        'functools.partial': _called(_call('functools', 'partial', system, shell)),
+        'operator': _called(
+            _call('operator', 'methodcaller', 'system', shell), b'cposixpath\nos\n'
+        ),
+        'map': builtin('list', builtin('map', system, b'(' + _value(shell) + b'l')),
+        'defaultdict': _method(
+            _call('collections', 'defaultdict', _call('functools', 'partial', system, shell)),
+            '__missing__',
+            'x',
+        ),
         'INST': b'(' + _value(shell) + b'ios\nsystem\n',
         'OBJ': _call('os', 'system', shell, obj=True),
-        'NEWOBJ': b'csubprocess\nPopen\n(' + listed + b't\x81',
+        'NEWOBJ': b'cbuiltins\ntuple\n(cbuiltins\nmap\n('
+        + system
+        + b'('
+        + _value(shell)
+        + b'lt\x81t\x81',
         'STACK_GLOBAL': _value('os') + _value('system') + b'\x93(' + _value(shell) + b'tR',
-        'EXT1': b'\x82\x01(' + _value(shell) + b'tR',
-        'BUILD of a state': history + b'(tR}' + _value('__class__') + b'cos\nsystem\nsb',
+        'EXT1': _call('copyreg', 'add_extension', 'os', 'system', 1)
+        + b'0'
+        + _called(b'\x82\x01', shell),
+        'BUILD of a state': history
+        + b'(tR}'
+        + _value('__setstate__')
+        + system
+        + b'sb'
+        + _value(shell)
+        + b'b',
         'persistent id': _value(f'storage {canary}') + b'Q',
     }
+
+
+def has_run(canary: Path) -> bool:
+    """Whether an attack has left its canary; some readers add an ending to its name."""
+    return any(canary.parent.glob(f'{canary.name}*'))
 
 
 FORMS = ('archive', 'pickle', 'legacy')

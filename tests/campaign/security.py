@@ -53,7 +53,7 @@ class Security(Area):
             outcome = Outcome(kind, 'refused', str(error))
         except Exception as error:  # as of any file that is no checkpoint
             outcome = Outcome(kind, 'traceback', f'{name}: {type(error).__name__}: {error}')
-        if canary.exists() or canary.is_symlink():
+        if hostile.has_run(canary):
             return Outcome(kind, 'ran code', name)
         return outcome
 
