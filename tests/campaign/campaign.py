@@ -147,6 +147,12 @@ class Worker:
             self._process.kill()
             self._process = None
         shutil.rmtree(self._scratch, ignore_errors=True)
+        _log_of(self._scratch).unlink(missing_ok=True)
+
+
+def _log_of(scratch: Path) -> Path:
+    """What the cases of a process print."""
+    return scratch.with_name(f'{scratch.name}.log')
 
 
 def run_area(
@@ -173,6 +179,7 @@ def run_area(
         if worker is None:
             worker = Worker(work_dir / f'{area.name}_scratch', inject)
             stack.callback(worker.end)
+        end_line(path)
         log = stack.enter_context(path.open('a'))
         for number in todo:
             since = time.monotonic()
@@ -181,6 +188,12 @@ def run_area(
             log.write(json.dumps(took | asdict(known[number])) + '\n')
             log.flush()
     return [known[number] for number in range(area.count(quick))]
+
+
+def end_line(path: Path) -> None:
+    """Let what is appended to a file begin a line, where a campaign was killed in one."""
+    if path.is_file() and (content := path.read_bytes()) and not content.endswith(b'\n'):
+        path.write_bytes(content + b'\n')
 
 
 @functools.cache
@@ -228,7 +241,7 @@ def _work(connection: Connection, scratch: str, inject: bool) -> None:
     # read by torch, which is imported with the first case, if that needs it
     os.environ.update(dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS'), '1'))
     Path(scratch).mkdir(parents=True, exist_ok=True)
-    with open(f'{scratch}.log', 'a') as log:  # what cases print is no part of the table
+    with _log_of(Path(scratch)).open('a') as log:  # what cases print is no part of the table
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     injected = False

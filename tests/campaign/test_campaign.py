@@ -21,6 +21,7 @@ from tests.campaign.campaign import (
     faults,
     outcome_of,
     queued,
+    read_outcomes,
     reset_peak,
     run_area,
     table,
@@ -71,8 +72,10 @@ def test_every_end_is_told_and_a_campaign_goes_on(
     outcomes = run_area(Ends(0), tmp_path, quick=False)
     assert [o.result for o in outcomes] == ['refused', 'traceback', 'died', 'refused', 'hang']
     assert sum('"number": 0' in line for line in log.read_text().splitlines()) == 1
+    assert sum('"number": 3' in line for line in log.read_text().splitlines()) == 2
+    assert [number for number, *_ in read_outcomes(log)] == [0, 1, 2, 3, 4]
     assert '| **all** | 5 | 2 |' in table(Ends(0), outcomes)
-    assert not (tmp_path / 'ends_scratch').exists()
+    assert not [*tmp_path.glob('ends_scratch*')]
     code.write_text('of another day')
     log.write_text(json.dumps(dict(asdict(outcomes[0]), number=1)))
     assert run_area(Ends(0), tmp_path, quick=True)[1].result == 'traceback'
