@@ -37,6 +37,7 @@ _CODES = {
     'fails by another error': 1,
 }
 _PROBE = next(kind for kind in KINDS if kind.name == 'linear probe')
+_PROBE_NEEDS = 'tools.train'
 
 
 def meet(start: Start, fate: str, step: int, unwatched: bool) -> None:
@@ -102,18 +103,14 @@ class Fate:
         self, draw: Draw, count: int, folder: Path, modules: tuple[str, ...], apart: bool
     ) -> Outcome:
         """A pre-training or a probe of ``count`` processes; which and when is drawn."""
-        kind = draw.choice(
-            (
-                # two steps an epoch of four images in each process
-                Kind('moca', 'pretrain', pretraining('moca', count=8 * count + 1)),
-                _PROBE,
-            )
-        )
+        # two steps an epoch of four images in each process
+        kinds = [Kind('moca', 'pretrain', pretraining('moca', count=8 * count + 1)), _PROBE]
+        kind = draw.choice(kinds if _PROBE_NEEDS in modules else kinds[:1])
         kind = replace(kind, name=f'{kind.name} by {count}', processes=count)
         victim, step = draw.randrange(count), draw.randint(1, STEPS - 1)
         about = f'{kind.name}: process {victim} after step {step}'
-        reference = Reference.of(kind, folder.parent, modules)
-        processes = starts(kind, reference.told, folder)
+        whole = None if self.name in CAUSES else Reference.of(kind, folder.parent, modules)
+        processes = starts(kind, whole.told if whole else kind.write(folder), folder)
         given = self.name, step, apart
         processes[victim] = replace(processes[victim], before=meet, given=given)
         if apart:
@@ -121,11 +118,11 @@ class Fate:
                 processes[rank] = replace(processes[rank], before=look_away)
         ended = run(*processes, modules=modules, seconds=240)
         try:
-            if self.name in CAUSES:
+            if whole is None:
                 self._check_ends(victim, ended, processes)
                 return Outcome(self.title, 'refused', about)
             _check_waited(ended)
-            check_same(folder / 'run', reference.run)
+            check_same(folder / 'run', whole.run)
         except Fault as fault:
             return Outcome(self.title, fault.args[0], f'{about}: {fault.args[1]}')
         return Outcome(self.title, 'equal', about)
@@ -135,7 +132,7 @@ class Fate:
             raise Fault('silent', f'exit {ended[victim].code}: {ended[victim].said[-2000:]}')
         since = _time_of(processes[victim].log).stat().st_mtime
         for rank in set(range(len(ended))) - {victim}:
-            other, seconds = ended[rank], processes[rank].log.stat().st_mtime - since
+            other, seconds = ended[rank], ended[rank].gone - since
             said = f'process {rank}, exit {other.code}, {seconds:.0f} s: {other.said[-2000:]}'
             if other.code in (0, None, -signal.SIGKILL) or other.orphans or seconds > WITHIN:
                 raise Fault('hang', said)

@@ -118,24 +118,29 @@ def train(case: dict[str, Any], cfg: Config) -> str | None:
 def judge(case: dict[str, Any], folder: Path, message: str | None) -> Outcome:
     """Hold what a run said and left behind against what is promised."""
     kind = f'{case["place"]}, {case["precision"]}'
-    saved = sorted(folder.glob('*.pth'), key=lambda path: int(path.stem.split('_')[1]))
-    for path in saved:
-        if wrong := _not_finite(torch.load(path, weights_only=False)):
-            return Outcome(kind, 'silent', f'{case}: {path.name} was saved with {wrong}')
     skipped = case['place'] == 'a gradient' and case['precision'] == 'float16'
+    # broken after the step of a checkpoint, but before it is written
+    sound = STEPS // EVERY if skipped else (case['step'] - 1) // EVERY
     if skipped != (message is None):
         return Outcome(kind, 'silent', f'{case}: {message}')
+    if fault := unsound(folder, sound):
+        return Outcome(kind, 'silent', f'{case}: {fault}')
     if message is None:
-        whole = len(saved) == STEPS // EVERY
-        return Outcome(kind, 'accepted' if whole else 'silent', 'the step was left out')
-    # broken after the step of a checkpoint, but before it is written
-    sound = (case['step'] - 1) // EVERY
-    newest = latest_checkpoint(folder)
-    if len(saved) != sound or (newest is None) != (sound == 0):
-        return Outcome(kind, 'silent', f'{case}: {[path.name for path in saved]} are there')
+        return Outcome(kind, 'accepted', 'the step was left out')
     if 'step ' not in message or '\n' in message or str(folder) not in message:
         return Outcome(kind, 'unnamed', message)
     return Outcome(kind, 'refused', message)
+
+
+def unsound(folder: Path, count: int) -> str | None:
+    """What is wrong with the checkpoints of a work dir: numbers that are none, or how many."""
+    saved = sorted(folder.glob('*.pth'), key=lambda path: int(path.stem.split('_')[1]))
+    for path in saved:
+        if wrong := _not_finite(torch.load(path, weights_only=False)):
+            return f'{path.name} was saved with {wrong}'
+    if len(saved) != count or (latest_checkpoint(folder) is None) != (count == 0):
+        return f'{[path.name for path in saved]} are there, and {count} are sound'
+    return None
 
 
 def _not_finite(content: Any, name: str = '') -> str | None:
@@ -145,6 +150,12 @@ def _not_finite(content: Any, name: str = '') -> str | None:
     items = content.items() if isinstance(content, dict) else ()
     found = (_not_finite(value, f'{name}.{key}') for key, value in items if key != 'message_hub')
     return next((each for each in found if each), None)
+
+
+def look_at_no_numbers() -> None:
+    """Nothing looks at numbers: an injected fault."""
+    for name in ('check_values', 'check_weights', 'check_optimizer', 'check_processes'):
+        setattr(watch, name, lambda *args, **kwargs: None)
 
 
 class Numbers(Area):
@@ -165,5 +176,4 @@ class Numbers(Area):
 
     def inject(self) -> None:
         """Nothing looks at numbers."""
-        for name in ('check_values', 'check_weights', 'check_optimizer'):
-            setattr(watch, name, lambda *args, **kwargs: None)
+        look_at_no_numbers()

@@ -12,6 +12,8 @@ from typing import Any
 from tests.campaign import protocol_steps, shared_metrics, shared_work
 from tests.campaign.campaign import Area, Outcome
 from tests.campaign.fates import FATES, Fate
+from tests.campaign.numbers import PLACES
+from tests.campaign.shared_numbers import Broken
 from tests.campaign.shared_work import Work, results_of, serve
 from tests.campaign.tool_runs import ALL, PRETRAINING
 
@@ -155,17 +157,19 @@ def step(protocol: protocol_steps.Protocol) -> Shared:
 
 
 METHODS = ('MOCAPretrain', 'MACRLPretrain', 'MAEPretrain', 'CANPretrain', 'MOMAPretrain')
-KINDS: tuple[Shared | Fate, ...] = (
+KINDS: tuple[Shared | Fate | Broken, ...] = (
     method('MOCAPretrain'),
     metric('accuracy'),
     order(),
+    Fate('is killed'),
     evaluation('k-NN'),
     *map(method, METHODS[1:]),
     *map(metric, list(shared_metrics.METRICS)[1:]),
     monitor(),
     evaluation('low-shot'),
     *map(step, protocol_steps.PROTOCOLS),
-    *map(Fate, FATES),
+    *(Fate(name) for name in FATES if name != 'is killed'),
+    *map(Broken, PLACES),
 )
 
 
@@ -178,9 +182,9 @@ class Processes(Area):
     modules: tuple[str, ...] = ALL
 
     def count(self, quick: bool) -> int:
-        """Each kind by two, three and four processes; with ``quick`` the first four by one."""
+        """Each kind by two, three and four processes; with ``quick`` the first five by one."""
         self.modules = PRETRAINING if quick else ALL
-        return 4 if quick else len(COUNTS) * len(KINDS)
+        return 5 if quick else len(COUNTS) * len(KINDS)
 
     def run(self, number: int, folder: Path) -> Outcome:
         """A kind of case, by a number of processes; the rest is drawn."""

@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -116,12 +117,14 @@ class Ended:
         said: What it has printed.
         events: ``PHASE LABEL``, in order; ``signal NAME`` right before one is sent.
         orphans: Processes of its group that were still there long after it had ended.
+        gone: When it was no longer there, in seconds as `time.time` has them.
     """
 
     code: int
     said: str
     events: list[str]
     orphans: list[int]
+    gone: float = 0.0
 
     @property
     def signaled(self) -> bool:
@@ -152,15 +155,31 @@ def run(*starts: Start, modules: Sequence[str] = ALL, seconds: float = 120) -> l
     until = time.monotonic() + seconds
     for process in processes:
         process.start()
-    for process in processes:
-        process.join(max(0.1, until - time.monotonic()))
+    gone = _ends([process.sentinel for process in processes], until)
     orphans = [_wait_for_group(process.pid) for process in processes]
     for process in processes:
         process.join()
     return [
-        Ended(process.exitcode, _text(start.log), _text(start.events).splitlines(), left)
+        Ended(
+            process.exitcode,
+            _text(start.log),
+            _text(start.events).splitlines(),
+            left,
+            gone.get(process.sentinel, time.time()),
+        )
         for process, start, left in zip(processes, starts, orphans, strict=True)
     ]
+
+
+def _ends(sentinels: Sequence[int], until: float) -> dict[int, float]:
+    """When each of some processes has ended, of those that do so in time."""
+    gone: dict[int, float] = {}
+    while there := [each for each in sentinels if each not in gone]:
+        ready = wait(there, max(0.0, until - time.monotonic()))
+        if not ready:
+            break
+        gone |= dict.fromkeys(ready, time.time())  # type: ignore[arg-type]  # as they were given
+    return gone
 
 
 def _text(path: Path) -> str:
