@@ -53,14 +53,19 @@ def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--data-root', help='folder of the data, laid out as CONFIG says')
 
 
-def add_common_arguments(parser: argparse.ArgumentParser, resume: bool = True) -> None:
+def add_common_arguments(
+    parser: argparse.ArgumentParser,
+    resume: bool = True,
+    work_dir: str = 'work_dirs/<config>',
+) -> None:
     """Add ``--work-dir --resume --accumulate --amp --launcher --cfg-options`` and the like.
 
     Args:
         parser: the tool's parser.
         resume: whether the tool trains, and so has something to resume and to accumulate.
+        work_dir: what the tool takes where none is given, for the help.
     """
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints [work_dirs/<config>]')
+    parser.add_argument('--work-dir', help=f'folder for logs and checkpoints [{work_dir}]')
     parser.set_defaults(resume=None, resume_approximately=False, accumulate=None)
     if resume:
         parser.add_argument(

@@ -83,7 +83,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         f'[{EMA_MOMENTUM} where none is named]',
     )
     add_log_to(parser)
-    add_common_arguments(parser)
+    add_common_arguments(parser, work_dir='work_dirs/PROTOCOL/CHECKPOINT_ARCH_seedN')
     args = parser.parse_args(argv)
     args.given = sys.argv[1:] if argv is None else list(argv)  # for the record
     return args

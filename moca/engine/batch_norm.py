@@ -115,6 +115,8 @@ class NoteBatchNorm(Hook):
     def before_val(self, runner: Any) -> None:
         """Tell them; mmengine builds metrics before the first validation."""
         found = any(isinstance(module, _BatchNorm) for module in runner.model.modules())
+        if any(isinstance(hook, RecomputeBatchNorm) for hook in runner.hooks):
+            found = False  # nothing to advise
         for metric in runner.val_loop.evaluator.metrics:
             if hasattr(metric, 'batch_norm'):
                 metric.batch_norm = found

@@ -29,6 +29,8 @@ CONSUMED = {
 # training loop after the training data.
 _LOOPS = {'train_cfg': 'EpochBasedTrainLoop', 'val_cfg': 'ValLoop', 'test_cfg': 'TestLoop'}
 _OF_RUNNER = {'runner', 'dataloader', 'evaluator'}
+# Hooks that mmengine's runner has without a config's asking (`Runner.register_default_hooks`).
+_HOOKS = {'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'}
 # Their **kwargs lead nowhere.
 _NO_OTHERS = (CheckpointHook,)
 
@@ -152,6 +154,7 @@ def check_config(cfg: Config, source: str = 'config') -> None:
                         f'{source}: {field}: {name} has no argument {argument!r}.'
                         f'{nearest(argument, known)} It has: {", ".join(sorted(known))}.'
                     )
+    _check_hooks(cfg.get('default_hooks'), f'{source}: default_hooks')
     for field, usual in _LOOPS.items():
         _check_loop(cfg.get(field), usual, f'{source}: {field}')
 
@@ -190,6 +193,18 @@ def _check_spelling(name: Any, ours: Iterable[str], where: str) -> None:
     near = difflib.get_close_matches(name, list(ours), n=1, cutoff=0.85)
     if near and not is_known(name):
         raise UserError(f'{where}: there is no {name!r}. Did you mean {near[0]!r}?')
+
+
+def _check_hooks(hooks: Any, field: str) -> None:
+    """mmengine has a traceback for what is given to a hook that is not there."""
+    if not isinstance(hooks, dict):
+        return
+    for name, hook in hooks.items():
+        if isinstance(hook, dict) and 'type' not in hook and name not in _HOOKS:
+            raise UserError(
+                f'{field}: there is no hook {name!r}.{nearest(name, {*hooks} - {name})} Give the '
+                'name of one that the config has, or a type for a new one.'
+            )
 
 
 def _our_classes() -> dict[str, tuple[Any, str]]:

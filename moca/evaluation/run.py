@@ -223,7 +223,7 @@ def _measured(cfg: Config, record: dict[str, Any], evaluation: Evaluation) -> Pa
     )
     print_log(
         f'{record["title"]}: {evaluation.train_images:,} training and {evaluation.val_images:,} '
-        f'validation {evaluation.counted}, {get_world_size()} process(es)',
+        f'validation {evaluation.counted}, processes: {get_world_size()}',
         'current',
     )
     result = evaluation.run(model, run)

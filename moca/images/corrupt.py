@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -128,7 +129,8 @@ class CorruptImages(Hook):
         raise UserError(
             f'{dataset.data_root}: {len(self._named)} of {judged} images cannot be decoded, more '
             f'than {self.max_share:.2%} (for example {some}; all are listed in {self._report}). '
-            'Repair or remove them, or raise CorruptImages.max_share.'
+            'Repair or remove them, or allow more: --cfg-options default_hooks.corrupt.max_share='
+            f'{math.ceil(100 * len(self._named) / judged) / 100:.2f}'
         )
 
 

@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from moca.errors import UserError
 from moca.images.image_io import read_pixels
 from moca.images.levels import UnknownRange, eight_bits
 from moca.images.transforms import Pixels
 
-ImageLike = NDArray[Any] | str | Path
-"""A file, or an array: RGB ``[H, W, 3]``, RGBA ``[H, W, 4]`` or gray ``[H, W]``."""
+ImageLike = NDArray[Any] | Image.Image | str | Path
+"""A file, an image of Pillow, or an array: RGB ``[H, W, 3]``, RGBA likewise or gray ``[H, W]``."""
+
+_PLAIN = ('L', 'RGB', 'RGBA', 'I;16', 'I', 'F')  # Pillow's modes whose numbers are the pixels'
 
 Several = list[Any] | tuple[Any, ...]
 """Of `ImageLike`. A text is no list of images."""
@@ -31,12 +34,15 @@ def as_pixels(image: ImageLike) -> Pixels:
     """
     if isinstance(image, str | Path):
         return read_pixels(image)
-    array = np.asarray(image)
+    if isinstance(image, Image.Image) and image.mode not in _PLAIN:
+        image = image.convert('RGB')  # a palette, CMYK and the like
+    array: NDArray[Any] = np.asarray(image)
+    shape = array.shape
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or not array.size:
         raise UserError(
-            f'an array of shape {np.shape(image)} is no image: give RGB [height, width, 3], with '
+            f'an array of shape {shape} is no image: give RGB [height, width, 3], with '
             'alpha [height, width, 4], or gray [height, width].'
         )
     if array.dtype.kind not in 'uifb':
@@ -45,4 +51,4 @@ def as_pixels(image: ImageLike) -> Pixels:
     try:
         return np.ascontiguousarray(eight_bits(array))
     except UnknownRange as error:
-        raise UserError(f'an array of shape {np.shape(image)}: {error}.') from error
+        raise UserError(f'an array of shape {shape}: {error}.') from error

@@ -71,9 +71,9 @@ class Predictor:
         """Predict an image, or several.
 
         Args:
-            images: A file or an array, or a list of them. Arrays are RGB ``[H, W, 3]`` uint8; gray,
-                alpha and more bits are taken as they are from files (`as_pixels`). They may be of
-                different sizes.
+            images: A file, an array or an image of Pillow, or a list of them. Arrays are RGB
+                ``[H, W, 3]`` uint8; gray, alpha and more bits are taken as they are from files
+                (`as_pixels`). They may be of different sizes.
             batch: How many images go through the network together. Those of a batch that are of
                 different sizes do so one size after the other.
 
@@ -84,7 +84,7 @@ class Predictor:
         Raises:
             UserError: An image cannot be read.
         """
-        if isinstance(images, str | Path | np.ndarray):
+        if not isinstance(images, list | tuple):
             return self._predict([as_pixels(images)])[0]
         if batch < 1:
             raise UserError(f'batch={batch}: give at least 1 image.')

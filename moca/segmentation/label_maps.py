@@ -163,8 +163,9 @@ class LabelRule:
     def _value_fault(self, found: Sequence[int]) -> str:
         wrong = [value for value in found if value not in self.classes]
         more = f' and {len(wrong) - _SHOWN} more' if len(wrong) > _SHOWN else ''
+        be = 'is' if len(wrong) == 1 else 'are'
         text = (
-            f'holds {", ".join(map(str, wrong[:_SHOWN]))}{more}, which are neither among the '
+            f'holds {", ".join(map(str, wrong[:_SHOWN]))}{more}, which {be} neither among the '
             f'{self.num_classes} classes nor ignored ({IGNORE})'
         )
         return f'{text}. {self._hint(found, wrong)}'

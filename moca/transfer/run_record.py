@@ -186,7 +186,8 @@ def told_if_failed(work_dir: str | Path) -> Iterator[None]:
     except BaseException as error:
         record = read_record(Path(work_dir) / RECORD)
         if record.get('status') == 'running':
-            text = ' '.join(f'{type(error).__name__}: {error}'.split())
+            name, said = type(error).__name__, ' '.join(str(error).split())
+            text = said if said.startswith(name) else f'{name}: {said}'
             write_record(work_dir, {**record, 'status': 'failed', 'error': text})
         raise
 

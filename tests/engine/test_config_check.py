@@ -30,6 +30,7 @@ VITDET = REPOSITORY / 'configs/detection/coco/vitdet_mask-rcnn.py'
         (PROBE, 'train_cfg.type', 'IterBasedLoop', r"no 'IterBasedLoop'.*'IterBasedTrainLoop'"),
         (PROBE, 'model.backbone.type', ['PlainViT'], r"model\.backbone\.type is \['PlainViT'\]"),
         (PROBE, 'train_cfg.type', 2, r'train_cfg\.type is 2, which names no class'),
+        (PROBE, 'default_hooks.checkpont.interval', 9, r"no hook 'checkpont'.*'checkpoint'"),
         (VITDET, 'val_cfg.fp_16', True, r"val_cfg: ValLoop .*'fp_16'.*'fp16'"),
     ],
 )

@@ -146,6 +146,13 @@ def test_arrays_are_rgb(images: Path) -> None:
     rgb = np.asarray(Image.open(images / 'a/0.png'))
     assert np.array_equal(as_pixels(rgb), as_pixels(images / 'a/0.png'))
     assert np.array_equal(as_pixels(rgb / np.float32(255)), rgb)
+    pillow = Image.open(images / 'a/0.png')
+    assert np.array_equal(as_pixels(pillow), rgb)
+    palette = pillow.quantize(colors=8)
+    assert np.array_equal(as_pixels(palette), np.asarray(palette.convert('RGB')))
+    assert np.array_equal(
+        as_pixels(pillow.convert('L')), as_pixels(np.asarray(pillow.convert('L')))
+    )
 
 
 @pytest.mark.parametrize(

@@ -293,4 +293,4 @@ def test_a_worker_s_error_ends_the_tool_with_the_file_s_name(
     arguments = ['--data-root', str(root), '--work-dir', str(tmp_path / 'run')]
     assert train([str(config), *arguments, '--cfg-options', 'log_level=ERROR']) == 2
     error = capsys.readouterr().err
-    assert error.splitlines()[-1].startswith(f'error: {wrong}: holds 19, which are neither')
+    assert error.splitlines()[-1].startswith(f'error: {wrong}: holds 19, which is neither')

@@ -10,7 +10,7 @@ import torch
 from mmseg.evaluation.metrics import IoUMetric
 from torch import nn
 
-from moca.engine.batch_norm import NoteBatchNorm
+from moca.engine.batch_norm import NoteBatchNorm, RecomputeBatchNorm
 from moca.segmentation import PresentIoUMetric
 
 CLASSES = 6
@@ -75,9 +75,15 @@ def test_worse_than_the_most_frequent_class_everywhere_is_said(
         assert bool(said) == warned
     assert 'mIoU_present 0.00 is below the 37.50' in said[0]
     assert 'batch norm' not in said[0]
-    for layer, told in ((nn.BatchNorm2d(3), True), (nn.LayerNorm(3), False)):
+    for layer, hooks, told in (
+        (nn.BatchNorm2d(3), [], True),
+        (nn.LayerNorm(3), [], False),
+        (nn.BatchNorm2d(3), [RecomputeBatchNorm()], False),
+    ):
         evaluator = SimpleNamespace(metrics=[metric, object()])
         loop = SimpleNamespace(evaluator=evaluator)
-        NoteBatchNorm().before_val(SimpleNamespace(model=nn.Sequential(layer), val_loop=loop))
+        NoteBatchNorm().before_val(
+            SimpleNamespace(model=nn.Sequential(layer), val_loop=loop, hooks=hooks)
+        )
         metric.compute_metrics([area])
         assert ('RecomputeBatchNorm' in said[-1]) == told

@@ -156,8 +156,8 @@ def central_tokens(grid: tuple[int, int], skip: int, device: torch.device) -> Te
     if min(rows, columns) <= 2 * skip:
         raise UserError(
             f'model.skip_offset={skip} leaves no central token in a grid of {rows} x {columns}, '
-            f'which the encoder makes of an image; choose at most {(min(rows, columns) - 1) // 2}, '
-            'or larger images (--img-size).'
+            'which the encoder makes of an image. Give --cfg-options model.skip_offset='
+            f'{(min(rows, columns) - 1) // 2} or less, or larger images (--img-size).'
         )
     ids = torch.arange(rows * columns, device=device).view(rows, columns)
     return ids[skip : rows - skip, skip : columns - skip].reshape(-1)
