@@ -136,8 +136,8 @@ def configure(args: argparse.Namespace) -> Config:
         set_checkpoint(cfg, args.checkpoint, **how, changes=changes)
     elif args.branch or args.trust or args.prefix or changes or args.arch == AUTO:
         raise UserError(
-            '--branch, --prefix, --trust, --patch, --mean, --std and --arch auto describe a '
-            'checkpoint: give --checkpoint as well.'
+            '--branch, --prefix, --trust, --patch, --mean, --std, --delta-of and --arch auto '
+            'describe a checkpoint: give --checkpoint as well.'
         )
     if args.dense:
         add_dense_hooks(cfg, args.dense, args.dense_data)
@@ -152,6 +152,7 @@ def configure(args: argparse.Namespace) -> Config:
         args.amp = gpu_has_bfloat16()
     check_options(args.cfg_options)
     merge_options(cfg, args.cfg_options)  # last, so that they win
+    check_config(cfg, source=args.config)
     if args.compile is None:
         args.compile = can_compile() and not cfg.get('strategy')
     if args.compile:
@@ -161,7 +162,6 @@ def configure(args: argparse.Namespace) -> Config:
     if args.bf16_gradients:
         set_bf16_gradients(cfg, args.launcher)
     take_from_checkpoint(cfg, args.arch)
-    check_config(cfg, source=args.config)
     vit_dimensions(cfg.model.backbone.arch)  # an unknown name is an error here and now
     apply_common(cfg, args)
     accept_released(cfg)

@@ -28,6 +28,11 @@ CONSUMED = {
 # Fields of mmengine's loops, and the class where a field names none. The loops are built late, the
 # training loop after the training data.
 _LOOPS = {'train_cfg': 'EpochBasedTrainLoop', 'val_cfg': 'ValLoop', 'test_cfg': 'TestLoop'}
+# Fields of `mmengine.runner.Runner` that hold a dict, or None; the model is never None.
+_SECTIONS = (
+    *('model', 'optim_wrapper', 'train_cfg', 'val_cfg', 'test_cfg', 'default_hooks'),
+    *('train_dataloader', 'val_dataloader', 'test_dataloader'),
+)
 _OF_RUNNER = {'runner', 'dataloader', 'evaluator'}
 # Hooks that mmengine's runner has without a config's asking (`Runner.register_default_hooks`).
 _HOOKS = {'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'}
@@ -128,8 +133,10 @@ def check_config(cfg: Config, source: str = 'config') -> None:
 
     Raises:
         UserError: naming the field, the class, the unknown argument and the nearest known one;
-            or a class that exists nowhere but under a similar name here.
+            or a class that exists nowhere but under a similar name here; or a field that is no
+            dict, where only a dict can be.
     """
+    _check_sections(cfg, source)
     ours = _our_classes()
     for field, node in walk(cfg.to_dict(), ''):
         for key in ('type', 'constructor'):
@@ -159,6 +166,17 @@ def check_config(cfg: Config, source: str = 'config') -> None:
         _check_loop(cfg.get(field), usual, f'{source}: {field}')
 
 
+def _check_sections(cfg: Config, source: str) -> None:
+    """Raise if a field that holds fields of its own holds something else."""
+    for field in _SECTIONS:
+        value = cfg.get(field, {})
+        if not isinstance(value, dict) and (value is not None or field == 'model'):
+            raise UserError(
+                f'{source}: {field} is {value!r}, where a dict belongs. Set one of its fields, as '
+                f'by --cfg-options {field}.FIELD=VALUE.'
+            )
+
+
 def _check_loop(node: Any, usual: str, where: str) -> None:
     """Raise if a dict for one of mmengine's loops has a word that its class does not know."""
     if not isinstance(node, dict):
@@ -170,10 +188,10 @@ def _check_loop(node: Any, usual: str, where: str) -> None:
     name = node.get('type', usual)
     cls = mmengine.registry.LOOPS.get(name) if isinstance(name, str) else name
     if cls is None:
-        if is_known(name):  # of a library whose scope is not chosen yet
+        if isinstance(name, str) and is_known(name):  # of a library whose scope is not chosen yet
             return
         loops = mmengine.registry.LOOPS.module_dict
-        raise UserError(f'{where}.type: there is no {name!r}.{nearest(name, loops)}')
+        raise UserError(f'{where}.type: there is no {name!r}.{nearest(str(name), loops)}')
     known = arguments_of(cls)
     if known is None or not (unknown := sorted(set(node) - known - chosen - {'type', '_scope_'})):
         return

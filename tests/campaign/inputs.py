@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import random
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +14,11 @@ from moca.errors import UserError
 from moca.images.image_io import read_pixels
 from moca.images.png import png_fault
 from tests import odd_files
+from tests.campaign import commands
 from tests.campaign.annotations import coco, label_map, panoptic
 from tests.campaign.campaign import Area, Outcome
 from tests.campaign.damage import Draw, edit, garble, refused
 from tests.configs.helpers import REPOSITORY
-from tools import pretrain, train
 
 CONFIGS = (
     'pretrain/moca_cifar.py',
@@ -74,7 +71,7 @@ def _config(draw: Draw, folder: Path) -> Outcome:
     try:
         Config(content).dump(str(path))
     except Exception:  # a value that no config file can have
-        return Outcome(kind, 'equal', 'cannot be written')
+        return _config(draw, folder)
     try:
         read_config(path)
     except UserError as error:
@@ -83,36 +80,9 @@ def _config(draw: Draw, folder: Path) -> Outcome:
     return Outcome(kind, 'accepted')
 
 
-OPTIONS = (
-    *('--data-root', '--checkpoint', '--arch', '--work-dir', '--seed', '--amp', '--resume'),
-    *('--accumulate', '--launcher', '--cfg-options', '--branch', '--patch', '--mean', '--std'),
-    *('--delta-of', '--trust', '--grid', '--subset', '--held-out', '--nothing', '--knn'),
-)
-WORDS = (
-    *('', '0', '-1', '1e9', 'nan', 'auto', 'none', 'pytorch', 'x=1', 'model=3', 'a.b.c=[', '[1,2]'),
-    *('train_cfg.max_iters=-1', 'model.backbone.arch=x', 'é', '--', '../..', '/dev/null'),
-)
-
-
 def _command(draw: Draw, folder: Path) -> Outcome:
-    tool: Callable[..., object] = draw.choice((train.main, pretrain.main))
-    config = str(REPOSITORY / 'configs' / draw.choice(CONFIGS))
-    words = [config] if draw.random() < 0.9 else []
-    for _ in range(draw.randint(1, 4)):
-        words.append(draw.choice(OPTIONS))
-        words += [draw.choice(WORDS) for _ in range(draw.randint(0, 2))]
-    if '--work-dir' not in words:
-        words += ['--work-dir', str(folder / 'run')]
-    kind, said = 'command line', io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.chdir(folder):
-        try:
-            code = tool(words)
-        except SystemExit as error:  # of argparse
-            code = error.code
-    text = said.getvalue()
-    if code == 2 and 'Traceback' not in text and 'error' in text:
-        return Outcome(kind, 'refused', text[-300:])
-    return Outcome(kind, 'silent' if code == 0 else 'unnamed', f'{words}: exit {code}: {text}')
+    kind = commands.words if draw.random() < 0.25 else commands.values
+    return kind(draw, folder, CONFIGS)
 
 
 KINDS = (_image, _image, label_map, panoptic, coco, _config, _command)
