@@ -98,6 +98,8 @@ def check_signal(
     # before the run, SIGTERM ends a process as it ends any; after it, there is nothing to save
     if ended.code not in (code, 0, -moment.number) or 'Traceback' in ended.said:
         raise Fault('traceback', said)
+    if ended.code == -moment.number and _is_handled(ended):
+        raise Fault('not heeded', said)
     if ended.code == 0 and alone and ended.count('before_train_iter', since_signal=True):
         raise Fault('not heeded', said)
     if ended.code == code:
@@ -108,6 +110,13 @@ def check_signal(
         newest = steps_of(latest_checkpoint(folder)) if folder.is_dir() else 0
         if _is_saved_after(ended) and newest != done:
             raise Fault('lost', f'{done} steps were taken, the newest checkpoint is {newest}')
+
+
+def _is_handled(ended: Ended) -> bool:
+    """Whether a process got its signal within a run, which handles it."""
+    labels = [event.split(' ')[1] for event in ended.events]
+    place = next(n for n, event in enumerate(ended.events) if event.startswith(SIGNAL))
+    return 'before_train' in labels[:place] and 'after_run' not in labels[: place + 2]
 
 
 def _is_saved_after(ended: Ended) -> bool:

@@ -98,6 +98,12 @@ class TestEnds:
         trained = ended(0, 'signal SIGTERM', 'step before_train_iter', *rest)
         check_signal(TERM, 0, tmp_path, trained, alone=False)
 
+    def test_within_a_run_a_signal_is_handled(self, tmp_path: Path) -> None:
+        check_signal(TERM, 0, tmp_path, Ended(-15, '', ['start before_run', 'signal SIGTERM'], []))
+        check_signal(TERM, 0, tmp_path, ended(-15, 'end after_run', 'signal SIGTERM'))
+        with pytest.raises(Fault, match='not heeded'):
+            check_signal(TERM, 0, tmp_path, ended(-15, 'signal SIGTERM'))
+
     def test_what_is_said_and_saved_at_its_end(self, tmp_path: Path) -> None:
         said = 'x\nInterrupted. Saved: iter_1.pth.'
         with pytest.raises(Fault, match='1 steps were taken, the newest checkpoint is 0'):
