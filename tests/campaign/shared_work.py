@@ -10,6 +10,7 @@ from itertools import islice
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -175,14 +176,14 @@ def features_of_images(kind: str, folder: str, seed: int, rank: int, count: int)
     from moca.evaluation.protocol import EvaluationRun
     from tests.evaluation.image_data import tiny_vit
 
-    extraction.PART = 5  # several parts of few images
     sets = [dict(data_root=folder, split=split) for split in ('train', 'val')]
     if kind == 'k-NN':
         evaluation: Any = KNN(*sets, k=(1, 4, 7), temperatures=(0.01, 0.07))
     else:
         evaluation = LowShot(*sets, shots=(1, 2, 'all'))
     evaluation.prepare()
-    result = evaluation.run(tiny_vit(), EvaluationRun(batch_size=3, seed=seed))
+    with mock.patch.object(extraction, 'PART', 5):  # several parts of few images
+        result = evaluation.run(tiny_vit(), EvaluationRun(batch_size=3, seed=seed))
     return dict(result.metrics, **{'chosen': str(result.chosen)})
 
 

@@ -65,7 +65,7 @@ def test_central_tokens():
 
 
 def test_no_central_token_is_an_error():
-    with pytest.raises(UserError, match=r'skip_offset=2 .* at most 1'):
+    with pytest.raises(UserError, match=r'skip_offset=2 .*skip_offset=1 or less'):
         central_tokens((4, 4), 2, torch.device('cpu'))
 
 
