@@ -22,6 +22,7 @@ from moca.images.files import (
     require_whole,
     unused_images,
 )
+from moca.images.listing import list_folder
 
 
 def check_coco(cfg: Config, dataset: dict[str, Any], cls: Any, field: str) -> None:
@@ -52,7 +53,7 @@ def check_coco(cfg: Config, dataset: dict[str, Any], cls: Any, field: str) -> No
     require_files(files, f'listed in {file.path}')
     require_whole(files)
     require_sizes(files, [(image['height'], image['width']) for image in file.images])
-    if left := unused_images(require_folder(dataset, 'img', field), files):
+    if left := unused_images(list_folder(require_folder(dataset, 'img', field)), files):
         print_log(left, 'current')
 
 

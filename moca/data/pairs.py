@@ -19,6 +19,7 @@ from moca.images.files import (
     require_pairs_taken,
     unused_images,
 )
+from moca.images.listing import list_folder
 from moca.segmentation.label_maps import LabelRule
 
 _NO_IMAGES = ('.npy', '.npz', '.mat', '.json', '.xml', '.txt')  # what else labels come in
@@ -91,7 +92,8 @@ def find_pairs(dataset: dict[str, Any], field: str) -> Pairs:
     note = check_names(source, built.img_suffix, folder) if source is not folder else None
     entries = built.load_data_list()
     if not entries:
-        unused_images(folder, [], built.img_suffix)  # raises where an ending is spelt otherwise
+        # raises where an ending is spelt otherwise
+        unused_images(list_folder(folder), [], built.img_suffix)
         raise UserError(
             f'{source}: no images. {field} reads files whose names end in '
             f'{built.img_suffix!r}; check --data-root and img_suffix.'
@@ -136,11 +138,12 @@ def unused_notes(parts: Sequence[Pairs]) -> list[str]:
         labels = [path for part in sharing for path in part.labels]
         suffixes = {part.suffix for part in sharing}
         suffix = suffixes.pop() if len(suffixes) == 1 else None
-        notes.append(unused_images(folder, used, suffix, labels))
+        listing = list_folder(folder)
+        notes.append(unused_images(listing, used, suffix, labels))
         for part in sharing:
             if part.label_folder is not None:
                 labeled = part.label_folder, part.label_suffix
-                require_pairs_taken(folder, used, part.suffix, *labeled)
+                require_pairs_taken(listing, used, part.suffix, *labeled)
     return [note for note in notes if note]
 
 

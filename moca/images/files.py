@@ -147,12 +147,12 @@ def sought(listing: Listing) -> str:
 
 
 def unused_images(
-    folder: Path, used: Iterable[Path], suffix: str | None = None, labels: Iterable[Path] = ()
+    listing: Listing, used: Iterable[Path], suffix: str | None = None, labels: Iterable[Path] = ()
 ) -> str:
     """What lies in a data set's folder and is not used, for the log.
 
     Args:
-        folder: In which and below which to look.
+        listing: Of the folder.
         used: The images that the data set takes.
         suffix: What their names have to end in (mmseg's ``img_suffix``); None where a file lists
             them.
@@ -165,7 +165,7 @@ def unused_images(
         UserError: Some images have the data set's ending in another spelling (``.JPG``, ``.jpeg``)
             and would not be found.
     """
-    listing = list_folder(folder)
+    folder = listing.root
     above = f'{folder}/'
     taken = {str(path).removeprefix(above) for path in used}
     known = taken | {str(path).removeprefix(above) for path in labels}
@@ -188,14 +188,14 @@ def unused_images(
 
 
 def require_pairs_taken(
-    folder: Path, used: Iterable[Path], suffix: str, partners: Path, ending: str
+    listing: Listing, used: Iterable[Path], suffix: str, partners: Path, ending: str
 ) -> None:
     """Refuse to lose images for their ending alone: those whose label map is there.
 
     A copy of an image that is taken, under the same name with another ending, is not missed.
 
     Args:
-        folder: In which and below which to look.
+        listing: Of the folder.
         used: The images that are taken.
         suffix: What their names have to end in (mmseg's ``img_suffix``).
         partners: The folder of label maps, laid out alike.
@@ -204,11 +204,12 @@ def require_pairs_taken(
     Raises:
         UserError: There are such images.
     """
+    folder = Path(listing.root)
     wanted = '.' + suffix.rpartition('.')[2]
     before = suffix.removesuffix(wanted)  # '_leftImg8bit' of Cityscapes
     taken = {os.path.splitext(path)[0] for path in used}
     lost = []
-    for path in list_folder(folder).paths:
+    for path in listing.paths:
         stem, kind = os.path.splitext(path)
         if not stem.endswith(before) or kind == wanted or os.path.join(folder, stem) in taken:
             continue

@@ -122,10 +122,10 @@ def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
 def test_images_that_a_data_set_does_not_take(tmp_path: Path) -> None:
     touch(tmp_path, 'a.jpg', 'b.jpg', 'c.png', 'd.tif', 'e.tif', 'notes.txt')
     used = [tmp_path / 'a.jpg', tmp_path / 'b.jpg']
-    said = unused_images(tmp_path, used, '.jpg')
+    said = unused_images(list_folder(tmp_path), used, '.jpg')
     assert '2 images; left out' in said
     assert said.endswith('1 .png, 2 .tif, 1 .txt')
-    assert '1 .jpg' in unused_images(tmp_path, used[:1])
+    assert '1 .jpg' in unused_images(list_folder(tmp_path), used[:1])
     touch(tmp_path, 'f.JPG', 'g.jpeg', 'h.jpeg')
     with pytest.raises(UserError, match=r'1 \.JPG, 2 \.jpeg beside 2 \.jpg'):
-        unused_images(tmp_path, used, '.jpg')
+        unused_images(list_folder(tmp_path), used, '.jpg')
