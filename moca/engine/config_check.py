@@ -161,7 +161,7 @@ def check_config(cfg: Config, source: str = 'config') -> None:
                         f'{source}: {field}: {name} has no argument {argument!r}.'
                         f'{nearest(argument, known)} It has: {", ".join(sorted(known))}.'
                     )
-    _check_hooks(cfg.get('default_hooks'), f'{source}: default_hooks')
+    _check_hooks(cfg.get('default_hooks') or {}, f'{source}: default_hooks')
     for field, usual in _LOOPS.items():
         _check_loop(cfg.get(field), usual, f'{source}: {field}')
 
@@ -213,10 +213,8 @@ def _check_spelling(name: Any, ours: Iterable[str], where: str) -> None:
         raise UserError(f'{where}: there is no {name!r}. Did you mean {near[0]!r}?')
 
 
-def _check_hooks(hooks: Any, field: str) -> None:
+def _check_hooks(hooks: dict[str, Any], field: str) -> None:
     """mmengine has a traceback for what is given to a hook that is not there."""
-    if not isinstance(hooks, dict):
-        return
     for name, hook in hooks.items():
         if isinstance(hook, dict) and 'type' not in hook and name not in _HOOKS:
             raise UserError(

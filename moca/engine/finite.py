@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -64,14 +65,9 @@ def check_weights(runner: Any, state: dict[str, Any]) -> None:
     Raises:
         UserError: Naming the first that has a number that is none.
     """
-    values = {
-        name: value.to_local() if isinstance(value, DTensor) else value
-        for name, value in state.items()
-        if isinstance(value, Tensor) and value.is_floating_point()
-    }
-    values = {name: value.detach() for name, value in values.items() if value.numel()}
-    norms = fetched([value.float().norm() for value in values.values()])
-    broken = [name for name, norm in zip(values, norms, strict=True) if not math.isfinite(norm)]
+    values = _own_numbers(state)
+    norms = fetched([value.detach().float().norm() for _, value in values])
+    broken = _broken(values, norms)
     if broken:
         raise UserError(
             f'step {runner.iter + 1}: {broken[0]} and {len(broken) - 1} other weights are no '
@@ -116,17 +112,9 @@ def check_optimizer(runner: Any) -> None:
     """
     optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
     states = optimizer.state.values() if optimizer is not None else ()
-    values = [
-        (name, value.to_local() if isinstance(value, DTensor) else value)
-        for state in states
-        for name, value in state.items()
-        if isinstance(value, Tensor) and value.is_floating_point()
-    ]
-    values = [(name, value) for name, value in values if value.numel()]
+    values = [pair for state in states for pair in _own_numbers(state)]
     largest = fetched([torch.stack(value.aminmax()).abs().amax() for _, value in values])
-    broken = [
-        name for (name, _), size in zip(values, largest, strict=True) if not math.isfinite(size)
-    ]
+    broken = _broken(values, largest)
     if broken:
         raise UserError(
             f"step {runner.iter + 1}: the optimizer's {broken[0]} of a parameter and "
@@ -134,3 +122,18 @@ def check_optimizer(runner: Any) -> None:
             f'checkpoint in {runner.work_dir} is from before. Lower the learning rate or clip '
             'gradients (optim_wrapper.clip_grad), then --resume.'
         )
+
+
+def _own_numbers(state: Mapping[str, Any]) -> list[tuple[str, Tensor]]:
+    """The floating-point tensors in a state with their names, of sharded ones what is here."""
+    floats = (
+        (name, value.to_local() if isinstance(value, DTensor) else value)
+        for name, value in state.items()
+        if isinstance(value, Tensor) and value.is_floating_point()
+    )
+    return [(name, value) for name, value in floats if value.numel()]
+
+
+def _broken(values: Sequence[tuple[str, Tensor]], sizes: Sequence[float]) -> list[str]:
+    """Names of the tensors whose size is no number."""
+    return [name for (name, _), size in zip(values, sizes, strict=True) if not math.isfinite(size)]

@@ -216,9 +216,13 @@ def _long_without_step(runner: Any) -> bool:
     """Whether a validation or the end of an epoch, with all that looks at it, follows this step."""
     loop, step = runner.train_loop, runner.iter + 1
     if isinstance(loop, EpochBasedTrainLoop):
-        return step % (loop.max_iters // loop.max_epochs) == 0
+        return step % _steps_per_epoch(loop) == 0
     validates = runner.val_loop is not None and step % loop.val_interval == 0
     return validates or step == loop.max_iters
+
+
+def _steps_per_epoch(loop: EpochBasedTrainLoop) -> int:
+    return loop.max_iters // loop.max_epochs
 
 
 def steps_since(runner: Any, saved: str | None) -> int:
@@ -228,7 +232,7 @@ def steps_since(runner: Any, saved: str | None) -> int:
         return 0
     loop, number = runner.train_loop, int(named[2])
     if named[1] == 'epoch':
-        number *= loop.max_iters // loop.max_epochs
+        number *= _steps_per_epoch(loop)
     return max(0, loop.iter - number)
 
 

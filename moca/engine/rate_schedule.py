@@ -89,7 +89,7 @@ class RateSchedule(Hook):
             f'{BATCH} images becomes {self.peak:g}'
             + (f', after {self.warmup_epochs:g} epochs of warm-up' if self.warmup_epochs else '')
         )
-        self._model(runner).seed = runner.seed
+        unwrapped(runner.model).seed = runner.seed
 
     def before_train_iter(
         self, runner: Any, batch_idx: int, data_batch: dict[str, Any] | None = None
@@ -102,8 +102,4 @@ class RateSchedule(Hook):
         rate = epoch_rate(epoch, self.peak, self._epochs, self.warmup_epochs, self.min_lr)
         for group, scale in zip(runner.optim_wrapper.param_groups, self._scales, strict=True):
             group['lr'] = scale * rate
-        self._model(runner).step = runner.iter
-
-    @staticmethod
-    def _model(runner: Any) -> Any:
-        return unwrapped(runner.model)
+        unwrapped(runner.model).step = runner.iter

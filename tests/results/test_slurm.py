@@ -279,12 +279,19 @@ def test_what_is_taken_away_is_submitted_again_with_what_waits_for_it(
     assert len(list(programs.glob('submitted*'))) == 6
 
 
-def test_a_job_that_slurm_has_forgotten_is_watched_no_longer_than_that(
-    programs, cluster, tmp_path, monkeypatch
-) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What watching takes for time: its monotonic clock shows ``clock.now[0]``."""
     now = [0.0]
-    clock = SimpleNamespace(time=time.time, monotonic=lambda: now[0])
+    clock = SimpleNamespace(now=now, time=time.time, monotonic=lambda: now[0])
     monkeypatch.setattr(slurm_jobs, 'time', clock)
+    return clock
+
+
+def test_a_job_that_slurm_has_forgotten_is_watched_no_longer_than_that(
+    programs, cluster, tmp_path, clock
+) -> None:
+    now = clock.now
     run = job(tmp_path, 'a')
     ((_, process),) = cluster()[0].start([run], [])
     states(programs, _101='RUNNING')
@@ -306,11 +313,9 @@ def test_a_job_that_slurm_has_forgotten_is_watched_no_longer_than_that(
 
 
 def test_a_job_that_sacct_has_never_told_of_is_not_forgotten(
-    programs, cluster, tmp_path, monkeypatch
+    programs, cluster, tmp_path, clock
 ) -> None:
-    now = [0.0]
-    clock = SimpleNamespace(time=time.time, monotonic=lambda: now[0])
-    monkeypatch.setattr(slurm_jobs, 'time', clock)
+    now = clock.now
     states(programs, _7='RUNNING')
     submitit.SlurmJob(tmp_path, '7').watcher.update()  # an answer from before the submission
     ((_, process),) = cluster()[0].start([job(tmp_path, 'a')], [])

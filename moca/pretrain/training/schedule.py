@@ -145,7 +145,7 @@ class PretrainSchedule(Hook):
                 f'optim_wrapper.clip_grad.max_norm={clip["max_norm"]} would make every gradient '
                 'zero. To clip nothing, set optim_wrapper.clip_grad=None.'
             )
-        method = self._model(runner)
+        method = unwrapped(runner.model)
         self.check_teacher(method)
         method.seed = runner.train_dataloader.sampler.seed
         loop = runner.train_loop
@@ -198,14 +198,10 @@ class PretrainSchedule(Hook):
         if self.final_weight_decay is not None:
             decay = max(group['weight_decay'] for group in runner.optim_wrapper.param_groups)
             runner.message_hub.update_scalar('train/weight_decay', decay)
-        model = self._model(runner)
+        model = unwrapped(runner.model)
         model.step = step
         if self.momentum is not None:
             model.momentum = cosine_between(step, self.momentum, 1.0, self.steps)
-
-    @staticmethod
-    def _model(runner: Any) -> Any:
-        return unwrapped(runner.model)
 
 
 def check_views(method: Any, views: Any) -> None:
