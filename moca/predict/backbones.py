@@ -16,10 +16,11 @@ from moca.backbone.vit import PlainViT
 from moca.engine.amp import preferred_dtype
 from moca.evaluation.backbones import fit_input, load_backbones
 from moca.predict.pixels import ImageLike, Several, as_pixels
+from moca.predict.shown import Brief, listed
 
 
-@dataclass(frozen=True, eq=False)
-class Features:
+@dataclass(frozen=True, eq=False, repr=False)
+class Features(Brief):
     """What a backbone makes of an image, after its final norm, as fp32.
 
     Attributes:
@@ -51,6 +52,18 @@ class Backbone:
     def __init__(self, name: str, vit: PlainViT, amp: bool = False) -> None:
         self.name, self.vit = name, vit
         self._precision = getattr(torch, preferred_dtype()) if amp else None
+
+    def __repr__(self) -> str:
+        vit, side = self.vit, self.patch_size
+        rows, columns = vit.grid
+        return listed(
+            self,
+            name=self.name,
+            blocks=f'{vit.num_layers} of {vit.embed_dims} channels',
+            patches=f'{side} x {side} pixels',
+            positions=f'of images of {columns * side} x {rows * side} pixels',
+            device=next(vit.parameters()).device,
+        )
 
     @property
     def patch_size(self) -> int:

@@ -25,6 +25,7 @@ from moca.predict.results import (
     Result,
     Segmentation,
 )
+from moca.predict.shown import listed
 from moca.predict.trained import Trained, load_trained
 
 INSTANCES = 1000
@@ -50,6 +51,17 @@ class Predictor:
         if 'pipeline' in trained.dataset:
             with trained.scope():
                 self._steps = Compose([s for s in trained.dataset['pipeline'] if not _reads(s)])
+
+    def __repr__(self) -> str:
+        trained = self.trained
+        return listed(
+            self,
+            task=self.task,
+            classes=self.classes or None,
+            checkpoint=trained.checkpoint,
+            sees=trained.seen,
+            device=next(trained.model.parameters()).device,
+        )
 
     @property
     def task(self) -> str:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from moca.predict.shown import Brief
 
-@dataclass(frozen=True, eq=False)
-class Segmentation:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Segmentation(Brief):
     """The class of each pixel.
 
     Attributes:
@@ -21,8 +23,8 @@ class Segmentation:
     classes: tuple[str, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Detections:
+@dataclass(frozen=True, eq=False, repr=False)
+class Detections(Brief):
     """Objects, the surest first.
 
     Attributes:
@@ -49,8 +51,8 @@ class PanopticSegment:
     is_thing: bool
 
 
-@dataclass(frozen=True, eq=False)
-class Panoptic:
+@dataclass(frozen=True, eq=False, repr=False)
+class Panoptic(Brief):
     """Things and stuff, each pixel in one segment at most.
 
     Attributes:
@@ -64,8 +66,8 @@ class Panoptic:
     classes: tuple[str, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Depth:
+@dataclass(frozen=True, eq=False, repr=False)
+class Depth(Brief):
     """The distance of each pixel.
 
     Attributes:
@@ -75,8 +77,8 @@ class Depth:
     meters: NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
-class Classification:
+@dataclass(frozen=True, eq=False, repr=False)
+class Classification(Brief):
     """The class of a whole image.
 
     Attributes:

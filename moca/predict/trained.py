@@ -67,6 +67,22 @@ class Trained:
         """Config of the data set whose images are read as these are to be."""
         return test_dataset(self.cfg)
 
+    @property
+    def seen(self) -> str | None:
+        """What the network sees at a time, in words; None where images keep their own size."""
+        test = self.cfg.model.get('test_cfg') or {}
+        window = test.get('crop_size') if test.get('mode') == 'slide' else test.get('size')
+        if window is not None:
+            return f'windows of {_sides(window)} pixels'
+        if (side := self.dataset.get('size')) is not None:
+            return f'images at {_sides(side)} pixels'
+        for step in self.dataset.get('pipeline', ()):
+            if str(step['type']).endswith('Resize') and step.get('scale'):
+                width, height = step['scale']
+                how = 'within' if step.get('keep_ratio') else 'at'
+                return f'images {how} {width} x {height} pixels'
+        return None
+
     def scope(self) -> AbstractContextManager[Any]:
         """In which names are looked up as the config means them, mmseg's or mmdet's."""
         scope = self.cfg.get('default_scope', 'mmengine')
@@ -187,6 +203,12 @@ def load_trained(
         *(cfg, path, model.to(where).eval(), names, palette, things),
         None if values is None else tuple(values),
     )
+
+
+def _sides(size: int | Sequence[int]) -> str:
+    """Width and height, of the height and width that a config gives, or of one for both."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return f'{width} x {height}'
 
 
 def _is_state(content: dict[str, Any]) -> bool:

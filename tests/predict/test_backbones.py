@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import pydoc
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from torchvision.transforms import functional as transforms
 
 import moca
 from moca.errors import UserError
+from moca.predict.backbones import load_backbone
 
 NAME = 'vit_tiny_patch16_224'
 
@@ -57,3 +60,10 @@ def test_what_cannot_be_loaded(tmp_path: Path) -> None:
         moca.backbone('random')
     with pytest.raises(UserError, match='nothing'):
         moca.backbone(tmp_path / 'nothing.pth')
+
+
+def test_help_is_a_page_that_names_every_argument() -> None:
+    text = pydoc.plain(pydoc.render_doc(moca.backbone))
+    assert len(text.splitlines()) < 50
+    named = set(inspect.signature(load_backbone).parameters) - {'checkpoint', 'changes'}
+    assert all(f'{name}=' in text for name in named | {'patch', 'mean', 'std'})

@@ -100,6 +100,18 @@ def test_panoptic_segments_are_those_of_mmdet(run_of: RunOf, images: Path) -> No
     assert np.array_equal(found.ids == 0, truth % 1000 >= 133)
 
 
+def test_what_is_shown_of_a_model_and_of_what_it_found(run_of: RunOf, images: Path) -> None:
+    model = load(run_of('detection'))
+    shown = repr(model)
+    assert 'task: detection\n  classes: 80 (person, bicycle, car ...)\n' in shown
+    assert f'checkpoint: {run_of("detection")}/iter_1.pth\n' in shown
+    scale = model.trained.dataset['pipeline'][1]['scale']
+    assert f'sees: images within {scale[0]} x {scale[1]} pixels\n' in shown
+    depth = load(run_of('depth'))
+    assert 'classes' not in repr(depth)
+    assert repr(depth.predict(images / 'a/0.png')) == 'Depth(meters=float32 [48, 64])'
+
+
 def test_segments_of_a_map_by_hand() -> None:
     numbers = np.array([[2, 2, 1000], [3, 2000, 1000]])  # class 0 twice, 2 of stuff, 3 is void
     found = panoptic_of(numbers, ('cat', 'dog', 'sky'), 2)
