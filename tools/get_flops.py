@@ -54,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def count(args: argparse.Namespace) -> None:
     """Count what the arguments ask for."""
     import torch
-    from mmengine.analysis import get_model_complexity_info
+    from mmengine.analysis import FlopAnalyzer, parameter_count
+    from mmengine.analysis.print_helper import complexity_stats_table
     from mmengine.registry import MODELS, init_default_scope
 
     from moca.export.command import default_size, graph_of
@@ -68,13 +69,31 @@ def count(args: argparse.Namespace) -> None:
     graph = graph_of(model, (size[0], size[1]))
     inputs = tuple(value[:1] if value.ndim == 4 else value for value in graph.inputs())
     plain = mock.patch('torch.nn.functional.scaled_dot_product_attention', _plain_attention)
+    counter = FlopAnalyzer(graph, inputs)
+    counter.unsupported_ops_warnings(args.verbose).uncalled_modules_warnings(args.verbose)
     with torch.no_grad(), plain:
-        found = get_model_complexity_info(graph, inputs=inputs, show_arch=False)
-    if args.table:
-        print(found['out_table'])
+        total = counter.total()
+        if args.table:
+            print(complexity_stats_table(counter, show_param_shapes=True))
+        passed = {name.split('::')[-1] for name in counter.unsupported_ops()}
     print(f'Image: {size[0]} x {size[1]} (height x width)')
-    print(f'Multiply-adds: {found["flops_str"]}')
-    print(f'Parameters: {found["params_str"]}')
+    print(f'Multiply-adds: {_shown(total)}')
+    print(f'Parameters: {_shown(parameter_count(graph)[""])}')
+    if passed:
+        print(f'Counted as nothing: {", ".join(sorted(passed))}.')
+
+
+def _shown(number: float) -> str:
+    """A number with the largest unit that it has one of.
+
+    Example:
+        >>> _shown(86_073_000_000), _shown(950)
+        ('86.073G', '950')
+    """
+    for unit, letter in ((1e12, 'T'), (1e9, 'G'), (1e6, 'M'), (1e3, 'K')):
+        if number >= unit:
+            return f'{number / unit:.3f}{letter}'
+    return str(number)
 
 
 def _plain_attention(

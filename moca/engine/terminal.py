@@ -15,10 +15,13 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
+from mmengine.runner.checkpoint import CheckpointLoader
 
 from moca.engine.accumulate import images_per_step
 
@@ -35,7 +38,8 @@ _PAUSE = 10.0
 # What libraries warn of among themselves; nothing that a user could change.
 _NEEDLESS = re.compile(
     r'"FileClient"|"HardDiskBackend"|The prefix is not set in metric class|'
-    r'Dataset \w+ has no metainfo|Please make sure that the mlflow server is running'
+    r'Dataset \w+ has no metainfo|Please make sure that the mlflow server is running|'
+    r'`resume_param_scheduler` is True but `self.param_schedulers` is None'
 )
 
 _COUNT = re.compile(
@@ -155,6 +159,11 @@ def quiet_terminal(verbose: bool = False, rank: int = 0, times: bool = True) -> 
         made(self, *args, **kwargs)
         quieten(self)
 
+    read = CheckpointLoader.load_checkpoint
+
+    def log_reading(filename: str, map_location: Any = None, logger: Any = None) -> Any:
+        return read(filename, map_location, logger or 'current')  # without one it is printed
+
     def log_warning(message: Warning | str, category: type[Warning], *where: Any, **_: Any) -> None:
         place = ':'.join(map(str, where[:2]))
         text = f'{category.__name__}: {message} ({place})'
@@ -164,7 +173,10 @@ def quiet_terminal(verbose: bool = False, rank: int = 0, times: bool = True) -> 
         quieten(logger)
     MMLogger.__init__ = make
     try:
-        with warnings.catch_warnings():
+        with (
+            warnings.catch_warnings(),
+            mock.patch.object(CheckpointLoader, 'load_checkpoint', log_reading),
+        ):
             warnings.showwarning = log_warning
             yield
     finally:
@@ -191,7 +203,10 @@ class SayWhatRuns(Hook):
     def before_train(self, runner: Any) -> None:
         """Say it."""
         data, step = runner.train_dataloader, images_per_step(runner)
-        begun = f', from step {runner.iter} on' if runner.iter else ''
+        begun = ''
+        if runner.iter:
+            saved = Path(runner._load_from or 'the newest checkpoint').name
+            begun = f', from step {runner.iter:,} on ({saved})'
         text = f'Training: {runner.max_iters:,} steps of {step} images{begun}'
         if hasattr(data.dataset, '__len__'):
             text += f', {len(data.dataset):,} images'

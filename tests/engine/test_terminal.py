@@ -40,6 +40,8 @@ def trained(folder: Path, **how: Any) -> tuple[Path, MMLogger]:
         print_log('of ours', runner.logger)
         print_log('\n'.join('many lines' for _ in range(40)), runner.logger)
         print_log('"FileClient" will be deprecated', runner.logger, 30)
+        runner.param_schedulers = None
+        runner.resume(runner.message_hub.runtime_info['last_ckpt'])
         print_log('look at this', runner.logger, 30)
         warnings.warn('a library would rather', stacklevel=1)
     return Path(runner.logger.log_file), runner.logger
@@ -61,7 +63,8 @@ def test_a_run_prints_its_progress_and_logs_all(tmp_path: Path, capsys: Any) -> 
     progress = r'[\d:]{8} Epoch\(train\) .*  eta: 0:00:00  loss: [\d.]+  images_per_second: [\d.]+$'
     assert re.match(progress, lines[0])
     written = log.read_text()
-    for text in ('System environment', 'Hooks will be', 'many lines', 'FileClient', 'would rather'):
+    of_file = ('System environment', 'Hooks will be', 'many lines', 'FileClient', 'would rather')
+    for text in (*of_file, 'Loads checkpoint by', '`resume_param_scheduler` is', 'resumed epoch'):
         assert text in written
     # the filter is gone with the tool
     assert re.search(r'mmengine.*INFO.*as mmengine does', capsys.readouterr().out)

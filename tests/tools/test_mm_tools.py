@@ -149,6 +149,8 @@ def test_costs_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     options += ['model.decode_head.num_classes=19']
     assert get_flops.main([str(PROBE), *options]) in (None, 0)
     said = capsys.readouterr().out
+    assert len(said.splitlines()) == 4
+    assert re.search(r'^Counted as nothing: .*\bgelu, .*\bsoftmax\b', said, re.MULTILINE)
     millions = float(re.search(r'Multiply-adds: ([\d.]+)M', said)[1])  # type: ignore[index]
     width, tokens = 192, 6 + 1
     block = 12 * width**2 * tokens + 2 * tokens**2 * width  # projections, MLP; products

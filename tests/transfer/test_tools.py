@@ -119,6 +119,10 @@ def test_probe_is_trained_resumed_and_tested(
     assert train.main([*arguments, '--seed', '7', '--resume', *probe_options(3)]) == 0
     said = capsys.readouterr().out
     assert 'other settings, which now change: train_cfg.max_iters: 2 -> 3. ' in said
+    assert ', from step 2 on (iter_2.pth), ' in said
+    reading = f'Loads checkpoint by local backend from path: {tmp_path}/iter_2.pth'
+    assert reading not in said
+    assert any(reading in log.read_text() for log in tmp_path.glob('*/*.log'))
     resumed = read_record(tmp_path)
     assert resumed['iterations'] == 3
     assert resumed['seconds'] > record['seconds']
