@@ -22,7 +22,7 @@ import torch.distributed as dist
 
 from moca.engine.background import finish_jobs
 from moca.engine.presence import Gone, NobodyListensError, NotHeardError, Report, Roll
-from moca.errors import UserError
+from moca.errors import AgreedError, UserError
 
 T = TypeVar('T')
 
@@ -41,16 +41,21 @@ LOST = (
     'error: the first process has gone without a word, or its machine cannot be reached any more. '
     f'{_RESUME}'
 )
+_OWN_WORDS = 10.0  # seconds that a process has to end by itself, by an error that all raise
 _END = 60.0  # seconds that the first process waits for the others to end as well
 
 
 class Failure(NamedTuple):
-    """What a process says of its own end: its number, machine, exit code and one line."""
+    """What a process says of its own end: its number, machine, exit code and one line.
+
+    One that is `of_all` ends every process at the same point, and is of none in particular.
+    """
 
     rank: int
     host: str
     code: int
     message: str
+    of_all: bool = False
 
 
 class _Blind:
@@ -101,7 +106,8 @@ class Processes:
             decide: Returns something that JSON can hold.
 
         Raises:
-            UserError: On all processes, if `decide` raises it on the first; or one does not come.
+            AgreedError: On all processes, if `decide` raises a `UserError` on the first.
+            UserError: One does not come.
         """
         answers = self.everywhere(about, decide if self.rank == 0 else lambda: None)
         return answers[0]  # type: ignore[return-value]
@@ -114,7 +120,8 @@ class Processes:
             look: Returns something that JSON can hold.
 
         Raises:
-            UserError: On all processes, if `look` raises it on any; or one does not come.
+            AgreedError: On all processes, if `look` raises a `UserError` on any.
+            UserError: One does not come.
         """
         if self._store is None:
             return [look()]
@@ -135,7 +142,7 @@ class Processes:
         if errors:
             message = next(iter(errors.values()))
             alike = [rank for rank, error in errors.items() if error == message]
-            raise UserError(message + ('' if len(alike) == self.size else f' ({numbers(alike)})'))
+            raise AgreedError(message + ('' if len(alike) == self.size else f' ({numbers(alike)})'))
         return [answer['value'] for answer in answers]
 
     def _wait(self, keys: list[str], about: str, seconds: float) -> None:
@@ -183,6 +190,8 @@ class Processes:
             except UserError:
                 host = os.environ.get('MASTER_ADDR', '')
                 first = Failure(0, host, 1, LOST)
+            if first is not None and first.of_all:
+                self._ended.wait(_OWN_WORDS)
             if first is not None and not self._ended.is_set():
                 self.leave(first.code, first.message + self.whose(first))
 
@@ -231,12 +240,12 @@ class Processes:
             return killed
 
     def whose(self, failure: Failure) -> str:
-        """Name the process of a failure, if that is another."""
-        if failure.rank == self.rank:
+        """Name the process of a failure, if that is another's alone."""
+        if failure.rank == self.rank or failure.of_all:
             return ''
         return f' (process {failure.rank} on {failure.host}, which ended first)'
 
-    def fail(self, code: int, message: str, certain: bool = True) -> Failure:
+    def fail(self, code: int, message: str, certain: bool = True, of_all: bool = False) -> Failure:
         """Note that this process ends by an error; returns the first failure of the run.
 
         Args:
@@ -244,8 +253,9 @@ class Processes:
             message: One line.
             certain: False of an error that may well be the consequence of another process's end,
                 as a broken connection is: what is known of the others comes first then.
+            of_all: True of one that every process raises at the same point.
         """
-        mine = Failure(self.rank, socket.gethostname(), code, message)
+        mine = Failure(self.rank, socket.gethostname(), code, message, of_all)
         if self._store is None:
             return mine
         if self._watcher is not None and not certain:

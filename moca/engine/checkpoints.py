@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from moca.engine.archives import archive_damage
 from moca.engine.background import BackgroundJob
 from moca.engine.disk_errors import disk_error
+from moca.engine.meeting import processes_of
 from moca.engine.ranges import check_positive
 from moca.engine.renamed import rename_keys
 from moca.engine.snapshot import Snapshot
@@ -154,10 +155,14 @@ class AtomicCheckpointHook(CheckpointHook):
         self._saved_after = None
 
     def save_now(self, runner: Any) -> None:
-        """Save after this step, unless that was done, and wait until it is written."""
+        """Save after this step, unless that was done, and wait on all processes till it is written.
+
+        One that has nothing to write would end, and the first one with it.
+        """
         if self._saved_after != runner.iter:
             self._save_between(runner)
-        self._writer.wait()
+        processes = processes_of(runner.cfg.get('launcher', 'none'))
+        processes.first('the checkpoint is written', self._writer.wait)
 
     def _save_between(self, runner: Any) -> None:
         named: tuple[str, bool] = self.filename_tmpl, self.by_epoch  # type: ignore[has-type]

@@ -202,7 +202,8 @@ def _end_all(error: BaseException, code: int, line: str | None) -> None:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
     last = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
     certain = line is not None or not isinstance(error, RuntimeError)  # such as torch's of a peer
-    first = joined().fail(code, line or _error_line(last), certain)
+    of_all = getattr(error, 'of_all', False)
+    first = joined().fail(code, line or _error_line(last), certain, of_all)
     if first.rank != joined().rank and first.message != line:
         # this error is mostly the other's: a collective that it has left
         line = first.message + joined().whose(first)

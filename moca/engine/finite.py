@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from moca.engine.wrapped import unwrapped
-from moca.errors import UserError
+from moca.errors import AgreedError, UserError
 
 
 def fetched(values: list[Tensor]) -> list[float]:
@@ -39,7 +39,7 @@ def check_values(
         files: First images of the batch, likewise.
 
     Raises:
-        UserError: Naming what is no number.
+        AgreedError: Naming what is no number; of several processes each has the same means.
     """
     # float16 skips a step whose gradients overflow and lowers its loss scale: no failure
     scaler = getattr(runner.optim_wrapper, 'scaler', None)
@@ -52,7 +52,7 @@ def check_values(
     if not broken:
         return
     begins = f' The batch begins with {", ".join(files)}.' if files else ''
-    raise UserError(
+    raise AgreedError(
         f'step {iteration + 1}: {", ".join(broken)} at learning rate {rate:.3g}.{begins} The last '
         f'checkpoint in {runner.work_dir} is from before. Lower the learning rate or use float32 '
         '(no --amp), then --resume.'
@@ -84,7 +84,7 @@ def check_processes(runner: Any) -> None:
     as a second moment, would never show in the others' weights, and spoil their gradients.
 
     Raises:
-        UserError: On all processes, if one of several has found something in its own.
+        AgreedError: On all processes, if one of several has found something in its own.
     """
     if get_world_size() == 1:
         return  # what is to be saved is checked
@@ -98,7 +98,7 @@ def check_processes(runner: Any) -> None:
         found = str(error)
     for rank, message in enumerate(all_gather_object(found)):
         if message:
-            raise UserError(f'{message} (process {rank})')
+            raise AgreedError(f'{message} (process {rank})')
 
 
 def check_optimizer(runner: Any) -> None:

@@ -48,11 +48,12 @@ class Interrupted(KeyboardInterrupt):
 
     Attributes:
         code: Exit status of the process: 130 after Ctrl-C, 143 after SIGTERM.
+        of_all: Whether every process of the run ends with it, after the same step.
     """
 
-    def __init__(self, number: int, message: str) -> None:
+    def __init__(self, number: int, message: str, of_all: bool = False) -> None:
         super().__init__(message)
-        self.code = 128 + number
+        self.code, self.of_all = 128 + number, of_all
 
 
 class _Signals:
@@ -173,7 +174,7 @@ class _SaveWhenTold(Hook):
         )
         if hooks and exact:
             hooks[0].save_now(runner)
-        raise Interrupted(number, 'Interrupted.')
+        raise Interrupted(number, 'Interrupted.', of_all=True)
 
     def _agreed(self, step: int, at_once: bool = False) -> int:
         """The signal that came to any process, seen by all after the same step; 0 for none.
@@ -285,4 +286,5 @@ def saved_when_interrupted(runner: Any) -> Iterator[None]:
         finish_jobs()  # a checkpoint that is being written may become the newest
         saved = runner.message_hub.runtime_info.get('last_ckpt')
         text = resume_text(saved, steps_since(runner, saved))
-        raise Interrupted(error.code - 128, f'Interrupted. {text}') from None
+        number = error.code - 128
+        raise Interrupted(number, f'Interrupted. {text}', error.of_all) from None

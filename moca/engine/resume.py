@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 
 from moca.engine.agreement import Processes, numbers
 from moca.engine.checkpoints import latest_checkpoint
-from moca.errors import UserError
+from moca.errors import AgreedError, UserError
 
 
 def settle_resume(cfg: Config, asked: str | None, processes: Processes) -> None:
@@ -27,7 +27,8 @@ def settle_resume(cfg: Config, asked: str | None, processes: Processes) -> None:
         processes: Of the run.
 
     Raises:
-        UserError: No such file, or not on every process, or one of another size.
+        UserError: No such file.
+        AgreedError: On all processes: there is none, or not on each, or one of another size.
     """
     if asked is None and cfg.get('resume') and not cfg.get('load_from'):
         asked = 'auto'  # mmengine would let every process choose
@@ -69,7 +70,7 @@ def _check_seen(path: str, processes: Processes) -> None:
     other = [rank for rank, size in enumerate(sizes) if size not in (None, sizes[0])]
     if blind or other:
         fault = 'cannot be read by' if blind else 'is another file for'
-        raise UserError(
+        raise AgreedError(
             f'{path}: this checkpoint {fault} {numbers(blind or other)} of {processes.size}. Put '
             'the work dir on a file system that all nodes share, or copy the file to the same '
             'path on every node.'

@@ -25,7 +25,7 @@ from moca.engine.agreement import Processes, numbers
 from moca.engine.meeting import processes_of
 from moca.engine.work_dir import config_leaves
 from moca.engine.wrapped import unwrapped
-from moca.errors import UserError
+from moca.errors import AgreedError
 
 PACKAGES = ('torch', 'torchvision', 'timm', 'mmengine', 'mmcv', 'mmseg', 'mmdet')
 """Packages whose versions have to be the same on every node."""
@@ -45,12 +45,12 @@ def check_same_device(processes: Processes) -> None:
     """Refuse to train on GPUs here and CPUs there, whose process groups would never meet.
 
     Raises:
-        UserError: On all processes, naming those without.
+        AgreedError: On all processes, naming those without.
     """
     found = processes.everywhere('device', torch.cuda.is_available)
     if any(found) and not all(found):
         lacking = [rank for rank, there in enumerate(found) if not there]
-        raise UserError(
+        raise AgreedError(
             f'torch sees no GPU on {numbers(lacking)} of {processes.size}, and one on the others. '
             'See to the driver and to CUDA_VISIBLE_DEVICES of that node.'
         )
@@ -66,7 +66,7 @@ def check_same_start(cfg: Config) -> None:
         cfg: Of the run, complete, with ``launcher``.
 
     Raises:
-        UserError: On all processes, naming what differs and where.
+        AgreedError: On all processes, naming what differs and where.
     """
     processes = processes_of(cfg.get('launcher', 'none'))
     if processes.size == 1:
@@ -79,7 +79,7 @@ def check_same_start(cfg: Config) -> None:
         (own if mine else common)[field] = text
     found = differences(processes, 'settings', common)
     if found:
-        raise UserError(
+        raise AgreedError(
             f'the processes were started differently: {_listed(found)}. Give all of them the same '
             'config, options and packages (one virtual environment on a shared file system).'
         )
@@ -102,7 +102,7 @@ class SameOnAllProcesses(Hook):
     0.15 s for ViT-B on one CPU core.
 
     Raises:
-        UserError: On all processes, naming what differs and where.
+        AgreedError: On all processes, naming what differs and where.
     """
 
     priority = 'LOWEST'  # after hooks that change weights
@@ -140,7 +140,7 @@ class SameOnAllProcesses(Hook):
             more = f' and {len(differing) - 1} other tensors' if len(differing) > 1 else ''
             found.append(differing[0].replace(':', f'{more}:', 1))
         if found:
-            raise UserError(
+            raise AgreedError(
                 f'the processes would not train as one: {_listed(found)}. Let all of them read '
                 'the same checkpoint (work dir on a file system that all nodes share) and run the '
                 'same code.'

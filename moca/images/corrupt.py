@@ -14,7 +14,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from moca.engine.checkpoints import write_atomically
-from moca.errors import UserError
+from moca.errors import AgreedError, UserError
 
 REPORT = 'corrupt_images.txt'
 # Below this many images a share of 1 % is too uncertain to stop a run of many more.
@@ -126,7 +126,7 @@ class CorruptImages(Hook):
         if len(self._named) <= max(1, self.max_share * judged):
             return
         some = ', '.join(list(self._named)[:3])
-        raise UserError(
+        raise AgreedError(
             f'{dataset.data_root}: {len(self._named)} of {judged} images cannot be decoded, more '
             f'than {self.max_share:.2%} (for example {some}; all are listed in {self._report}). '
             'Repair or remove them, or allow more: --cfg-options default_hooks.corrupt.max_share='

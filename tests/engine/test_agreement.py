@@ -89,6 +89,31 @@ class TestAgreement:
         assert second.whose(failure) == ''
         assert first.whose(failure).startswith(' (process 1 on ')
 
+    @pytest.mark.parametrize('ends_itself', [True, False])
+    def test_a_failure_of_all_is_said_once_and_is_nobody_s(
+        self, ends_itself: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whichever thread of a process comes to say it, the words are the same."""
+
+        def leave(self: Processes, code: int, line: str) -> None:
+            left.append(line)
+            self._ended.set()
+
+        left: list[str] = []
+        monkeypatch.setattr(Processes, 'leave', leave)
+        monkeypatch.setattr(agreement, '_LOOK', 0.02)
+        monkeypatch.setattr(agreement, '_OWN_WORDS', 600 if ends_itself else 0.02)
+        store = dist.HashStore()
+        first, second = (Processes(rank, 2, lambda _: store) for rank in range(2))
+        failure = second.fail(2, 'error: no such file', of_all=True)
+        first.watch()
+        assert first._watcher is not None
+        if ends_itself:
+            assert first.fail(2, 'error: no such file', of_all=True) == failure
+        first._watcher.join(60)
+        assert left == ([] if ends_itself else ['error: no such file'])
+        assert first.whose(failure) == ''
+
     def test_one_that_ends_without_a_word_is_noted_for_all(self) -> None:
         """Connections end with their processes, here by hand; a stranger's and a finished one's
         are nobody's end."""
@@ -112,7 +137,7 @@ class TestAgreement:
         store.set('finished/1', '')
         failures = [first._failure_of(store, gone) for gone in sorted(seen)]
         assert failures[0] is None
-        assert failures[1] == (2, socket.gethostname(), 1, agreement.KILLED)
+        assert failures[1] == Failure(2, socket.gethostname(), 1, agreement.KILLED)
         assert first.fail(1, 'error: connection closed') == failures[1]
         third = Report(store, 1)
         while not roll._known:

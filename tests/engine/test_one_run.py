@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from moca.engine import fsdp
+from moca.engine import agreement, fsdp
 from moca.engine.checkpoints import AtomicCheckpointHook
+from moca.engine.snapshot import Snapshot
 from moca.engine.watch import WatchTraining
 from moca.engine.work_dir import alone_in_work_dir
 from tests.configs.helpers import REPOSITORY, write_cityscapes
@@ -109,6 +111,31 @@ def killing_hook() -> None:
     WatchTraining.after_train_iter = die_or_watch  # type: ignore[method-assign]
 
 
+def told_to_stop() -> None:
+    """Be told by SIGTERM during the second step, as Slurm tells all."""
+    watch = WatchTraining.after_train_iter
+
+    def watch_and_tell(self: Any, runner: Any, *args: Any, **kwargs: Any) -> None:
+        watch(self, runner, *args, **kwargs)
+        if runner.iter == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    WatchTraining.after_train_iter = watch_and_tell  # type: ignore[method-assign]
+
+
+def told_to_stop_and_slow() -> None:
+    """Take longer to copy the state than what others say of their end is waited for."""
+    told_to_stop()
+    agreement._OWN_WORDS = 0.0
+    take = Snapshot._take
+
+    def slow(self: Any, *args: Any, **kwargs: Any) -> Any:
+        time.sleep(1)
+        return take(self, *args, **kwargs)
+
+    Snapshot._take = slow  # type: ignore[method-assign]
+
+
 def errors(ended: list[Ended]) -> list[str]:
     """The one line of error that each process has printed."""
     lines = [[row for row in end.output.splitlines() if 'error: ' in row] for end in ended]
@@ -202,6 +229,17 @@ class TestEnd:
         said = [row for row in ended[1 - rank].output.splitlines() if 'ZeroDivisionError' in row]
         assert said[0].startswith('error: ')
         assert f'(process {rank} on ' in said[0]
+
+    def test_what_ends_all_waits_for_the_one_that_saves(self, folder: Path) -> None:
+        arguments = [
+            command(folder, 'told', '--cfg-options', 'default_hooks.checkpoint.interval=9')
+        ]
+        ended = run_two(folder, 'pretrain', arguments * 2, (told_to_stop_and_slow, told_to_stop))
+        assert [end.code for end in ended] == [143, 143], ended
+        said = [end.output.splitlines()[-1] for end in ended]
+        assert said[0] == said[1]
+        assert said[0].startswith(f'Interrupted. Saved: {folder}/told/iter_2.pth. Go on with: ')
+        assert torch.load(folder / 'told/iter_2.pth', weights_only=False)['meta']['iter'] == 2
 
     def test_a_process_that_is_killed_ends_the_other_with_the_cause(self, folder: Path) -> None:
         """The first one, with which the store goes as well."""
