@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch.multiprocessing as mp
@@ -37,3 +39,17 @@ def _work(rank: int, fn: Callable[..., None], args: tuple[Any, ...]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """Yield a port for a server of a test, which the system gives to nobody else meanwhile.
+
+    The port of a socket that was closed again may be another test's, or a connection's, by the time
+    when it is wanted. This one stays bound, and leaves it to a server that reuses addresses as
+    well, as torch's store does.
+    """
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(('localhost', 0))
+        yield held.getsockname()[1]

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,13 @@ class TestAgreement:
         monkeypatch.setattr(agreement, 'WAIT', 0.2)
         monkeypatch.setattr(agreement, '_END', 0.2)
 
+        def look(processes: Processes) -> None:
+            if processes.rank == 0:  # the third has come by then, however busy the machine is
+                assert processes._store is not None
+                processes._store.wait(['1/resume/2'], timedelta(seconds=60))
+
         def act(processes: Processes) -> Any:
-            return processes.rank == 1 or processes.everywhere('resume', lambda: 1)
+            return processes.rank == 1 or processes.everywhere('resume', lambda: look(processes))
 
         first, absent, third = together(3, act)
         assert absent is True
@@ -131,7 +137,7 @@ class TestAgreement:
         first = Processes(0, 3, lambda _: store)
         for report in reports:
             report._connection.close()
-        while len(seen) < 2 and time.monotonic() < until + 20:
+        while len(seen) < 2 and time.monotonic() < until + 60:
             seen += roll.look(0.05)
         assert sorted(gone.rank for gone in seen) == [1, 2]
         store.set('finished/1', '')
@@ -142,9 +148,9 @@ class TestAgreement:
         third = Report(store, 1)
         while not roll._known:
             roll.look(1)
-        assert third.look(5) == []  # it is known
+        assert third.look(60) == []  # it is known
         roll._known.popitem()[0].close()  # as the end of the first process does
-        assert third.look(5) == [(0, 'localhost')]
+        assert third.look(60) == [(0, 'localhost')]
 
     def test_who_says_nothing_is_dropped_and_few_may_be_silent_at_a_time(
         self, monkeypatch: pytest.MonkeyPatch
@@ -155,21 +161,28 @@ class TestAgreement:
         port, _ = json.loads(store.get('presence'))
         strangers = [socket.create_connection(('localhost', port)) for _ in range(5)]
         report = Report(store, 1)  # comes behind them
-        for _ in range(6):
+        until = time.monotonic() + 60
+        while len(roll._silent) < 3 and time.monotonic() < until:
+            assert roll.look(0.01) == []
+        for _ in range(2):
             assert roll.look(0.01) == []
         assert (len(roll._silent), len(roll._known)) == (3, 0)
         since = time.monotonic()
         roll.look(0.1)
         assert time.monotonic() - since >= 0.1  # the others are no work
-        monkeypatch.setattr(presence, '_PATIENCE', 0.05)
-        until = time.monotonic() + 10
+
+        def pass_time() -> None:
+            for other in roll._silent:
+                roll._silent[other] -= presence._PATIENCE + 1
+
+        pass_time()
         while not roll._known and time.monotonic() < until:
             roll.look(0.02)
         assert [who.rank for who in roll._known.values()] == [1]
         for stranger in strangers[:3]:
             assert stranger.recv(1) == b''
-        assert report.look(5) == []
-        time.sleep(0.1)
+        assert report.look(60) == []
+        pass_time()
         roll.look(0)
         assert not roll._silent
         assert report.look(0.01) == []  # known for as long as it lives
@@ -192,10 +205,10 @@ class TestAgreement:
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limit)
         assert looks <= 6
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while not roll._known and time.monotonic() < until:
             roll.look(0.05)
-        assert report.look(5) == []
+        assert report.look(60) == []
 
     def test_one_that_is_dropped_before_it_was_heard_takes_nobody_for_dead(
         self, monkeypatch: pytest.MonkeyPatch
@@ -211,7 +224,7 @@ class TestAgreement:
         roll = Roll(store)
         second = Processes(1, 2, lambda _: store)
         second.watch()
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while not roll._silent and time.monotonic() < until:
             roll._listen(True)
             roll._selector.select(0.1)
@@ -230,6 +243,7 @@ class TestAgreement:
         reports = [Report(store, rank) for rank in (1, 2)]
         with ThreadPoolExecutor(1) as pool:
             ending = pool.submit(first.finish)
+            assert first._ended.wait(60)  # before that a kill would end the run
             reports[1]._connection.close()  # killed at the very end
             time.sleep(0.3)
             assert not ending.done()
@@ -279,7 +293,7 @@ class TestAgreement:
         processes = [Processes(rank, 3, lambda _: store) for rank in range(3)]
         for each in reversed(processes):  # the first one comes last
             each.watch()
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while any(each._others is None for each in processes) and time.monotonic() < until:
             time.sleep(0.01)
         processes[2].fail(2, 'error: disk')
@@ -309,7 +323,7 @@ class TestAgreement:
         monkeypatch.setattr(Processes, 'leave', leave)
         second = Processes(1, 2, connect)
         second.watch()
-        assert second._ended.wait(20)
+        assert second._ended.wait(60)
         second.finish()
         assert len(left) == 1
         assert left[0].startswith('error: the first process has gone without a word')

@@ -91,7 +91,7 @@ def slow_save(monkeypatch: pytest.MonkeyPatch, until: threading.Event) -> list[s
 
     def wait_and_save(content: Any, file: Any) -> None:
         threads.append(threading.current_thread().name)
-        assert until.wait(20)
+        assert until.wait(120)
         save(content, file)
 
     monkeypatch.setattr(checkpoints.torch, 'save', wait_and_save)
@@ -180,7 +180,7 @@ def test_a_kill_during_a_write_loses_that_checkpoint_alone(tmp_path):
     # not forked: autograd's threads, which another test may have started, do not survive that
     process = multiprocessing.get_context('spawn').Process(target=stuck, args=(tmp_path,))
     process.start()
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     while not list(tmp_path.glob('.iter_3.pth.*.partial')) and time.monotonic() < until:
         time.sleep(0.02)
     process.kill()
@@ -251,10 +251,10 @@ def test_an_error_of_a_job_is_raised_once():
 
 def test_leaving_waits_for_jobs_but_not_for_ever(capsys):
     job, release = BackgroundJob(), threading.Event()
-    job.start(lambda: release.wait(20) and None)
+    job.start(lambda: release.wait(120) and None)
     since = time.monotonic()
     finish_jobs(0.1)
-    assert 0.1 <= time.monotonic() - since < 5
+    assert 0.1 <= time.monotonic() - since < 60
     assert 'still being written after 0 s' in capsys.readouterr().err
     release.set()
     finish_jobs()

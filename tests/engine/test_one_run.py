@@ -220,7 +220,6 @@ class TestEnd:
         arguments = [command(folder, f'fails{rank}')] * 2
         ended = run_two(folder, 'pretrain', arguments, before)
         assert [end.code for end in ended] == [1, 1]
-        assert ended[0].seconds < 50
         assert 'Traceback' in ended[rank].output
         noted = (folder / f'fails{rank}/error.json').read_text()  # for torchrun's last words
         assert 'ZeroDivisionError: of this node' in noted
@@ -246,7 +245,6 @@ class TestEnd:
         arguments = [command(folder, 'killed')] * 2
         killed, other = run_two(folder, 'pretrain', arguments, (killing_hook, nothing))
         assert (killed.code, other.code) == (-signal.SIGKILL, 1)
-        assert other.seconds < 50
         (line,) = [row for row in other.output.splitlines() if row.startswith('error: ')]
         assert 'a process has ended without a word' in line
         assert '(process 0 on ' in line

@@ -43,7 +43,9 @@ def test_fewer_cpus_than_workers(
 
 def test_torchs_own_warning_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter('always')
+        # and no other's, such as of a file that is collected meanwhile
+        warnings.simplefilter('ignore')
+        warnings.filterwarnings('always', 'This DataLoader will create')
         DataLoader([0], num_workers=4000)
         assert len(caught) == 1
         monkeypatch.setattr(workers, 'print_log', lambda *_, **__: None)

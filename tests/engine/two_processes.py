@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from moca.engine import agreement
+from tests.processes import reserved_port
 from tools import pretrain, train
 
 _STARTING = 300.0
@@ -24,11 +24,10 @@ Before = Callable[[], None]
 
 
 class Ended(NamedTuple):
-    """What is left of a process: the time is from when both had begun until both had ended."""
+    """What is left of a process."""
 
     code: int | None
     output: str
-    seconds: float
 
 
 def nothing() -> None:
@@ -40,7 +39,7 @@ def run_two(
     tool: str,
     arguments: Sequence[Sequence[str]],
     before: tuple[Before, Before] = (nothing, nothing),
-    timeout: float = 60,
+    timeout: float = 300,
 ) -> list[Ended]:
     """Run ``tools/TOOL.py`` in two processes, forked from one that has imported everything.
 
@@ -49,34 +48,32 @@ def run_two(
         tool: Its name.
         arguments: Of each.
         before: What each does first.
-        timeout: Seconds that both have, from when both have begun.
+        timeout: Seconds that both have, from when both have begun; who takes longer hangs, and is
+            killed.
     """
     context: Any = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload([__name__])
-    with socket.socket() as free:
-        free.bind(('localhost', 0))
-        port = free.getsockname()[1]
     logs = [folder / f'output{rank}' for rank in range(2)]
     for log in logs:  # of the run before
         log.unlink(missing_ok=True)
-    processes = [
-        context.Process(target=_process, args=(rank, port, str(log), tool, given, prepare))
-        for rank, (log, given, prepare) in enumerate(zip(logs, arguments, before, strict=True))
-    ]
-    until = time.monotonic() + _STARTING
-    for process in processes:
-        process.start()
-    while not all(log.is_file() for log in logs) and time.monotonic() < until:
-        time.sleep(0.02)
-    start = time.monotonic()
-    for process in processes:
-        process.join(max(0.1, start + timeout - time.monotonic()))
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-    seconds = time.monotonic() - start
+    with reserved_port() as port:
+        processes = [
+            context.Process(target=_process, args=(rank, port, str(log), tool, given, prepare))
+            for rank, (log, given, prepare) in enumerate(zip(logs, arguments, before, strict=True))
+        ]
+        until = time.monotonic() + _STARTING
+        for process in processes:
+            process.start()
+        while not all(log.is_file() for log in logs) and time.monotonic() < until:
+            time.sleep(0.02)
+        until = time.monotonic() + timeout
+        for process in processes:
+            process.join(max(0.1, until - time.monotonic()))
+            if process.exitcode is None:
+                process.kill()
+                process.join()
     return [
-        Ended(process.exitcode, log.read_text() if log.is_file() else '', seconds)
+        Ended(process.exitcode, log.read_text() if log.is_file() else '')
         for process, log in zip(processes, logs, strict=True)
     ]
 
@@ -90,6 +87,7 @@ def _process(
     sys.argv[:] = [f'tools/{tool}.py']
     torch.set_num_threads(1)
     agreement._LOOK = 0.1
+    agreement._END = 1000.0  # longer than a test may take: nobody is to wait for that
     launcher = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=2, MASTER_PORT=port)
     os.environ.update(MASTER_ADDR='localhost', **{k: str(v) for k, v in launcher.items()})
     before()

@@ -63,7 +63,8 @@ def states(folder: Path, **of: str) -> None:
     """Have sacct say this of jobs, ``_101_0='RUNNING'``."""
     lines = [f'{job[1:]}|{state}|node1' for job, state in of.items()]
     (folder / 'states').write_text('\n'.join(['JobID|State|NodeList', *lines]) + '\n')
-    time.sleep(0.002)  # submitit asks once a millisecond
+    # submitit asks no sooner than a millisecond later, by a clock that may be set back
+    submitit.SlurmJob.watcher._last_status_check = float('-inf')
 
 
 @dataclass(frozen=True)
@@ -362,19 +363,25 @@ def test_an_interruption_leaves_the_jobs_and_the_next_call_finds_them(
 def test_a_job_that_is_told_to_end_ends_its_run_and_does_it_again(tmp_path) -> None:
     log = tmp_path / 'queue.log'
     # the run is sent the signal as well, as all processes of a job
-    code = 'import os, signal, time; os.kill(os.getpid(), signal.SIGUSR2); time.sleep(600)'
+    code = (
+        'import os, signal, time; os.kill(os.getpid(), signal.SIGUSR2); '
+        'print("goes on", flush=True); time.sleep(600)'
+    )
     task = ToolRun((sys.executable, '-c', code), str(log))
 
     class Requeued(Exception):
         pass
 
     def told(*_: object) -> None:
+        if task._process is None or log.read_text() != 'goes on\n':
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            return
         again.append(task.checkpoint().function)
         raise Requeued
 
     again: list[ToolRun] = []
     before = signal.signal(signal.SIGALRM, told)
-    signal.setitimer(signal.ITIMER_REAL, 0.4)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
     try:
         with pytest.raises(Requeued):
             task()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,9 +37,11 @@ def answer(metric: ClassAccuracy, places: list[int]) -> None:
     metric.process({'label': labels[places]}, samples)
 
 
-def work(rank: int, port: int, folder: str) -> None:
+def work(rank: int, folder: str) -> None:
     """One of two processes: a step of the probe's batch norm, and its share of a validation."""
-    dist.init_process_group('gloo', f'tcp://localhost:{port}', rank=rank, world_size=2)
+    dist.init_process_group(
+        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2
+    )
     torch.manual_seed(0)
     head: Any = ClassHead(4, CLASSES, norm='batch')
     normed = head.norm(features()[rank])
@@ -60,10 +61,7 @@ def work(rank: int, port: int, folder: str) -> None:
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder: Path = tmp_path_factory.mktemp('ranks')
-    with socket.socket() as free:
-        free.bind(('localhost', 0))
-        port = free.getsockname()[1]
-    run_processes(work, (port, str(folder)), start_method='fork')
+    run_processes(work, (str(folder),), start_method='forkserver')
     return [torch.load(folder / f'{rank}.pth') for rank in range(2)]
 
 
