@@ -30,7 +30,7 @@ from moca.engine.renamed import FIELDS, TYPES
 from moca.pretrain.data.views import ViewRecipe
 from moca.pretrain.moca.export import export
 from moca.pretrain.moca.released import accept_released
-from moca.transfer.run_reading import read_runs
+from moca.records.run_reading import read_runs
 from tests.images.photographs import save_photographs
 from tools import pretrain
 

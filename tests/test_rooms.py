@@ -30,6 +30,7 @@ ROOMS = (
     'figures',
     'images',
     'engine',
+    'records',
     'ops',
     'command_line',
     'errors',

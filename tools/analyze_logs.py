@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def analyze(args: argparse.Namespace) -> None:
     """Do what the arguments ask for."""
-    from moca.engine.run_logs import read_curves
+    from moca.records.run_logs import read_curves
 
     logs = {run: read_curves(run) for run in args.runs}
     if args.command == 'cal_train_time':

@@ -320,11 +320,11 @@ def plan_of(args: argparse.Namespace) -> Plan:
 
 def run(args: argparse.Namespace) -> None:
     """Run what is missing, then show the table of these runs."""
+    from moca.records.run_reading import read_runs
     from moca.results import tables
     from moca.results.leaderboard import build_leaderboard
     from moca.results.plan import make_jobs
     from moca.results.sweep import decided, read_sweep, trials_of
-    from moca.transfer.run_reading import read_runs
 
     console = Console(width=None if sys.stdout.isatty() else 160)
     plan = plan_of(args)
@@ -473,9 +473,9 @@ def published(_: argparse.Namespace) -> None:
 def show(args: argparse.Namespace) -> None:
     """Read the runs, print the table, write the files asked for."""
     from moca.engine.checkpoints import write_atomically
+    from moca.records.run_reading import read_runs
     from moca.results import tables
     from moca.results.leaderboard import build_leaderboard, sorted_by
-    from moca.transfer.run_reading import read_runs
 
     check_outputs(args)
     board = build_leaderboard(*read_runs(args.work_dirs))

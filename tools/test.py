@@ -96,8 +96,8 @@ def run(args: argparse.Namespace) -> None:
     from moca.engine.meeting import join
     from moca.engine.terminal import quiet_terminal
     from moca.evaluation import run as measured
+    from moca.records.run_json import read_record
     from moca.transfer.evaluate import evaluate, prepare_test
-    from moca.transfer.run_record import read_record
     from moca.transfer.showing import set_out, set_show
 
     with quiet_terminal(args.verbose, launched_rank(args.launcher)):

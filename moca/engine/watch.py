@@ -22,9 +22,9 @@ from moca.engine.finite import (
     fetched,
 )
 from moca.engine.histories import cap_histories
-from moca.engine.run_logs import number_piece
 from moca.engine.work_dir import warn_of_changes
 from moca.engine.workers import bottleneck_text, loader_share
+from moca.records.run_logs import number_piece
 
 # Steps by which the time of loading is judged, so that one slow file is no bottleneck; ours.
 _ENOUGH_STEPS = 20

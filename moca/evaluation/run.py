@@ -29,6 +29,7 @@ from moca.engine.work_dir import alone_in_work_dir
 from moca.errors import UserError
 from moca.evaluation.extraction import features_folder
 from moca.evaluation.protocol import Evaluation, EvaluationRun, Result
+from moca.records.run_json import RECORD, read_record
 from moca.transfer.run import (
     auto_arch,
     known_fields,
@@ -38,11 +39,9 @@ from moca.transfer.run import (
 )
 from moca.transfer.run_names import run_folder
 from moca.transfer.run_record import (
-    RECORD,
     check_earlier_run,
     keep_result,
     percent_metrics,
-    read_record,
     told_if_failed,
     write_record,
 )

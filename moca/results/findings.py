@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from moca.records.metrics import value_text
 from moca.results.calibration import Match
 from moca.results.jobs import Job
 from moca.results.tested import Tested
-from moca.transfer.metrics import value_text
 
 # Records keep two digits: a value at the edge of its tolerance is within, and is rounded.
 _ROUNDING = 0.005 + 1e-6

@@ -11,9 +11,10 @@ from typing import Any
 
 from moca.checkpoints.info import CheckpointInfo
 from moca.errors import UserError
+from moca.records.run_json import RECORD
 from moca.results.queue import Run
 from moca.transfer.run_names import RANDOM
-from moca.transfer.run_record import RECORD, file_digest
+from moca.transfer.run_record import file_digest
 
 
 @dataclass(frozen=True)

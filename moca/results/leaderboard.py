@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from moca.errors import UserError
+from moca.records.metrics import lower_is_better
+from moca.records.run_reading import Omission, Run
 from moca.results.published import method_name, published_results
-from moca.transfer.metrics import lower_is_better
-from moca.transfer.run_reading import Omission, Run
 
 RANDOM_INIT = 'random init'
 
@@ -60,7 +60,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Cell:
-    """Values as `moca.transfer.metrics` has them, in percent where they are shares.
+    """Values as `moca.records.metrics` has them, in percent where they are shares.
 
     Attributes:
         values: one per seed of ours; one per split, or per seed of theirs, of a published result

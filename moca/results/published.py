@@ -6,7 +6,7 @@ import json
 from importlib import resources
 from typing import Any
 
-from moca.transfer.metrics import metric_heading
+from moca.records.metrics import metric_heading
 
 _USUAL_ARCH = 'vit_base_patch16'
 

@@ -18,13 +18,13 @@ from moca.engine.amp import enable_amp, gpu_has_bfloat16
 from moca.engine.checkpoints import latest_checkpoint
 from moca.engine.cli import merge_options, parse_cfg_options
 from moca.engine.config_check import check_config
-from moca.engine.run_logs import read_curves
 from moca.errors import UserError
 from moca.pretrain.data.sources import open_images
 from moca.pretrain.monitors.knn import read_pair
 from moca.pretrain.training.check import check_method
 from moca.pretrain.training.config import pretraining_config
 from moca.pretrain.training.schedule import check_options
+from moca.records.run_logs import read_curves
 from moca.results.options import check_owners, options_of
 from moca.results.queue import Run
 

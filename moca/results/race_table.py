@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from moca.engine.run_logs import Curve, read_curves
 from moca.errors import UserError
+from moca.records.run_logs import Curve, read_curves
 from moca.results.race import KNN, Racer
 
 Span = tuple[float, float]

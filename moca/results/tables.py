@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from moca.errors import UserError
+from moca.records.metrics import best_value, in_percent, metric_heading, value_text
+from moca.records.run_reading import Omission
 from moca.results.leaderboard import RANDOM_INIT, Cell, Column, Leaderboard, Row
 from moca.results.published import READ, published_results
-from moca.transfer.metrics import best_value, in_percent, metric_heading, value_text
-from moca.transfer.run_reading import Omission
 
 DASH = '–'
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from moca.records.run_json import TESTED
 from moca.results.queue import Run
-from moca.transfer.run_record import TESTED, file_digest
+from moca.transfer.run_record import file_digest
 
 
 @dataclass(frozen=True)

@@ -23,17 +23,12 @@ from moca.engine.checkpoints import check_fit, write_atomically
 from moca.engine.cli import apply_common
 from moca.engine.wrapped import unwrapped
 from moca.errors import UserError
+from moca.records.run_json import TEST_FOLDER, TESTED
 from moca.transfer.overrides import THE_RUN, set_arch, set_statistics
 from moca.transfer.predictions import predict_without_labels, set_predictions
 from moca.transfer.run import check_of_model, model_class, protocol_config
 from moca.transfer.run_names import checkpoint_label
-from moca.transfer.run_record import (
-    TEST_FOLDER,
-    TESTED,
-    file_digest,
-    kinds_of,
-    percent_metrics,
-)
+from moca.transfer.run_record import file_digest, kinds_of, percent_metrics
 from moca.transfer.tta import set_tta
 
 

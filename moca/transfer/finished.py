@@ -21,9 +21,9 @@ from moca.engine.checkpoints import latest_checkpoint
 from moca.errors import UserError
 from moca.figures import distinct_colors
 from moca.images.image_io import read_pixels
+from moca.records.run_reading import Run, read_runs
 from moca.transfer.evaluate import load_run
 from moca.transfer.protocol import read_by_one_reader
-from moca.transfer.run_reading import Run, read_runs
 
 
 @dataclass(frozen=True)

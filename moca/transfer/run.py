@@ -31,6 +31,7 @@ from moca.engine.same_run import SameOnAllProcesses, check_same_start
 from moca.engine.terminal import SayWhatRuns
 from moca.engine.work_dir import alone_in_work_dir
 from moca.errors import UserError
+from moca.records.run_json import changes_of_protocol
 from moca.transfer.held_out import HELD_OUT, set_held_out
 from moca.transfer.overrides import set_arch, set_data_root, set_statistics
 from moca.transfer.protocol import check_protocol
@@ -54,7 +55,6 @@ from moca.transfer.run_names import (
 )
 from moca.transfer.run_record import (
     RunRecordHook,
-    changes_of_protocol,
     check_earlier_run,
     file_digest,
     options_of,

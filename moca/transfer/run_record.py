@@ -21,9 +21,8 @@ from mmengine.runner import Runner
 from moca.engine.checkpoints import write_atomically
 from moca.engine.environment import environment
 from moca.errors import UserError
-from moca.transfer.metrics import best_value, in_percent
-
-RECORD = 'run.json'
+from moca.records.metrics import best_value, in_percent
+from moca.records.run_json import RECORD, read_record
 
 KINDS = ('bbox', 'segm')
 """What is measured of detectors: boxes and masks."""
@@ -31,12 +30,6 @@ KINDS = ('bbox', 'segm')
 # Records have these since they are held against them; what an older one measured is not known.
 _CONTENT = 'checkpoint.sha256'
 _LATER = (_CONTENT, 'checkpoint.mean', 'checkpoint.std')
-
-TEST_FOLDER = 'test'
-"""In a run's folder: the logs of tools/test.py, which are no run of their own."""
-
-TESTED = 'test.json'
-"""What tools/test.py has measured, in its work dir."""
 
 
 class RunRecordHook(Hook):
@@ -246,80 +239,6 @@ def options_of(data_root: str | None, cfg_options: Mapping[str, Any]) -> dict[st
     root = None if data_root is None else str(Path(data_root).resolve())
     settings = {key: list(v) if isinstance(v, tuple) else v for key, v in cfg_options.items()}
     return {'data_root': root, 'cfg_options': settings}
-
-
-# Where a protocol says what it measures.
-_MEASURING = ('evaluation', 'model', 'val_dataloader.dataset', 'val_evaluator')
-
-# Fields in there that say where data lie, what they are, or how the same numbers are reached.
-_NOT_MEASURING = {
-    *('data_root', 'data_prefix', 'ann_file', 'subsets', 'annotations', 'images', 'names'),
-    *('num_classes', 'num_things_classes', 'num_stuff_classes', 'metainfo', 'search', 'keep'),
-    *('classwise', 'format_only', 'outfile_prefix'),
-}
-
-# Fields of the backbone that are of the weights, of training or of memory.
-_NOT_OF_PROTOCOL = {
-    *('type', 'arch', 'init_cfg', 'interpolation', 'norm_eps'),
-    *('drop_path_rate', 'grad_checkpoint'),
-}
-
-
-def changes_of_protocol(cfg_options: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
-    """The ``--cfg-options`` that have a run measure something else than its protocol does.
-
-    Those are of the evaluation, of features and heads, and of the images that are scored. Rates and
-    regularization are not: each method has its own, which a sweep chooses. Nor are the weights and
-    their architecture, which are in the row's name, and where data lie.
-
-    Args:
-        cfg_options: what was given.
-        recipe: what the protocol itself asks of a model of this size.
-
-    Returns:
-        ``KEY=VALUE``, sorted, with blanks between; nothing if the protocol is as it was.
-    """
-    given = {key: value for key, value in cfg_options.items() if _is_measuring(key)}
-    return ' '.join(
-        f'{key}={option_text(value)}'
-        for key, value in sorted(given.items())
-        if key not in recipe or recipe[key] != value
-    )
-
-
-def _is_measuring(key: str) -> bool:
-    parts = key.split('.')
-    if not any(f'{key}.'.startswith(f'{place}.') for place in _MEASURING):
-        return False
-    if parts[:2] == ['model', 'backbone']:
-        return not set(parts[2:3]) & _NOT_OF_PROTOCOL
-    if parts[:2] == ['model', 'data_preprocessor']:
-        return not set(parts[2:3]) & {'mean', 'std'}  # in the record of the checkpoint
-    return not set(parts) & _NOT_MEASURING
-
-
-def option_text(value: Any) -> str:
-    """Return a value of ``--cfg-options`` as the command line has it, without blanks."""
-    if isinstance(value, list | tuple):
-        return f'[{",".join(map(option_text, value))}]'
-    return str(value).replace(' ', '')
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """A ``run.json``; empty if there is none.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f'{path}: cannot be read ({error}). Remove it, or choose another --work-dir.'
-        ) from error
-    return content if isinstance(content, dict) else {}
 
 
 def _identity(record: dict[str, Any]) -> dict[tuple[str, str], Any]:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from moca.engine.run_logs import Curve, read_curves
 from moca.errors import UserError
 from moca.figures import plt, save_figure
+from moca.records.run_logs import Curve, read_curves
 
 # Title, names in the log (a regular expression), whether the axis is logarithmic.
 PANELS = (

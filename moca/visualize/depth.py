@@ -7,8 +7,8 @@ from pathlib import Path
 
 from moca import figures
 from moca.depth.drawing import depth_sheet
+from moca.records.metrics import value_text
 from moca.transfer.finished import FinishedRun, load_finished
-from moca.transfer.metrics import value_text
 from moca.visualize.predictions import heading_of, prediction_rows, sources_of
 
 

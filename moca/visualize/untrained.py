@@ -16,9 +16,9 @@ from moca.evaluation.dense.kept import FOLDER
 from moca.evaluation.dense.labeled_maps import LabeledMaps, read_labeled_maps
 from moca.images.files import evenly_spread
 from moca.images.shown_names import shown_names
+from moca.records.run_json import RECORD, read_record
 from moca.segmentation.label_files import read_values
 from moca.segmentation.label_maps import IGNORE
-from moca.transfer.run_record import RECORD, read_record
 from moca.visualize.predictions import overlaid
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from moca.engine.checkpoints import latest_checkpoint
-from moca.engine.run_logs import read_curves
+from moca.records.run_logs import read_curves
 from tests.campaign.tiny_runs import EVERY, STEPS
 from tests.campaign.tool_runs import SIGNAL, Ended, Moment
 

@@ -9,7 +9,7 @@ import pytest
 from mmengine.config import Config
 
 from moca.evaluation.run import evaluate, is_evaluation, prepare_evaluation
-from moca.transfer.run_reading import read_runs
+from moca.records.run_reading import read_runs
 from tests.configs.helpers import REPOSITORY
 from tests.configs.image_helpers import KINDS, file_of_half, kind_of
 from tests.evaluation.image_data import write_images

@@ -17,9 +17,9 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from moca.engine.run_logs import read_curves
 from moca.engine.watch import WatchTraining
 from moca.errors import UserError
+from moca.records.run_logs import read_curves
 from tests.engine.test_accumulate import config, train
 from tests.processes import run_processes
 

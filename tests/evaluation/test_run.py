@@ -18,8 +18,8 @@ from moca.evaluation.extraction import features_folder
 from moca.evaluation.features import image_feature
 from moca.evaluation.protocol import Evaluation, EvaluationRun, Result
 from moca.evaluation.run import evaluate, is_evaluation, prepare_evaluation
+from moca.records.run_reading import read_runs
 from moca.results.plan import Plan, make_jobs
-from moca.transfer.run_reading import read_runs
 from tests.backbone.helpers import TINY, save, timm_vit
 from tests.checkpoints import families
 from tools import test as test_tool

@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 
 from moca.errors import UserError
+from moca.records.metrics import lower_is_better
+from moca.records.run_reading import read_runs
 from moca.results import tables
 from moca.results.leaderboard import build_leaderboard
 from moca.results.published import published_results
-from moca.transfer.metrics import lower_is_better
-from moca.transfer.run_reading import read_runs
 from tools.leaderboard import main
 
 RUN = dict(

@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 
 from moca.errors import UserError
+from moca.records.run_reading import read_runs
 from moca.results import tables
 from moca.results.leaderboard import Cell, Leaderboard, build_leaderboard, sorted_by
 from moca.results.published import published_markdown, published_results
-from moca.transfer.run_reading import read_runs
 from tests.results.test_leaderboard import RUN
 
 KNN = dict(

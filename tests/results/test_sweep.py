@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from moca.errors import UserError
+from moca.records.run_reading import read_runs
 from moca.results.jobs import Job
 from moca.results.leaderboard import build_leaderboard
 from moca.results.plan import Plan, make_jobs
 from moca.results.sweep import decided, read_sweep, trials_of
 from moca.results.tables import remarks
 from moca.transfer.run import prepare_training
-from moca.transfer.run_reading import read_runs
 from tests.backbone.helpers import TINY, timm_vit
 from tests.configs.helpers import REPOSITORY, train_args, write_cityscapes
 from tools import leaderboard, train

@@ -15,11 +15,11 @@ import pytest
 from mmengine.config import Config
 
 from moca.errors import UserError
+from moca.records.run_json import changes_of_protocol
+from moca.records.run_reading import read_runs
 from moca.transfer.run import known_fields, protocol_config
-from moca.transfer.run_reading import read_runs
 from moca.transfer.run_record import (
     RunRecordHook,
-    changes_of_protocol,
     check_earlier_run,
     file_digest,
     kinds_of,

@@ -13,12 +13,12 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 from moca.errors import UserError
+from moca.records.run_reading import Run
 from moca.results.leaderboard import build_leaderboard
 from moca.results.published import published_results
 from moca.transfer.overrides import set_data_root
 from moca.transfer.recipe import set_subset, shorten, warn_of_schedule
 from moca.transfer.run import prepare_training
-from moca.transfer.run_reading import Run
 from tests.configs.helpers import REPOSITORY, train_args, write_cityscapes
 
 LINEAR = REPOSITORY / 'configs/segmentation/cityscapes/linear.py'

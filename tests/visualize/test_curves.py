@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from moca.engine.run_logs import number_piece, pieces_of, read_curves
 from moca.errors import UserError
 from moca.pretrain.monitors.features import Moment
+from moca.records.run_logs import number_piece, pieces_of, read_curves
 from moca.visualize import curves
 from moca.visualize.curves import curves_sheet
 from tools.visualize import main as visualize

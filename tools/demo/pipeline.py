@@ -11,9 +11,9 @@ from rich.console import Console
 
 from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
+from moca.records.run_reading import read_runs
 from moca.results import tables
 from moca.results.leaderboard import RANDOM_INIT, Cell, Leaderboard, build_leaderboard
-from moca.transfer.run_reading import read_runs
 from tools.demo.execute import Launch, Say, execute, launch, minutes, progress_bars
 from tools.demo.overview import draw_overview
 from tools.demo.plan import MOCA_ROW, Plan, make_stages

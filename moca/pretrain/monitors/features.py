@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from moca.engine.checkpoints import write_atomically
 from moca.engine.hooks import set_hook
-from moca.engine.run_logs import pieces_of
 from moca.errors import UserError
 from moca.evaluation.components import colors, principal_scores, turned_onto
 from moca.evaluation.features import image_size
@@ -35,6 +34,7 @@ from moca.pretrain.monitors.base import (
     patch_features,
     precision_of,
 )
+from moca.records.run_logs import pieces_of
 
 Image = NDArray[np.uint8]
 

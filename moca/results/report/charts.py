@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moca.engine.run_logs import Curve
+from moca.records.run_logs import Curve
 
 WIDTH, HEIGHT = 300, 110
 """Of a panel of curves, in units of its drawing."""
@@ -105,7 +105,7 @@ def panels(curves: Mapping[str, Curve], metrics: Sequence[str] = ()) -> list[Pan
     """Panels of what a run has logged; counters and times are left out.
 
     Args:
-        curves: As :func:`moca.engine.run_logs.read_curves` returns them.
+        curves: As :func:`moca.records.run_logs.read_curves` returns them.
         metrics: Names of what its validations measure, without the prefix that the log has.
     """
     names = [name for name in curves if not _COUNTERS.fullmatch(name)]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moca.engine.config_check import read_literals
-from moca.transfer.run_record import option_text
+from moca.records.run_json import option_text
 
 # Fields of a record's checkpoint, and the options of tools/train.py that set them.
 _OPTIONS = {

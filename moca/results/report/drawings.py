@@ -8,10 +8,10 @@ from typing import Any
 
 from moca.errors import UserError
 from moca.evaluation.dense.kept import FOLDER
+from moca.records.run_reading import Run
 from moca.results.report.confusion import Confusion
 from moca.results.report.pictures import Gallery, Picture
 from moca.transfer.run_names import RANDOM
-from moca.transfer.run_reading import Run
 
 SCORE = 0.3
 """Objects of this score and more are drawn, as by tools/visualize.py."""
@@ -109,7 +109,7 @@ def feature_picture(runs: Sequence[Run], count: int, gallery: Gallery) -> Pictur
 
     def draw(out: Path) -> None:
         from moca.evaluation.backbones import load_backbones
-        from moca.transfer.run_record import RECORD, read_record
+        from moca.records.run_json import RECORD, read_record
         from moca.visualize.features import features_sheet
 
         record = read_record(runs[0].folder / RECORD)

@@ -17,13 +17,13 @@ from pathlib import Path
 import jinja2
 
 from moca.engine.checkpoints import write_atomically
+from moca.records.run_reading import Omission, Run, read_runs
 from moca.results import tables
 from moca.results.leaderboard import build_leaderboard
 from moca.results.report import charts
 from moca.results.report.pictures import Gallery
 from moca.results.report.results import protocol_bars, result_lines
 from moca.results.report.runs import Options, checkpoint_parts, run_part
-from moca.transfer.run_reading import Omission, Run, read_runs
 
 
 def write_report(roots: list[Path], out: Path, options: Options) -> list[str]:

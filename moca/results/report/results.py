@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from moca.records.metrics import lower_is_better, metric_heading
 from moca.results import tables
 from moca.results.leaderboard import RANDOM_INIT, Cell, Column, Leaderboard, Row
 from moca.results.report import charts
-from moca.transfer.metrics import lower_is_better, metric_heading
 
 
 @dataclass(frozen=True)

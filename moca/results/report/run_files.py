@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from moca.engine.log_lines import tail
-from moca.engine.run_logs import Curve, read_curves
 from moca.errors import UserError
-from moca.transfer.run_record import RECORD, read_record
+from moca.records.run_json import RECORD, read_record
+from moca.records.run_logs import Curve, read_curves
 
 _STAMP = re.compile(r'\d{8}_\d{6}')  # mmengine's name of a log and its folder
 

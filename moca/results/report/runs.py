@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from moca.engine.work_dir import config_leaves
+from moca.records.metrics import metric_heading, value_text
+from moca.records.run_reading import Run
 from moca.results import tables
 from moca.results.leaderboard import Leaderboard, Row
 from moca.results.report import charts, confusion
@@ -15,8 +17,6 @@ from moca.results.report.commands import command_of
 from moca.results.report.pictures import Gallery, Picture
 from moca.results.report.results import row_title
 from moca.results.report.run_files import RunFiles, read_run_files
-from moca.transfer.metrics import metric_heading, value_text
-from moca.transfer.run_reading import Run
 
 
 @dataclass(frozen=True)

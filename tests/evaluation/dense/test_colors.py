@@ -13,8 +13,8 @@ from moca.errors import UserError
 from moca.evaluation.dense.colors import PatchColors
 from moca.evaluation.dense.keys import keys_and_features, which_keys
 from moca.evaluation.features import patch_map
+from moca.records.run_json import changes_of_protocol
 from moca.transfer.run import prepare_checkpoint
-from moca.transfer.run_record import changes_of_protocol
 
 ARCH = 'vit_tiny_patch16'
 

@@ -16,7 +16,6 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from moca.engine.config_check import check_config
-from moca.engine.run_logs import read_curves
 from moca.errors import UserError
 from moca.evaluation.components import turned_onto
 from moca.pretrain.monitors.features import (
@@ -26,6 +25,7 @@ from moca.pretrain.monitors.features import (
     load_moment,
     moments_of,
 )
+from moca.records.run_logs import read_curves
 from tests.images.photographs import save_photographs
 from tests.results.short_run import train
 

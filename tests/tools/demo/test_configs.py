@@ -13,12 +13,12 @@ from mmdet.evaluation import CocoMetric
 from PIL import Image
 
 from moca.errors import UserError
+from moca.records.run_reading import read_runs
 from moca.results.report.commands import command_of
 from moca.results.report.drawings import confusion_of
 from moca.results.report.run_files import read_run_files
 from moca.transfer.finished import load_finished
 from moca.transfer.run import prepare_training
-from moca.transfer.run_reading import read_runs
 from moca.visualize.errors import breakdowns
 from moca.visualize.predictions import class_ious, validated
 from tools.demo.write import DataSettings, write_data

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from moca.errors import UserError
-from moca.transfer.run_record import RECORD, TEST_FOLDER, changes_of_protocol
+from moca.records.run_json import RECORD, TEST_FOLDER, changes_of_protocol
 
 # mmengine logs every run into a subfolder named by the time of its start.
 _LOG_FOLDER = re.compile(r'\d{8}_\d{6}')
