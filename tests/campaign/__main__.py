@@ -10,7 +10,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.campaign.campaign import KEPT, Area, Worker, faults, reset_peak, run_area, table
+from tests.campaign.campaign import (
+    KEPT,
+    Area,
+    Worker,
+    faults,
+    reset_peak,
+    run_area,
+    table,
+    unproven,
+)
 from tests.campaign.checkpoints import Checkpoints
 from tests.campaign.disks import Disks
 from tests.campaign.inputs import Inputs
@@ -73,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 failed = True
                 detail = outcome.detail[-1500:]
                 print(f'\ncase {number}: {outcome.kind}: {outcome.result}: {detail}', flush=True)
+            for each in unproven(area, outcomes) if args.inject else ():
+                print(f'\nThe fault that was injected has not shown itself by {each}', flush=True)
     return int(failed)
 
 

@@ -22,7 +22,7 @@ from moca.transfer.overrides import set_data_root
 from moca.transfer.protocol import check_segmentation, read_by_one_reader
 from tests import odd_files
 from tests.campaign.campaign import Outcome
-from tests.campaign.damage import Draw, edit, garble, refused, write_json
+from tests.campaign.damage import Draw, broken, edit, garble, refused, write_json
 from tests.configs.helpers import REPOSITORY
 from tests.detection import own_coco
 from tests.test_odd_files import read_all
@@ -47,7 +47,10 @@ def coco(draw: Draw, folder: Path) -> Outcome:
         survey.check_data(cfg, splits=('train',))
     except UserError as error:
         return refused(kind, error, root)
-    read_all(cfg.train_dataloader.dataset, 2)  # what is accepted can be read
+    try:
+        read_all(cfg.train_dataloader.dataset, 2)  # what is accepted can be read
+    except Exception as error:
+        return broken(kind, error)
     return Outcome(kind, 'accepted')
 
 
@@ -158,6 +161,8 @@ def panoptic(draw: Draw, folder: Path) -> Outcome:
             load.transform(data_set.get_data_info(place))
     except UserError as error:
         return refused(kind, error, root)
+    except Exception as error:
+        return broken(kind, error)
     if in_png:
         return _compared(kind, read_ids(png), truth, 'PNG', png.read_bytes())
     return Outcome(kind, 'accepted')

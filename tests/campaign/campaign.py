@@ -40,6 +40,10 @@ KEPT = ('refused', 'equal', 'accepted', 'beyond telling')
 """Outcomes that are promised: refused with the name of the file; the same result as without the
 damage; accepted, where what follows can be read; or damage that no reader can see, counted."""
 
+SKIPPED = 'skipped'
+"""What becomes of a case that this system does not allow; its detail says why. It keeps no promise
+and breaks none."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -47,8 +51,8 @@ class Outcome:
 
     Attributes:
         kind: Of what was done.
-        result: One of :data:`KEPT`, or else a fault: ``silent``, ``traceback``, ``unnamed``,
-            ``ran code``, ``memory``, ``hang``, ``died``.
+        result: One of :data:`KEPT`, or `SKIPPED`, or else a fault: ``silent``, ``traceback``,
+            ``unnamed``, ``ran code``, ``memory``, ``hang``, ``died``.
         detail: The message, or what was otherwise than promised.
     """
 
@@ -66,6 +70,9 @@ class Area(ABC):
     """After this long one of its cases hangs."""
     memory = MEMORY
     """Bytes that one of its cases may take."""
+    proofs: tuple[tuple[str, str], ...]
+    """What each of some kinds of case, by patterns of their names, has to end in after `inject`: a
+    failure of another kind proves nothing, least of all one of the campaign itself."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -294,7 +301,7 @@ def peak() -> int:
 
 def table(area: Area, outcomes: Sequence[Outcome], started: float | None = None) -> str:
     """Counts of outcomes by kind, in Markdown."""
-    results = [*KEPT, *sorted({o.result for o in outcomes} - set(KEPT))]
+    results = [*KEPT, *sorted({outcome.result for outcome in outcomes} - set(KEPT))]
     rows = [['', 'cases', *results]]
     for kind in [*sorted({o.kind for o in outcomes}), None]:
         of_kind = [o for o in outcomes if kind in (None, o.kind)]
@@ -309,4 +316,14 @@ def table(area: Area, outcomes: Sequence[Outcome], started: float | None = None)
 
 def faults(outcomes: Sequence[Outcome]) -> list[tuple[int, Outcome]]:
     """What is not promised, with the numbers of the cases."""
-    return [(n, outcome) for n, outcome in enumerate(outcomes) if outcome.result not in KEPT]
+    fine = (*KEPT, SKIPPED)
+    return [(n, outcome) for n, outcome in enumerate(outcomes) if outcome.result not in fine]
+
+
+def unproven(area: Area, outcomes: Sequence[Outcome]) -> list[str]:
+    """What an injected fault should have shown and has not: see `Area.proofs`."""
+    return [
+        f'{kind}: {result}'
+        for kind, result in area.proofs
+        if not any(o.result == result and re.fullmatch(kind, o.kind) for o in outcomes)
+    ]

@@ -188,6 +188,7 @@ class Checkpoints(Area):
 
     name = 'checkpoints'
     title = 'Checkpoints'
+    proofs = (('.*, torch', 'silent'), ('.*, ours', 'silent'))
 
     def count(self, quick: bool) -> int:
         """One in twenty of them with ``quick``."""
@@ -242,8 +243,9 @@ def _damaged(draw: Draw, folder: Path) -> Outcome:
     whole, path = folder / f'{stem}_whole{suffix}', folder / f'{stem}{suffix}'
     _write(dict(file.state), file, container, whole)
     branch = file.branch if suffix == '.pth' else None
-    truth = _loaded(whole, None, branch)
-    arch = draw.choice((None, inspect_checkpoint(whole, branch).arch))
+    found_arch = arch_of_file(whole, branch)
+    truth = _loaded(whole, found_arch, branch)
+    arch = draw.choice((None, found_arch))
     if in_content:
         kind = draw.choice(sorted(CONTENT))
         state = dict(file.state)

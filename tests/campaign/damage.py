@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,18 @@ def refused(kind: str, error: UserError, path: Path) -> Outcome:
     """What becomes of a case that is refused: one line has to name the file, or its folder."""
     line = one_line(str(error))  # as a tool prints it
     return Outcome(kind, 'refused' if path.name in line else 'unnamed', line)
+
+
+def broken(kind: str, error: Exception) -> Outcome:
+    """What becomes of a case that ends by another error than one of the user.
+
+    Raises:
+        Exception: That error, where it is not one of what reads the file but of the campaign.
+    """
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    if Path(frame.f_code.co_filename).is_relative_to(Path(__file__).parents[1]):
+        raise error
+    return Outcome(kind, 'traceback', ''.join(traceback.format_exception(error)))
 
 
 def write_json(content: Any, path: Path) -> None:

@@ -163,6 +163,7 @@ class Numbers(Area):
 
     name = 'numbers'
     title = 'Numbers'
+    proofs = (('.*, float32', 'silent'), ('.*, bfloat16', 'silent'), ('.*, float16', 'silent'))
 
     def count(self, quick: bool) -> int:
         """Each of 36 kinds some ten times."""

@@ -210,6 +210,10 @@ class Others(Area):
 
     name = 'others'
     title = 'Files of others'
+    proofs = (
+        ('two starts in one work dir', 'silent'),
+        ('two queues over one folder|a run of a queue that is removed', 'silent'),
+    )
 
     def count(self, quick: bool) -> int:
         """Each name several times."""

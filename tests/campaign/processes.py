@@ -180,6 +180,11 @@ class Processes(Area):
     title = 'Processes'
     seconds = 600.0
     modules: tuple[str, ...] = ALL
+    proofs = (
+        ('steps of MOCA', 'silent'),
+        ('metric: accuracy', 'silent'),
+        ('one is killed', 'hang'),
+    )
 
     def count(self, quick: bool) -> int:
         """Each kind by two, three and four processes; with ``quick`` the first five by one."""

@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def check_signal(
     Args:
         moment: Of the signal, which has come.
         before: The step that the process started from.
-        folder: The work dir; of a queue the folder of all.
+        folder: The work dir.
         ended: The process.
         alone: Whether no other has to agree on its end, which takes up to two seconds: several may
             have trained to their end by then.
@@ -110,6 +110,45 @@ def check_signal(
         newest = steps_of(latest_checkpoint(folder)) if folder.is_dir() else 0
         if _is_saved_after(ended) and newest != done:
             raise Fault('lost', f'{done} steps were taken, the newest checkpoint is {newest}')
+
+
+def check_queue_signal(moment: Moment, runs: Sequence[Path], ended: Ended) -> None:
+    """Hold the end of a queue of runs against the signal that it got.
+
+    Between the start of its first run and the end of its last one it ends with 143 or 130, after
+    its runs have. Earlier SIGTERM ends it as it ends any process, later there is nothing to end.
+
+    Args:
+        moment: Of the signal, which has come.
+        runs: The work dirs of all its runs.
+        ended: The queue.
+
+    Raises:
+        Fault: It is not as promised.
+    """
+    said = f'exit {ended.code}: {ended.said[-2000:]}'
+    if moment.number == signal.SIGKILL:
+        allowed = [-signal.SIGKILL]
+    else:
+        allowed = [INTERRUPTED[signal.Signals(moment.number)]]
+        place = next(n for n, event in enumerate(ended.events) if event.startswith(SIGNAL))
+        # by then the queue holds the signal
+        begun = any(event.endswith(' open:queue.log') for event in ended.events[:place])
+        if not begun:
+            allowed.append(-moment.number)
+        if all(_is_finished(run) for run in runs):
+            allowed += [0, -moment.number]
+    if ended.code not in allowed or 'Traceback' in ended.said:
+        raise Fault('traceback', said)
+    if ended.code in INTERRUPTED.values():
+        last = ended.said.strip().splitlines()[-1]
+        if not last.startswith('Interrupted.'):
+            raise Fault('unnamed', last)
+
+
+def _is_finished(run: Path) -> bool:
+    record = run / 'run.json'
+    return record.is_file() and json.loads(record.read_text()).get('status') == 'finished'
 
 
 def _is_handled(ended: Ended) -> bool:

@@ -29,6 +29,7 @@ class Security(Area):
 
     name = 'security'
     title = 'Security'
+    proofs = (('.*, read by path', 'ran code'), ('.*, read from memory', 'ran code'))
 
     def count(self, quick: bool) -> int:
         """Every attack in every form by every reader, or one in ten."""

@@ -11,7 +11,7 @@ import pytest
 
 from tests.campaign import kills
 from tests.campaign.kills import Kills, Reference, draw_moment
-from tests.campaign.promises import Fault, check_other, check_signal
+from tests.campaign.promises import Fault, check_other, check_queue_signal, check_signal
 from tests.campaign.tiny_runs import KINDS, Kind, run_folders, starts
 from tests.campaign.tool_runs import Ended, Moment, Start
 
@@ -121,6 +121,27 @@ class TestEnds:
         ):
             with pytest.raises(Fault, match=result):
                 check_signal(TERM, 0, tmp_path, ended(code, 'signal SIGTERM', said=text))
+
+    def test_a_queue_at_work_ends_with_the_status_of_its_signal(self, tmp_path: Path) -> None:
+        """Before its first run SIGTERM is not its own yet; after the last one all is done."""
+        begun, rest = ['log open:queue.log'], ['signal SIGTERM']
+        said = 'Interrupted. x'
+        check_queue_signal(TERM, [tmp_path], ended(143, *begun, *rest, said=said))
+        check_queue_signal(TERM, [tmp_path], ended(-15, 'record mkdir:a', *rest))
+        check_queue_signal(KILL, [tmp_path], ended(-9, *begun, 'signal SIGKILL'))
+        for code, text in (
+            (-15, ''),
+            (0, ''),
+            (130, said),
+            (143, 'x'),
+            (143, f'Traceback\n{said}'),
+        ):
+            with pytest.raises(Fault):
+                check_queue_signal(TERM, [tmp_path], ended(code, *begun, *rest, said=text))
+        (tmp_path / 'run.json').write_text('{"status": "finished"}')
+        check_queue_signal(TERM, [tmp_path], ended(0, *begun, *rest))
+        with pytest.raises(Fault):
+            check_queue_signal(TERM, [tmp_path, tmp_path / 'b'], ended(0, *begun, *rest))
 
     @pytest.mark.parametrize(
         ('victim', 'code', 'said'),

@@ -11,6 +11,7 @@ import importlib
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -90,6 +91,8 @@ class Start:
         given: To `before`, with the start.
         environment: Of a launcher.
         directory: That it runs in; None for this one's.
+        piped: Whether what it prints, and its events, go through processes of their own, for which
+            a limit on the size of its files does not hold.
     """
 
     tool: str
@@ -101,6 +104,7 @@ class Start:
     given: tuple[Any, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     directory: Path | None = None
+    piped: bool = False
 
     @property
     def events(self) -> Path:
@@ -214,9 +218,10 @@ def _members(group: int) -> list[int]:
 
 def _work(start: Start) -> None:
     os.setsid()
-    with start.log.open('w') as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    out = _outlet(start.log, start.piped)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    os.close(out)
     os.environ.update(start.environment)
     if start.directory:
         os.chdir(start.directory)
@@ -233,11 +238,23 @@ def _work(start: Start) -> None:
     sys.exit(main(list(start.arguments)))
 
 
+def _outlet(path: Path, piped: bool) -> int:
+    """Open a file for writing; another process writes it if that is asked."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+    if not piped:
+        return file
+    reading, writing = os.pipe()
+    subprocess.Popen(['cat'], stdin=reading, stdout=file)
+    os.close(reading)
+    os.close(file)
+    return writing
+
+
 def _watch(start: Start) -> None:
     """Note events, and send the signal when its moment has come."""
     from mmengine.runner import Runner
 
-    events = os.open(start.events, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+    events = _outlet(start.events, start.piped)
     counts: Counter[str] = Counter()
     moment, due = start.moment, threading.Event()
 
