@@ -1,5 +1,7 @@
 """Errors that a user can mend; the tools print their message alone and exit with status 2."""
 
+import sys
+
 
 class UserError(Exception):
     """Something that the user gave is wrong.
@@ -21,3 +23,18 @@ class AgreedError(UserError):
 
 class CheckpointMismatch(UserError):
     """A checkpoint does not fit the backbone that it is to be loaded into."""
+
+
+def one_line(message: str) -> str:
+    """One line of what may be printed: names in files and configs may hold anything else."""
+    line = ' '.join(line.strip() for line in message.splitlines())
+    return ''.join(
+        char if char.isprintable() else char.encode('unicode_escape').decode() for char in line
+    )
+
+
+def error_line(message: str) -> str:
+    """What a tool prints of an error: one line, red in a terminal."""
+    message = one_line(message)
+    red, plain = ('\033[31m', '\033[0m') if sys.stderr.isatty() else ('', '')
+    return f'{red}error: {message}{plain}'

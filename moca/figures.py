@@ -16,8 +16,8 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from moca.engine.checkpoints import write_atomically
 from moca.images.shown_names import shortened
+from moca.records.whole_files import write_atomically
 
 matplotlib.use('Agg')
 

@@ -29,6 +29,7 @@ ROOMS = (
     'backbone',
     'figures',
     'images',
+    'light',
     'engine',
     'records',
     'ops',

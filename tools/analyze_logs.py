@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moca.errors import UserError
+from moca.light import light_guard
 
 Curve = tuple[NDArray[np.int64], NDArray[np.float64]]
 
@@ -44,10 +45,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Plot, or print times."""
-    args = parse_args(argv)
-    from moca.engine.cli import main_guard  # takes seconds, which --help need not
-
-    return main_guard(analyze)(args)
+    return light_guard(analyze)(parse_args(argv))
 
 
 def analyze(args: argparse.Namespace) -> None:

@@ -125,7 +125,7 @@ def of_boxes(run: FinishedRun, score: float, iou: float) -> NDArray[np.int64]:
 def write(counts: NDArray[np.int64], names: Sequence[str], out: Path) -> None:
     """Write a matrix: a table of counts, or a drawing of shares of the classes that occur."""
     if out.suffix == '.csv':
-        from moca.engine.checkpoints import write_atomically
+        from moca.records.whole_files import write_atomically
 
         rows = [['true \\ predicted', *names]]
         rows += [[name, *map(str, row)] for name, row in zip(names, counts.tolist(), strict=True)]

@@ -23,6 +23,7 @@ from rich.console import Console
 
 from moca.command_line import add_change_arguments, add_verbose, seed_number, whole_number
 from moca.errors import UserError
+from moca.light import light_guard
 
 if TYPE_CHECKING:
     from moca.results.plan import Plan
@@ -347,8 +348,8 @@ def run(args: argparse.Namespace) -> None:
 
 def race(args: argparse.Namespace) -> None:
     """Pre-train what is missing, then show the table and the curves."""
-    from moca.engine.checkpoints import write_atomically
     from moca.pretrain.monitors.knn import read_pair
+    from moca.records.whole_files import write_atomically
     from moca.results.race import RacePlan, make_race
     from moca.results.race_table import check_steps, race_markdown, read_standings, show_race
 
@@ -452,10 +453,19 @@ def complain(failed: Sequence[Run], number: int) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run or show, as the command line says."""
     args = parse_args(argv)
+    if only_reads(args):
+        return light_guard(args.act)(args)
     from moca.engine.cli import main_guard  # takes seconds, which --help need not
     from moca.engine.terminal import quietly
 
     return main_guard(quietly(act))(args)
+
+
+def only_reads(args: argparse.Namespace) -> bool:
+    """Whether a command needs no model, and so neither torch nor the seconds that it takes."""
+    return args.act in (show, published) or (
+        args.act is report and not args.pictures and not args.validate
+    )
 
 
 def act(args: argparse.Namespace) -> None:
@@ -472,8 +482,8 @@ def published(_: argparse.Namespace) -> None:
 
 def show(args: argparse.Namespace) -> None:
     """Read the runs, print the table, write the files asked for."""
-    from moca.engine.checkpoints import write_atomically
     from moca.records.run_reading import read_runs
+    from moca.records.whole_files import write_atomically
     from moca.results import tables
     from moca.results.leaderboard import build_leaderboard, sorted_by
 

@@ -18,8 +18,8 @@ from moca.checkpoints.finding import find_encoder
 from moca.checkpoints.integrity import CHECKSUM, checksum
 from moca.checkpoints.noted import notes_of
 from moca.checkpoints.reading import NOTES_VERSION, run_notes
-from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
+from moca.records.whole_files import write_atomically
 
 
 def choose_encoder(content: Mapping[str, Any], source: str | Path, branch: str | None) -> Encoder:

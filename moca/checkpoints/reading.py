@@ -29,9 +29,9 @@ from moca.checkpoints.containers import (
 )
 from moca.checkpoints.integrity import CHECKSUM, verify_archive, verify_checksum, verify_tensors
 from moca.engine.checkpoints import run_checkpoints
-from moca.engine.config_check import read_literals
 from moca.engine.renamed import modernize
 from moca.errors import UserError
+from moca.records.config_values import read_literals
 
 
 def _statistic(owner: Any, name: str) -> Any:

@@ -14,9 +14,9 @@ from PIL import Image
 
 from moca.data.prepare import Prepared, is_whole
 from moca.data.survey import Watch
-from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
 from moca.images.files import require_files
+from moca.records.whole_files import write_atomically
 from moca.segmentation.label_files import LabelFault, read_values
 from moca.segmentation.label_maps import LabelRule
 

@@ -11,7 +11,7 @@ from mmdet.evaluation.metrics import CocoMetric
 from mmengine.registry import METRICS
 
 from moca.detection.coco_api import NormalizedCoco
-from moca.engine.checkpoints import write_atomically
+from moca.records.whole_files import write_atomically
 
 try:
     from mmdet.evaluation.metrics import FasterCocoMetric

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
@@ -28,6 +26,7 @@ from moca.engine.renamed import rename_keys
 from moca.engine.snapshot import Snapshot
 from moca.engine.wrapped import unwrapped
 from moca.errors import CheckpointMismatch, UserError
+from moca.records.whole_files import atomic_file, write_atomically
 
 # Steps between two looks at the first process's clock, which all processes have to share.
 _STEPS_BETWEEN_LOOKS = 20
@@ -35,43 +34,6 @@ _STEPS_BETWEEN_LOOKS = 20
 
 class CheckpointNotWritten(UserError, OSError):
     """The disk refuses a checkpoint."""
-
-
-def partial_of(path: Path) -> Path:
-    """Where a file is while it is being written, ``.NAME.HOST-PROCESS.partial`` beside it.
-
-    In containers, processes of many machines have the same number.
-    """
-    return path.with_name(f'.{path.name}.{socket.gethostname()}-{os.getpid()}.partial')
-
-
-@contextmanager
-def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a file for writing, which takes its name when all of it is on the disk.
-
-    Until then it is called as `partial_of` says; an error removes it.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_of(path)
-    try:
-        with partial.open('wb') as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        if error.errno and (error.filename is None or str(error.filename) == str(partial)):
-            error.filename = str(path)  # for whoever reads the message
-        raise
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all, also if the process is killed meanwhile."""
-    with atomic_file(path) as file:
-        file.write(content)
 
 
 @register_backend('atomic')

@@ -41,7 +41,8 @@ from moca.engine.resume import settle_resume
 from moca.engine.same_run import check_same_device
 from moca.engine.shared_memory import shared_memory_error
 from moca.engine.workers import check_cpus
-from moca.errors import UserError
+from moca.errors import UserError, error_line
+from moca.errors import one_line as one_line
 
 P = ParamSpec('P')
 
@@ -182,11 +183,11 @@ def _outcome(error: BaseException) -> tuple[int, str | None]:
     """The exit code of an error, and the line that stands for it; None where a traceback does."""
     if isinstance(error, UserError):
         # from a loader's worker it arrives with the worker's traceback in front
-        return 2, _error_line(str(error).rsplit('UserError: ', 1)[-1].strip())
+        return 2, error_line(str(error).rsplit('UserError: ', 1)[-1].strip())
     if isinstance(error, TypeError | KeyError) and (message := building_error(error)):
-        return 2, _error_line(f'the config cannot be built: {message}')
+        return 2, error_line(f'the config cannot be built: {message}')
     if message := shared_memory_error(error) or disk_error(error):
-        return 2, _error_line(message)
+        return 2, error_line(message)
     if isinstance(error, Interrupted):
         return error.code, str(error)
     if isinstance(error, KeyboardInterrupt):
@@ -203,7 +204,7 @@ def _end_all(error: BaseException, code: int, line: str | None) -> None:
     last = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
     certain = line is not None or not isinstance(error, RuntimeError)  # such as torch's of a peer
     of_all = getattr(error, 'of_all', False)
-    first = joined().fail(code, line or _error_line(last), certain, of_all)
+    first = joined().fail(code, line or error_line(last), certain, of_all)
     if first.rank != joined().rank and first.message != line:
         # this error is mostly the other's: a collective that it has left
         line = first.message + joined().whose(first)
@@ -213,20 +214,6 @@ def _end_all(error: BaseException, code: int, line: str | None) -> None:
         get_error_handler().record_exception(error)  # for torchrun's summary
     logging.shutdown()
     joined().leave(first.code, line)
-
-
-def one_line(message: str) -> str:
-    """One line of what may be printed: names in files and configs may hold anything else."""
-    line = ' '.join(line.strip() for line in message.splitlines())
-    return ''.join(
-        char if char.isprintable() else char.encode('unicode_escape').decode() for char in line
-    )
-
-
-def _error_line(message: str) -> str:
-    message = one_line(message)
-    red, plain = ('\033[31m', '\033[0m') if sys.stderr.isatty() else ('', '')
-    return f'{red}error: {message}{plain}'
 
 
 def merge_options(cfg: Config, options: dict[str, Any]) -> None:

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from moca.engine.agreement import Processes, numbers
 from moca.engine.meeting import processes_of
-from moca.engine.work_dir import config_leaves
 from moca.engine.wrapped import unwrapped
 from moca.errors import AgreedError
+from moca.records.config_values import config_leaves
 
 PACKAGES = ('torch', 'torchvision', 'timm', 'mmengine', 'mmcv', 'mmseg', 'mmdet')
 """Packages whose versions have to be the same on every node."""

@@ -13,9 +13,9 @@ from typing import Any
 from mmengine.config import Config
 
 from moca.engine.checkpoints import latest_checkpoint
-from moca.engine.config_check import read_literals
 from moca.engine.distributed import rank_of
 from moca.errors import UserError
+from moca.records.config_values import config_leaves, read_literals
 
 LOCK = '.lock'
 """The file in a work dir that its run holds."""
@@ -168,20 +168,6 @@ def changed_fields(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
         for field in sorted(before.keys() | after.keys())
         if before.get(field, _ABSENT) != after.get(field, _ABSENT)
     ]
-
-
-def config_leaves(node: Any, name: str = '') -> Iterator[tuple[str, Any]]:
-    """Dotted names and values; a list is as good as a tuple."""
-    if isinstance(node, Mapping) and node:
-        inner = list(node.items())
-    elif isinstance(node, list | tuple) and any(isinstance(item, Mapping) for item in node):
-        inner = list(enumerate(node))
-    else:
-        if name:
-            yield name, list(node) if isinstance(node, tuple) else node
-        return
-    for key, value in inner:
-        yield from config_leaves(value, f'{name}.{key}' if name else str(key))
 
 
 def _short(value: Any) -> str:

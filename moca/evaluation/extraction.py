@@ -25,7 +25,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from moca.backbone import PlainViT
-from moca.engine.checkpoints import write_atomically
 from moca.engine.ranges import check_number
 from moca.engine.same_run import digests
 from moca.errors import UserError
@@ -33,6 +32,7 @@ from moca.evaluation.features import check_finite, feature_width, image_feature,
 from moca.evaluation.image_sets import file_states
 from moca.evaluation.labeled import INTERPOLATIONS, Labeled, center, normalize
 from moca.evaluation.protocol import EvaluationRun
+from moca.records.whole_files import write_atomically
 
 PART, SMALLEST, PARTS = 1024, 64, 32
 """Images of a part: at most and at least, and into how many parts smaller sets are cut, for several

@@ -13,8 +13,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from moca.engine.checkpoints import write_atomically
 from moca.errors import AgreedError, UserError
+from moca.records.whole_files import write_atomically
 
 REPORT = 'corrupt_images.txt'
 # Below this many images a share of 1 % is too uncertain to stop a run of many more.

@@ -10,13 +10,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
 from moca.predict.inputs import Frame, Input, read_input
 from moca.predict.overlay_video import join_overlays
 from moca.predict.overlays import overlay
 from moca.predict.predictor import Predictor
 from moca.predict.writers import write_jpeg, write_result, write_tables
+from moca.records.whole_files import write_atomically
 from moca.transfer.run_record import file_digest
 
 MADE_BY = 'predict.json'

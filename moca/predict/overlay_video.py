@@ -9,8 +9,8 @@ from pathlib import Path
 
 import cv2
 
-from moca.engine.checkpoints import partial_of
 from moca.errors import UserError
+from moca.records.whole_files import partial_of
 
 OVERLAY_VIDEO = 'overlays.mp4'
 """Beside the overlays of a video's frames."""

@@ -25,7 +25,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moca.detection.panoptic_file import id_colors
-from moca.engine.checkpoints import write_atomically
 from moca.images.transforms import Pixels
 from moca.predict.results import (
     Depth,
@@ -35,6 +34,7 @@ from moca.predict.results import (
     Segmentation,
 )
 from moca.predict.trained import Trained
+from moca.records.whole_files import write_atomically
 
 MILLIMETERS = 1000
 _FARTHEST = 2**16 - 1

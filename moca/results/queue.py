@@ -15,9 +15,9 @@ from typing import Protocol, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from moca.engine.log_lines import last_iteration, tail
 from moca.engine.processes import Launch, Process, sigterm_noted
 from moca.engine.work_dir import InUse
+from moca.records.log_lines import last_iteration, tail
 from moca.results.claims import CLAIM, Claims
 
 LOG = 'queue.log'

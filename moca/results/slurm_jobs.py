@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
+from moca.records.whole_files import write_atomically
 from moca.results.queue import LOG, Run
 
 NOTE = 'slurm.json'

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import cv2
 
-from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
+from moca.records.whole_files import write_atomically
 from moca.segmentation.label_files import LabelFault, read_values
 from moca.segmentation.label_maps import LabelRule
 

@@ -13,8 +13,8 @@ from mmengine.logging import print_log
 from mmengine.registry import METRICS
 from mmseg.evaluation.metrics import IoUMetric
 
-from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
+from moca.records.whole_files import write_atomically
 
 _OF_BATCH_NORM = (
     ' If the training accuracy is high, the running statistics of batch norm lag behind: '

@@ -19,11 +19,12 @@ from moca.checkpoints.changes import changes_of
 from moca.checkpoints.loading import AUTO, arch_of_file, check_checkpoint, set_checkpoint
 from moca.checkpoints.reading import read_file, run_config
 from moca.data.survey import check_data
-from moca.engine.checkpoints import check_fit, write_atomically
+from moca.engine.checkpoints import check_fit
 from moca.engine.cli import apply_common
 from moca.engine.wrapped import unwrapped
 from moca.errors import UserError
 from moca.records.run_json import TEST_FOLDER, TESTED
+from moca.records.whole_files import write_atomically
 from moca.transfer.overrides import THE_RUN, set_arch, set_statistics
 from moca.transfer.predictions import predict_without_labels, set_predictions
 from moca.transfer.run import check_of_model, model_class, protocol_config

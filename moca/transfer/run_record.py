@@ -18,11 +18,11 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from moca.engine.checkpoints import write_atomically
 from moca.engine.environment import environment
 from moca.errors import UserError
 from moca.records.metrics import best_value, in_percent
 from moca.records.run_json import RECORD, read_record
+from moca.records.whole_files import write_atomically
 
 KINDS = ('bbox', 'segm')
 """What is measured of detectors: boxes and masks."""

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from moca import figures
-from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
 from moca.evaluation.backbones import NamedBackbone
 from moca.evaluation.dense.davis import chosen_preset, propagated
 from moca.evaluation.dense.video_data import read_frame, read_labels, without_void
 from moca.images.files import evenly_spread, list_images
 from moca.images.shown_names import shown_names
+from moca.records.whole_files import write_atomically
 
 OPACITY = 0.55
 """Of an object's color over its pixels."""

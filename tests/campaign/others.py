@@ -19,10 +19,11 @@ from mmengine.runner import Runner
 from moca.engine import work_dir
 from moca.engine.agreement import Processes
 from moca.engine.background import finish_jobs
-from moca.engine.checkpoints import latest_checkpoint, write_atomically
+from moca.engine.checkpoints import latest_checkpoint
 from moca.engine.resume import settle_resume
 from moca.errors import UserError
 from moca.records.run_logs import read_curves
+from moca.records.whole_files import write_atomically
 from moca.results import claims
 from tests.campaign.campaign import Area, Outcome
 from tests.campaign.queues import two_queues

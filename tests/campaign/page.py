@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
-from moca.engine.checkpoints import write_atomically
+from moca.records.whole_files import write_atomically
 from tests.campaign.campaign import KEPT, SKIPPED, code_digest, is_of_this_code, read_outcomes
 
 BEGIN, END = '<!-- written by python -m tests.campaign --page -->', '<!-- until here -->'

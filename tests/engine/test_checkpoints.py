@@ -22,9 +22,9 @@ from moca.engine.checkpoints import (
     check_fit,
     latest_checkpoint,
     run_checkpoints,
-    write_atomically,
 )
 from moca.errors import CheckpointMismatch, UserError
+from moca.records.whole_files import write_atomically
 
 
 class Line(BaseModel):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from moca.engine.config_check import read_literals
+from moca.records.config_values import read_literals
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from moca.engine.log_lines import last_iteration, losses, tail
 from moca.engine.processes import Launch, Process, start
+from moca.records.log_lines import last_iteration, losses, tail
 from tools.demo.stages import Notes, Stage
 
 POLL = 0.25

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from moca.engine.checkpoints import write_atomically
+from moca.records.whole_files import write_atomically
 
 WIDTH = 1000
 """Pixels: what GitHub shows of a README without scaling it down much."""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
 from moca.records.run_reading import read_runs
+from moca.records.whole_files import write_atomically
 from moca.results import tables
 from moca.results.leaderboard import RANDOM_INIT, Cell, Leaderboard, build_leaderboard
 from tools.demo.execute import Launch, Say, execute, launch, minutes, progress_bars

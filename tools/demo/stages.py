@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moca.engine.checkpoints import write_atomically
+from moca.records.whole_files import write_atomically
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from moca.engine.checkpoints import write_atomically
 from moca.images.files import evenly_spread
+from moca.records.whole_files import write_atomically
 
 FOLDER = 'predictions'
 """In the work dir."""

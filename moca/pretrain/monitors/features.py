@@ -18,7 +18,6 @@ from mmengine.registry import HOOKS
 from mmengine.visualization import LocalVisBackend
 from numpy.typing import NDArray
 
-from moca.engine.checkpoints import write_atomically
 from moca.engine.hooks import set_hook
 from moca.errors import UserError
 from moca.evaluation.components import colors, principal_scores, turned_onto
@@ -35,6 +34,7 @@ from moca.pretrain.monitors.base import (
     precision_of,
 )
 from moca.records.run_logs import pieces_of
+from moca.records.whole_files import write_atomically
 
 Image = NDArray[np.uint8]
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from moca.engine.config_check import read_literals
+from moca.records.config_values import read_literals
 from moca.records.run_json import option_text
 
 # Fields of a record's checkpoint, and the options of tools/train.py that set them.

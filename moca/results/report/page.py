@@ -16,8 +16,8 @@ from pathlib import Path
 
 import jinja2
 
-from moca.engine.checkpoints import write_atomically
 from moca.records.run_reading import Omission, Run, read_runs
+from moca.records.whole_files import write_atomically
 from moca.results import tables
 from moca.results.leaderboard import build_leaderboard
 from moca.results.report import charts

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from moca.engine.log_lines import tail
 from moca.errors import UserError
+from moca.records.log_lines import tail
 from moca.records.run_json import RECORD, read_record
 from moca.records.run_logs import Curve, read_curves
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from moca.engine.work_dir import config_leaves
+from moca.records.config_values import config_leaves
 from moca.records.metrics import metric_heading, value_text
 from moca.records.run_reading import Run
 from moca.results import tables

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from moca.engine.log_lines import losses
 from moca.errors import UserError
+from moca.records.log_lines import losses
 from tools.demo import pipeline
 from tools.demo.execute import StageFailed, execute, time_left
 from tools.demo.pipeline import run_demo

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from moca.engine.checkpoints import write_atomically
 from moca.errors import UserError
 from moca.pretrain.data.shards.parallel import in_threads
 from moca.pretrain.data.shards.storage import (
@@ -22,6 +21,7 @@ from moca.pretrain.data.shards.storage import (
     storage,
 )
 from moca.pretrain.data.shards.tar_index import ShardIndex, index_tar
+from moca.records.whole_files import write_atomically
 
 INDEX = '.index'
 """What the name of an index has behind that of its tar."""

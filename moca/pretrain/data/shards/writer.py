@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from moca.engine.checkpoints import partial_of, write_atomically
 from moca.errors import UserError
 from moca.images.files import sought
 from moca.images.listing import list_folder
@@ -28,6 +27,7 @@ from moca.pretrain.data.shards.packing import Member, Watch, digest_of, plan_sha
 from moca.pretrain.data.shards.parallel import in_threads
 from moca.pretrain.data.shards.storage import TAR
 from moca.pretrain.data.shards.tar_index import ShardIndex, index_tar
+from moca.records.whole_files import partial_of, write_atomically
 
 _THREADS = 8  # [our choice: files are read and hashed outside of Python's lock]
 _PARTIAL = '.partial'
