@@ -6,7 +6,6 @@ there are, averaged over processes and at least 1; the weighted mean of classes 
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -59,9 +58,11 @@ def same_points(*shape: Any, **_: Any) -> Tensor:
     return grid.expand(*size).clone()
 
 
-def work(rank: int, port: int, folder: str) -> None:
+def work(rank: int, folder: str) -> None:
     """One of two processes: a step of plain SGD at a rate of 1 for each case."""
-    dist.init_process_group('gloo', f'tcp://localhost:{port}', rank=rank, world_size=2)
+    dist.init_process_group(
+        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2
+    )
     torch.set_num_threads(1)
     found = {}
     for case in CASES:
@@ -80,10 +81,7 @@ def work(rank: int, port: int, folder: str) -> None:
 @pytest.fixture(scope='module')
 def steps(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Tensor]]]:
     folder: Path = tmp_path_factory.mktemp('steps')
-    with socket.socket() as free:
-        free.bind(('localhost', 0))
-        port = free.getsockname()[1]
-    run_processes(work, (port, str(folder)))
+    run_processes(work, (str(folder),))
     return [torch.load(folder / f'{rank}.pth') for rank in range(2)]
 
 

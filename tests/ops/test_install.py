@@ -27,7 +27,7 @@ def run_python(code: str, *path: Path) -> subprocess.CompletedProcess[str]:
         [sys.executable, '-c', '\n'.join(lines) + '\n' + textwrap.dedent(code)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,  # of one that hangs
     )
 
 

@@ -57,7 +57,7 @@ def run_tool(*arguments: str | Path, processes: int = 1) -> subprocess.Completed
         env=os.environ | {'PYTHONPATH': str(REPOSITORY)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,  # of one that hangs
         check=False,
     )
 

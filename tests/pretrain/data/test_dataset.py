@@ -86,7 +86,7 @@ def test_workers_do_not_hang_on_opencvs_threads(folder: Path) -> None:
     cv2.GaussianBlur(np.zeros((2000, 2000), np.uint8), (31, 31), 5)  # starts the pool
     dataset = UnlabeledImages(folder, VIEWS)
     loader = DataLoader(
-        dataset, batch_size=5, num_workers=2, sampler=EpochShuffle(dataset, 0), timeout=60
+        dataset, batch_size=5, num_workers=2, sampler=EpochShuffle(dataset, 0), timeout=300
     )
     assert len(list(loader)) == 5
     cv2.setNumThreads(2)
