@@ -82,13 +82,15 @@ def test_found_from_the_scope(scope: str) -> None:
                 assert children[name].get(component) is root.module_dict[component]
 
 
-def test_pretraining_imports_nothing_of_segmentation_and_detection() -> None:
+def test_pretraining_and_features_import_nothing_of_segmentation_and_detection() -> None:
     """They take seconds to import, and draw with matplotlib and more."""
     code = """
         import sys
         import moca.pretrain
         heavy = {'mmdet', 'mmseg', 'matplotlib', 'pandas', 'tensorboard', 'sklearn', 'pycocotools'}
         assert not heavy & set(sys.modules), heavy & set(sys.modules)
+        import moca.predict.backbones, moca.visualize.discoveries, moca.visualize.features
+        assert not {'mmdet', 'mmseg'} & set(sys.modules)
     """
     result = subprocess.run(
         [sys.executable, '-c', textwrap.dedent(code)], capture_output=True, text=True, cwd=ROOT

@@ -26,12 +26,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moca.command_line import add_change_arguments, add_verbose
 from moca.errors import UserError
+from moca.light import light_guard
 
 if TYPE_CHECKING:
     from moca.evaluation.backbones import NamedBackbone
@@ -197,6 +198,8 @@ def _add_output(
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw one sheet."""
     args = parse_args(argv)
+    if args.command == 'curves':
+        return light_guard(draw_sheet)(args)
     from moca.engine.cli import main_guard  # takes seconds, which --help need not
     from moca.engine.terminal import quietly
 
@@ -206,41 +209,54 @@ def main(argv: Sequence[str] | None = None) -> int:
 def draw_sheet(args: argparse.Namespace) -> None:
     """Do what the arguments ask for."""
     from moca.figures import FORMATS
-    from moca.visualize.curves import curves_sheet
-    from moca.visualize.depth import depth_predictions_sheet
-    from moca.visualize.features import progress_sheet
-    from moca.visualize.panoptic import panoptic_sheet
-    from moca.visualize.predictions import segmentation_sheet
-    from moca.visualize.untrained import is_untrained, untrained_sheet
 
     formats = (*FORMATS, '.gif') if args.command == 'video' else FORMATS
     if args.out.suffix not in formats:
         raise UserError(f'--out {args.out}: the name must end in {", ".join(formats)}.')
     if args.command != 'curves' and args.count < 1:
         raise UserError(f'--count {args.count}: at least one image.')
-    if args.command == 'segmentation':
-        if not any(map(is_untrained, args.runs)):
-            segmentation_sheet(args.runs, args.out, args.count, args.images, args.iou)
-        elif args.images is None:
-            untrained_sheet(args.runs, args.out, args.count)
-        else:
-            raise UserError(
-                f'--images: {args.runs[0]} has kept predictions of its validation images alone. '
-                'Leave it out.'
-            )
-    elif args.command == 'detection':
-        _detection(args)
-    elif args.command == 'panoptic':
-        panoptic_sheet(args.runs, args.out, args.count, args.images)
-    elif args.command == 'depth':
-        depth_predictions_sheet(args.runs, args.out, args.count, args.images)
-    elif args.command == 'curves':
-        curves_sheet(args.runs, args.out)
-    elif args.command == 'progress':
-        progress_sheet(args.run, args.out, args.count)
-    else:
-        _backbones(args)
+    _DRAWN.get(args.command, _images)(args)
     print(f'Written: {args.out}')
+
+
+# Each imports what it draws with: curves need no models, and features neither mmseg nor mmdet.
+def _segmentation(args: Any) -> None:
+    from moca.visualize.predictions import segmentation_sheet
+    from moca.visualize.untrained import is_untrained, untrained_sheet
+
+    if not any(map(is_untrained, args.runs)):
+        segmentation_sheet(args.runs, args.out, args.count, args.images, args.iou)
+    elif args.images is None:
+        untrained_sheet(args.runs, args.out, args.count)
+    else:
+        raise UserError(
+            f'--images: {args.runs[0]} has kept predictions of its validation images alone. '
+            'Leave it out.'
+        )
+
+
+def _panoptic(args: Any) -> None:
+    from moca.visualize.panoptic import panoptic_sheet
+
+    panoptic_sheet(args.runs, args.out, args.count, args.images)
+
+
+def _depth(args: Any) -> None:
+    from moca.visualize.depth import depth_predictions_sheet
+
+    depth_predictions_sheet(args.runs, args.out, args.count, args.images)
+
+
+def _curves(args: Any) -> None:
+    from moca.visualize.curves import curves_sheet
+
+    curves_sheet(args.runs, args.out)
+
+
+def _progress(args: Any) -> None:
+    from moca.visualize.features import progress_sheet
+
+    progress_sheet(args.run, args.out, args.count)
 
 
 def _detection(args: Any) -> None:
@@ -255,11 +271,6 @@ def _detection(args: Any) -> None:
         error_sheet(args.runs, args.out)
     else:
         detection_sheet(args.runs, args.out, args.count, args.score, args.images)
-
-
-def _backbones(args: Any) -> None:
-    draw = {'video': _video, 'correspondence': _correspondence}.get(args.command, _images)
-    draw(args)
 
 
 def _loaded(args: Any) -> list[NamedBackbone]:
@@ -311,6 +322,19 @@ def _correspondence(args: Any) -> None:
         raise UserError(f'--size {args.size}: give the side of the square images in pixels.')
     data = args.data_root, args.out, args.count, args.size, args.split, args.category
     correspondence_sheet(_loaded(args), *data)
+
+
+_DRAWN: dict[str, Callable[[Any], None]] = {
+    'segmentation': _segmentation,
+    'detection': _detection,
+    'panoptic': _panoptic,
+    'depth': _depth,
+    'curves': _curves,
+    'progress': _progress,
+    'video': _video,
+    'correspondence': _correspondence,
+}
+"""What draws a sheet, by its command; `_images` draws the others."""
 
 
 if __name__ == '__main__':

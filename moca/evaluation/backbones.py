@@ -21,10 +21,10 @@ from moca.backbone.arch import ArchSpec, vit_dimensions
 from moca.checkpoints.containers import file_of_run
 from moca.checkpoints.loading import AUTO, CheckpointInfo, inspect_checkpoint, load_checkpoint
 from moca.checkpoints.own_size import own_size
+from moca.checkpoints.run_names import RANDOM, arch_of_each, checkpoint_label, random_label
 from moca.engine.cli import read_config
 from moca.errors import UserError
 from moca.evaluation.labeled import normalize, read_image
-from moca.transfer.run_names import RANDOM, arch_of_each, checkpoint_label, random_label
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from mmengine.registry import MODELS, TASK_UTILS
 from mmengine.runner import set_random_seed
 
 from moca.backbone import PlainViT
+from moca.checkpoints.run_names import run_folder
 from moca.engine.amp import preferred_dtype
 from moca.engine.cli import apply_common
 from moca.engine.config_files import load_config
@@ -37,7 +38,6 @@ from moca.transfer.run import (
     protocol_config,
     random_weights_text,
 )
-from moca.transfer.run_names import run_folder
 from moca.transfer.run_record import (
     check_earlier_run,
     keep_result,

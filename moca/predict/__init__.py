@@ -1,6 +1,5 @@
 """Predict with what a run has trained: images, folders and videos in, arrays and files out.
 
-Importing the package registers what configs of downstream runs name.
+:mod:`moca.predict.trained` registers what configs of downstream runs name; features of a backbone
+(:mod:`moca.predict.backbones`) need nothing of mmseg and mmdet.
 """
-
-import moca.transfer  # noqa: F401  (before others import mmseg and mmdet, which print then)

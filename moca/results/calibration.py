@@ -14,12 +14,12 @@ from pathlib import Path
 
 from moca.checkpoints.info import CheckpointInfo
 from moca.checkpoints.loading import inspect_checkpoint
+from moca.checkpoints.run_names import checkpoint_label
 from moca.errors import UserError
 from moca.results.fingerprints import Fingerprint
 from moca.results.jobs import Job
 from moca.results.plan import CONFIGS, Plan, make_jobs, task_config, task_path
 from moca.results.tested import Tested
-from moca.transfer.run_names import checkpoint_label
 
 SUFFIXES = ('.pth', '.pt', '.tar', '.safetensors', '.bin')
 """What files of weights are called."""

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from moca.checkpoints.info import CheckpointInfo
+from moca.checkpoints.run_names import RANDOM
 from moca.errors import UserError
 from moca.records.run_json import RECORD
 from moca.results.queue import Run
-from moca.transfer.run_names import RANDOM
 from moca.transfer.run_record import file_digest
 
 

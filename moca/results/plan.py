@@ -14,13 +14,7 @@ from mmengine.config import Config
 from moca.backbone.arch import ArchSpec
 from moca.checkpoints.changes import change_arguments
 from moca.checkpoints.loading import AUTO, arch_of_file, check_checkpoint
-from moca.engine.cli import parse_cfg_options, read_config
-from moca.engine.config_files import configs_folder
-from moca.errors import UserError
-from moca.results.jobs import Job, check_folders
-from moca.results.options import check_owners, options_of
-from moca.transfer.overrides import set_arch
-from moca.transfer.run_names import (
+from moca.checkpoints.run_names import (
     RANDOM,
     arch_label,
     arch_of_each,
@@ -29,6 +23,12 @@ from moca.transfer.run_names import (
     random_label,
     run_folder,
 )
+from moca.engine.cli import parse_cfg_options, read_config
+from moca.engine.config_files import configs_folder
+from moca.errors import UserError
+from moca.results.jobs import Job, check_folders
+from moca.results.options import check_owners, options_of
+from moca.transfer.overrides import set_arch
 from moca.transfer.run_record import options_of as told_options
 
 CONFIGS = configs_folder()

@@ -7,13 +7,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from moca.checkpoints.run_names import arch_of_each, branch_of_each
 from moca.errors import UserError
 from moca.records.metrics import best_value, in_percent
 from moca.results.jobs import Job
 from moca.results.options import options_of
 from moca.results.plan import Plan, make_jobs, names_of
 from moca.transfer.held_out import HELD_OUT
-from moca.transfer.run_names import arch_of_each, branch_of_each
 
 SHARE = 0.1
 """Of the training images that validate the candidates [our choice]."""

@@ -18,6 +18,7 @@ from moca.backbone.arch import vit_dimensions
 from moca.checkpoints.changes import changes_of
 from moca.checkpoints.loading import AUTO, arch_of_file, check_checkpoint, set_checkpoint
 from moca.checkpoints.reading import read_file, run_config
+from moca.checkpoints.run_names import checkpoint_label
 from moca.data.survey import check_data
 from moca.engine.checkpoints import check_fit
 from moca.engine.cli import apply_common
@@ -28,7 +29,6 @@ from moca.records.whole_files import write_atomically
 from moca.transfer.overrides import THE_RUN, set_arch, set_statistics
 from moca.transfer.predictions import predict_without_labels, set_predictions
 from moca.transfer.run import check_of_model, model_class, protocol_config
-from moca.transfer.run_names import checkpoint_label
 from moca.transfer.run_record import file_digest, kinds_of, percent_metrics
 from moca.transfer.tta import set_tta
 

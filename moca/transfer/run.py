@@ -18,6 +18,13 @@ from moca.backbone.arch import ArchSpec
 from moca.checkpoints.changes import changes_of
 from moca.checkpoints.loading import AUTO, arch_of_file, check_checkpoint, set_checkpoint
 from moca.checkpoints.own_size import own_size
+from moca.checkpoints.run_names import (
+    arch_label,
+    checkpoint_label,
+    layer_scale,
+    random_label,
+    run_folder,
+)
 from moca.command_line import add_protocol_arguments as add_protocol_arguments
 from moca.data.survey import check_data
 from moca.engine.backends import log_to
@@ -45,13 +52,6 @@ from moca.transfer.recipe import (
     warn_of_batch,
     warn_of_schedule,
     warn_of_size,
-)
-from moca.transfer.run_names import (
-    arch_label,
-    checkpoint_label,
-    layer_scale,
-    random_label,
-    run_folder,
 )
 from moca.transfer.run_record import (
     RunRecordHook,

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from moca.checkpoints.run_names import RANDOM
 from moca.errors import UserError
 from moca.evaluation.dense.kept import FOLDER
 from moca.records.run_reading import Run
 from moca.results.report.confusion import Confusion
 from moca.results.report.pictures import Gallery, Picture
-from moca.transfer.run_names import RANDOM
 
 SCORE = 0.3
 """Objects of this score and more are drawn, as by tools/visualize.py."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import timm
 
-from moca.transfer.run_names import (
+from moca.checkpoints.run_names import (
     arch_label,
     checkpoint_label,
     layer_scale,
