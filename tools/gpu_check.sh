@@ -119,6 +119,7 @@ SEGMENTOR=configs/segmentation/ade20k/upernet.py
 DETECTOR=configs/detection/coco/vitdet_mask-rcnn.py
 
 must replay 60 "$PYTHON" -m tests.replay tests/data/moca_tiny.json --device "$DEVICE"
+must replay-bf16 60 "$PYTHON" -m tests.replay tests/data/moca_tiny.json --device "$DEVICE" --amp
 for batch in "${BATCHES[@]}"; do
     part "moca-$batch" 90 "$PYTHON" -m tools.benchmarks pretrain "$CONFIG" \
         --batch-size "$batch" --steps "$STEPS"

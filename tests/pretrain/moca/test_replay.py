@@ -18,6 +18,20 @@ def test_recorded_run_is_reproduced(capsys):
     assert 'FAILED' not in capsys.readouterr().out
 
 
+def test_bfloat16_is_near_it_and_another_layer_is_not(tmp_path, capsys):
+    assert main([str(RECORDING), '--amp']) == 0
+    assert 'targets' in capsys.readouterr().out
+    record = json.loads(RECORDING.read_text())
+    record['model'].update(early_layer=1, skip_offset=0)
+    changed = tmp_path / 'changed.json'
+    changed.write_text(json.dumps(record))
+    shutil.copy(RECORDING.with_suffix('.safetensors'), changed.with_suffix('.safetensors'))
+    worst = replay(changed, amp=True).worst
+    assert worst['targets'][0] > 0.1
+    assert worst['logits'][0] > 0.1
+    assert replay(RECORDING, amp=True).worst['losses'][0] > 1e-5  # it is not fp32
+
+
 @pytest.mark.parametrize(
     ('section', 'key', 'value', 'kind'),
     [
