@@ -7,7 +7,6 @@ of the images, the architecture and the number of steps.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -68,13 +67,15 @@ def write_checkpoint(path: Path, seed: int) -> dict[str, Any]:
     return state
 
 
-def commands() -> dict[str, list[list[str]]]:
-    """The page's commands by tool: words behind its name."""
+def commands(page: str = PAGE) -> dict[str, list[list[str]]]:
+    """A page's commands by tool: words behind its name."""
     found: dict[str, list[list[str]]] = {}
-    for block in re.findall(r'```sh\n(.*?)```', PAGE, re.DOTALL):
+    for block in re.findall(r'```sh\n(.*?)```', page, re.DOTALL):
         for line in block.replace('\\\n', ' ').splitlines():
-            python, tool, *words = shlex.split(line, comments=True)
+            python, tool, *words = shlex.split(line, comments=True) or ['python', '']
             assert python == 'python'
+            if not tool:
+                continue  # a comment
             found.setdefault(Path(tool).stem, []).append(words)
     return found
 
@@ -174,10 +175,27 @@ def test_from_own_masks_to_masks_of_new_images(folder: Path, capfd: Any) -> None
     assert names['model'].predict('new/0.jpg').mask.shape == (64, 96)
 
     (export,) = shown['export']
-    if importlib.util.find_spec('onnxruntime') and importlib.util.find_spec('onnxscript'):
-        call('export', [run if 'RUN' in word else word for word in export])
-        assert 'Verified on a generated image' in capfd.readouterr().out
-        assert (folder / 'cracks.onnx').exists()
+    call('export', [run if 'RUN' in word else word for word in export])
+    assert 'Verified on a generated image' in capfd.readouterr().out
+    assert (folder / 'cracks.onnx').exists()
+
+
+def test_readme_has_the_page_s_commands_and_two_that_train(folder: Path, capfd: Any) -> None:
+    write_checkpoint(folder / 'a.pth', 0)
+    shown = [(tool, words) for tool, each in commands().items() for words in each]
+    block = README.split('## Your images')[1].split('## ')[0]
+    others = [
+        (tool, words)
+        for tool, each in commands(block).items()
+        for words in each
+        if (tool, [word.replace('linear_bn', 'finetune') for word in words]) not in shown
+    ]
+    assert [tool for tool, _ in others] == ['train'] * 2
+    for _, words in others:
+        arch = 'auto' if 'CKPT' in words else 'vit_tiny_patch16'
+        call('train', [*put(words, CKPT='a.pth', vit_small_patch14_dinov2=arch), *TOY])
+    assert len(list(folder.glob('work_dirs/cracks_linear_bn/*/run.json'))) == 2
+    assert 'random' in capfd.readouterr().out
 
 
 def only(paths: Any) -> Path:
