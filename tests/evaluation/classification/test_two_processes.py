@@ -61,7 +61,7 @@ def work(rank: int, folder: str) -> None:
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder: Path = tmp_path_factory.mktemp('ranks')
-    run_processes(work, (str(folder),), start_method='forkserver')
+    run_processes(work, (str(folder),), start_method='fork')
     return [torch.load(folder / f'{rank}.pth') for rank in range(2)]
 
 
