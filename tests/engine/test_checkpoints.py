@@ -16,7 +16,6 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from moca.engine import checkpoints
 from moca.engine.checkpoints import (
     CheckpointNotWritten,
     check_fit,
@@ -84,7 +83,7 @@ def test_the_old_checkpoint_is_there_while_the_new_one_is_written(tmp_path, monk
         assert 'epoch_1.pth' in names(tmp_path)
         raise OSError('killed')
 
-    monkeypatch.setattr(checkpoints.os, 'replace', fail)
+    monkeypatch.setattr(os, 'replace', fail)
     with pytest.raises(CheckpointNotWritten, match=r'epoch_2\.pth: .*\(killed\).*--resume'):
         run(tmp_path, 2, keep=1, resume=True)
     assert names(tmp_path) == {'epoch_1.pth'}
@@ -167,7 +166,7 @@ def test_check_fit_names_what_is_absent():
 def test_failed_write_leaves_the_old_content(tmp_path, monkeypatch):
     path = tmp_path / 'file'
     write_atomically(path, b'old')
-    monkeypatch.setattr(checkpoints.os, 'replace', lambda *_: (_ for _ in ()).throw(OSError()))
+    monkeypatch.setattr(os, 'replace', lambda *_: (_ for _ in ()).throw(OSError()))
     with pytest.raises(OSError):  # noqa: PT011  (which one is the point of the line above)
         write_atomically(path, b'new')
     assert path.read_bytes() == b'old'
