@@ -251,15 +251,32 @@ def timm_arguments(arch: str) -> tuple[str, dict[str, int]]:
     return name, {**own, 'num_heads': _number_of_heads(arch, name, heads)} if other else own
 
 
-def _timm_name(arch: str) -> tuple[str, int | None]:
-    """Resolve a possibly shortened name; returns (timm name, patch size to override)."""
+_OTHER_PATCH = re.compile(r'(vit_[a-z0-9]+)_patch(\d+)')
+
+
+def _found_name(arch: str) -> tuple[str, int | None] | None:
     for name in (arch, f'{arch}_224'):
         if timm.is_model(name):
             return name, None
-    match = re.fullmatch(r'(vit_[a-z0-9]+)_patch(\d+)', arch)
+    match = _OTHER_PATCH.fullmatch(arch)
+    name = f'{match[1]}_patch16_224' if match else ''
+    if match and timm.is_model(name) and int(match[2]) in _PATCHES:
+        return name, int(match[2])
+    return None
+
+
+def is_arch(name: str) -> bool:
+    """Whether an architecture of that name can be made, without the search for names near it."""
+    return _found_name(name.partition(_HEADS)[0]) is not None
+
+
+def _timm_name(arch: str) -> tuple[str, int | None]:
+    """Resolve a possibly shortened name; returns (timm name, patch size to override)."""
+    found = _found_name(arch)
+    if found is not None:
+        return found
+    match = _OTHER_PATCH.fullmatch(arch)
     if match and timm.is_model(f'{match[1]}_patch16_224'):
-        if int(match[2]) in _PATCHES:
-            return f'{match[1]}_patch16_224', int(match[2])
         raise UserError(
             f'arch={arch!r}: patches of {match[2]} pixels; {match[1]}_patchN takes N of '
             f'{", ".join(map(str, _PATCHES))}. For others give the dimensions as a dict, with '

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from moca.backbone.arch import ArchSpec, build_vit, vit_dimensions
+from moca.backbone.arch import ArchSpec, build_vit, is_arch, vit_dimensions
 from moca.backbone.windows import REL_POS
 from moca.checkpoints.families import OFFSET, PLAIN
 from moca.checkpoints.names.trunk import StateDict, Statistics
@@ -130,7 +131,10 @@ def _rows_fit(model: VisionTransformer, state: StateDict) -> bool:
     return math.isqrt(ours) ** 2 == ours or math.isqrt(other) ** 2 != other
 
 
+@cache  # a file is asked for its architecture several times at the start of a run
 def _on_paper(name: str) -> VisionTransformer | None:
+    if not is_arch(name):
+        return None
     try:
         with torch.device('meta'):
             return build_vit(name)
