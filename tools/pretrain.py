@@ -35,7 +35,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         '--img-size',
         type=whole_number(1),
         metavar='SIDE',
-        help='pixels of the square views, a multiple of the patch [as in the config, mostly 224]',
+        help='pixels of the square views, padded to whole patches [as in the config, mostly 224]',
     )
     parser.add_argument(
         '--checkpoint', metavar='CKPT', help='start the encoder from a file of any family [random]'

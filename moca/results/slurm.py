@@ -1,4 +1,4 @@
-"""Runs of a queue as jobs of a SLURM cluster, submitted by submitit (``pip install moca[slurm]``).
+"""Runs of a queue as jobs of a SLURM cluster, submitted by submitit (``requirements/slurm.txt``).
 
 Runs that need no other are one job array, those that need the same runs another one, which SLURM
 starts when these are finished. Jobs do not need the queue: it only watches them. A job that is
@@ -39,7 +39,9 @@ def check_cluster() -> None:
         UserError: submitit or a program of SLURM's is missing.
     """
     if importlib.util.find_spec('submitit') is None:
-        raise UserError("--on slurm: install its package: pip install 'moca[slurm]' (submitit)")
+        raise UserError(
+            '--on slurm: install its package: pip install -r requirements/slurm.txt (submitit)'
+        )
     missing = [name for name in ('sbatch', 'srun', 'sacct') if shutil.which(name) is None]
     if missing:
         raise UserError(

@@ -400,5 +400,5 @@ def test_what_is_missing_is_said(programs, cluster, tmp_path, monkeypatch) -> No
     with pytest.raises(UserError, match='sacct not found'):
         slurm.check_cluster()
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
-    with pytest.raises(UserError, match=r'pip install .moca\[slurm\]'):
+    with pytest.raises(UserError, match=r'pip install -r requirements/slurm\.txt'):
         slurm.check_cluster()
