@@ -166,11 +166,13 @@ class ExactEpochLoop(EpochBasedTrainLoop):
         was = {name: hub.get_info(name, value) for name, value in facts.items()}
         others = 'over other images, ' if was.get('images') != facts.get('images') else ''
         some = 'some images of it come twice or not at all.'
-        if others or steps != self.steps:
+        if steps != self.steps:
             return (
                 f'{others}whose epochs have {steps} steps; here they have {self.steps}. In an '
                 f'epoch that is resumed, {some}'
             )
+        if others:
+            return f'over other images. In an epoch that is resumed, {some}'
         count, processes = was['images_per_step'], was['processes']
         if count != facts['images_per_step']:
             return (

@@ -92,7 +92,7 @@ def test_other_shards_are_refused(shards: Path, tmp_path: Path, whole: Any) -> N
     work_dir = whole[0]
     checkpoint = work_dir / 'iter_7.pth'
     runner, _ = run_over(shards / 'other', tmp_path / 'a', checkpoint)
-    with pytest.raises(UserError, match=r'over other images, whose epochs have 5 steps; here.* 5'):
+    with pytest.raises(UserError, match=r'over other images\. In an epoch'):
         runner.train()
     runner, _ = run_over(shards / 'more', tmp_path / 'b', checkpoint)
     with pytest.raises(UserError, match=r'have 5 steps; here they have 6.*--resume-approximately'):
