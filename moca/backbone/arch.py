@@ -206,7 +206,7 @@ def vit_dimensions(arch: ArchSpec) -> ViTDimensions:
     key = repr(arch)
     if key not in _DIMENSIONS:
         with torch.device('meta'):
-            vit = build_vit(arch)
+            vit = build_vit(arch, weight_init='skip')  # timm would draw what has no memory
         _DIMENSIONS[key] = ViTDimensions(
             embed_dim=vit.embed_dim,
             depth=len(vit.blocks),

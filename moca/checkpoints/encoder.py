@@ -137,7 +137,7 @@ def _on_paper(name: str) -> VisionTransformer | None:
         return None
     try:
         with torch.device('meta'):
-            return build_vit(name)
+            return build_vit(name, weight_init='skip')
     except UserError:
         return None
 
