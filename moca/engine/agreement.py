@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar
 
@@ -193,6 +194,7 @@ class Processes:
             if first is not None and first.of_all:
                 self._ended.wait(_OWN_WORDS)
             if first is not None and not self._ended.is_set():
+                self._note_end(store)
                 self.leave(first.code, first.message + self.whose(first))
 
     def _look(self) -> list[Gone]:
@@ -263,14 +265,21 @@ class Processes:
         self._ended.set()
         try:
             first = self._store.compare_set('failed', '', json.dumps(mine))
-            return Failure(*json.loads(first))
         except RuntimeError:  # the store is gone
             return mine
+        self._note_end(self._store)
+        return Failure(*json.loads(first))
+
+    def _note_end(self, store: dist.Store | None) -> None:
+        """Let the store's host know that this process needs it no more."""
+        if store is not None:
+            with suppress(RuntimeError):  # it is gone
+                store.set(f'ended/{self.rank}', '')
 
     def leave(self, code: int, line: str) -> None:
         """Print a line and end the process, whatever its threads wait for.
 
-        A process that hosts the store stays until the others have looked, and one that writes a
+        A process that hosts the store stays until the others need it no more, and one that writes a
         checkpoint until it is written, but for a minute at most (`finish_jobs`).
         """
         self._leaving.acquire()  # for good: one thread says why
@@ -278,9 +287,24 @@ class Processes:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         if self.hosts:
-            time.sleep(3 * _LOOK)
+            self._keep_store()
         finish_jobs()
         os._exit(code)
+
+    def _keep_store(self) -> None:
+        """Keep the store until each of the others has ended too, for as long as that may take.
+
+        One that has been told of an error ends within a second or two, or by words of its own.
+        """
+        others = set(range(self.size)) - {self.rank} - self._gone
+        until = time.monotonic() + _OWN_WORDS + 3 * _LOOK
+        assert self._connect is not None
+        with suppress(RuntimeError, UserError):
+            store = self._connect(_GONE)  # of its own: any thread may end the process
+            while others and time.monotonic() < until:
+                if store.check([f'ended/{rank}' for rank in others]):
+                    return
+                time.sleep(_SOON)
 
     def finish(self) -> None:
         """Note that this process has done its work; the store's host waits for the others."""
@@ -290,6 +314,7 @@ class Processes:
         self._watcher.join()
         try:
             self._store.set(f'finished/{self.rank}', '')
+            self._note_end(self._store)
             if self.hosts:
                 self._wait_for_others()
         except RuntimeError:  # others have ended by an error

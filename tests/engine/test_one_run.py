@@ -13,6 +13,7 @@ import torch
 from mmengine.config import Config
 
 from moca.engine import agreement, fsdp
+from moca.engine.agreement import Processes
 from moca.engine.checkpoints import AtomicCheckpointHook
 from moca.engine.snapshot import Snapshot
 from moca.engine.watch import WatchTraining
@@ -73,6 +74,18 @@ def unseen_checkpoint() -> None:
         return stat(path, *args, **kwargs)
 
     os.stat = blind
+
+
+def unseen_and_slow_to_hear() -> None:
+    """And this node comes to what was agreed when the first process would be gone."""
+    unseen_checkpoint()
+    wait = Processes._wait
+
+    def wait_longer(self: Any, *args: Any) -> None:
+        wait(self, *args)
+        time.sleep(0.6)  # twice what the first process gave it once
+
+    Processes._wait = wait_longer  # type: ignore[method-assign]
 
 
 def another_checkpoint() -> None:
@@ -169,7 +182,7 @@ class TestStart:
         (folder / 'unseen').mkdir()
         os.link(folder / 'run/iter_2.pth', folder / 'unseen/iter_2.pth')
         arguments = [command(folder, 'unseen', '--resume')] * 2
-        ended = run_two(folder, 'pretrain', arguments, (nothing, unseen_checkpoint))
+        ended = run_two(folder, 'pretrain', arguments, (nothing, unseen_and_slow_to_hear))
         assert [end.code for end in ended] == [2, 2]
         first, second = errors(ended)
         assert first == second

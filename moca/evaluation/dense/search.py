@@ -91,8 +91,8 @@ def _faiss_index(rows: Tensor) -> Any:
         import faiss
     except ImportError as error:
         raise UserError(
-            "search='faiss': faiss is not installed. pip install -r requirements/faiss.txt, or leave "
-            'it out: blocks find the same neighbors.'
+            "search='faiss': faiss is not installed. pip install -r requirements/faiss.txt, or "
+            'leave it out: blocks find the same neighbors.'
         ) from error
     index = faiss.IndexFlatIP(rows.shape[1])
     index.add(rows.float().cpu().numpy())
