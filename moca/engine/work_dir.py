@@ -160,13 +160,16 @@ def warn_of_changes(runner: Any, checkpoint: Mapping[str, Any]) -> None:
 def changed_fields(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """``field: before -> now`` of every value that differs, in the order of the fields' names."""
     before, after = (
-        dict(config_leaves({key: value for key, value in fields.items() if key not in _STARTING}))
-        for fields in (earlier, now)
+        dict(config_leaves({key: value for key, value in each.items() if key not in _STARTING}))
+        for each in (earlier, now)
     )
+    fields = sorted(before.keys() | after.keys())
     return [
         f'{field}: {_short(before.get(field, _ABSENT))} -> {_short(after.get(field, _ABSENT))}'
-        for field in sorted(before.keys() | after.keys())
+        for field in fields
         if before.get(field, _ABSENT) != after.get(field, _ABSENT)
+        # what was empty and is filled is told by what it is filled with
+        and not any(other.startswith(f'{field}.') for other in fields)
     ]
 
 

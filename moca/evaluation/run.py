@@ -26,7 +26,7 @@ from moca.engine.distributed import launched_processes
 from moca.engine.environment import environment
 from moca.engine.ranges import check_count
 from moca.engine.same_run import check_same_start
-from moca.engine.work_dir import alone_in_work_dir
+from moca.engine.work_dir import alone_in_work_dir, changed_fields
 from moca.errors import UserError
 from moca.evaluation.extraction import features_folder
 from moca.evaluation.protocol import Evaluation, EvaluationRun, Result
@@ -181,7 +181,8 @@ def _check_same_options(path: Path, earlier: dict[str, Any], record: dict[str, A
     theirs, ours = earlier.get('options'), record['options']
     if theirs is not None and theirs != ours:
         raise UserError(
-            f'{path} was measured with {theirs}, not {ours}. Give the same --data-root and '
+            f'{path} was measured with other settings, which would now change: '
+            f'{", ".join(changed_fields(theirs, ours))}. Give the same --data-root and '
             '--cfg-options, or another --work-dir.'
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from moca.checkpoints.info import CheckpointInfo
 from moca.checkpoints.run_names import RANDOM
+from moca.engine.work_dir import changed_fields
 from moca.errors import UserError
 from moca.records.run_json import RECORD
 from moca.results.queue import Run
@@ -87,7 +88,8 @@ def check_folders(jobs: Sequence[Job]) -> None:
         told = job.record.get('options')
         if job.finished and told is not None and told != job.options:
             raise UserError(
-                f'{job.folder} was measured with {told}, not {job.options}. Give the same '
+                f'{job.folder} was measured with other settings, which would now change: '
+                f'{", ".join(changed_fields(told, job.options))}. Give the same '
                 '--data-root and --cfg-options, or move that folder away.'
             )
 

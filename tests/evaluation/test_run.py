@@ -217,7 +217,9 @@ def test_another_result_is_not_overwritten(place: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r'checkpoint\.branch'):
         measure(place, '--work-dir', tmp_path, '--branch', 'student')
     changed = ('--resume', '--cfg-options', 'evaluation.level=0.25')
-    with pytest.raises(UserError, match=r'was measured with .* not'):
+    with pytest.raises(
+        UserError, match=r'change: cfg_options\.evaluation\.level: absent -> 0\.25\. '
+    ):
         measure(place, '--work-dir', tmp_path, *changed)
 
 

@@ -482,8 +482,12 @@ def test_no_result_is_taken_for_that_of_other_options(checkpoint, tmp_path, monk
     (job.folder / 'run.json').write_text(json.dumps({'status': 'finished', **record}))
     assert make_jobs(plan(checkpoint, **changes))[0].finished
     for other in (dict(cfg_options=['train_cfg.max_iters=8']), dict(data_roots={})):
-        with pytest.raises(UserError, match=r'was measured with .*or move that folder away'):
+        with pytest.raises(
+            UserError, match=r'was measured with .*or move that folder away'
+        ) as found:
             make_jobs(plan(checkpoint, **{**changes, **other}))
+        assert ('data_root: ' in str(found.value)) == ('data_roots' in other)
+        assert ('max_iters: 7 -> 8' in str(found.value)) == ('cfg_options' in other)
 
 
 def test_a_file_is_read_as_the_command_line_says(checkpoint, tmp_path, monkeypatch):
