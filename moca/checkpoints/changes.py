@@ -51,6 +51,7 @@ def changed(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     delta_of: str | Path | None = None,
+    said_by: str | None = None,
 ) -> Encoder:
     """An encoder that differences were added to, with other patches and another normalization.
 
@@ -65,6 +66,7 @@ def changed(
         mean: RGB, of pixels from 0 to 1; None leaves it.
         std: Likewise.
         delta_of: The file that the encoder's tensors are differences to; None if they are whole.
+        said_by: Who gives `mean` and `std`; by default the options of the command line.
 
     Raises:
         UserError: A number is out of its range, or `delta_of` is of another model.
@@ -76,7 +78,7 @@ def changed(
     if patch is not None:
         encoder = _with_patch(encoder, path, patch)
     if mean is not None or std is not None:
-        encoder = _with_statistics(encoder, mean, std)
+        encoder = _with_statistics(encoder, mean, std, said_by)
     return encoder
 
 
@@ -148,7 +150,10 @@ def _scaled(size: int | Sequence[int], patch: int, old: int) -> int | tuple[int,
 
 
 def _with_statistics(
-    encoder: Encoder, mean: Sequence[float] | None, std: Sequence[float] | None
+    encoder: Encoder,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    said_by: str | None,
 ) -> Encoder:
     for name, values in (('mean', mean), ('std', std)):
         if values is None:
@@ -162,7 +167,8 @@ def _with_statistics(
         if name == 'std' and min(values) == 0:
             raise UserError(f'{given}: images cannot be divided by a deviation of 0.')
     own: Statistics = encoder.statistics or (IMAGENET_MEAN, IMAGENET_STD)
-    said = ' and '.join(f'--{name}' for name, v in (('mean', mean), ('std', std)) if v is not None)
+    options = [f'--{name}' for name, v in (('mean', mean), ('std', std)) if v is not None]
+    said = said_by or ' and '.join(options)
     if mean is None or std is None:
         said += f', the other of {encoder.normalized_by or "ImageNet, since nobody says"}'
     red, green, blue = own[0] if mean is None else mean

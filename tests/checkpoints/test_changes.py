@@ -114,6 +114,8 @@ def test_normalization_that_is_given(checkpoint: Path) -> None:
     info = load_checkpoint(model, checkpoint, mean=mean, std=std)
     assert (model.mean, model.std) == (info.mean, info.std) == (mean, std)
     assert info.normalized_by == '--mean and --std'
+    told = inspect_checkpoint(checkpoint, mean=mean, std=std, said_by='the run')
+    assert (told.mean, told.normalized_by) == (mean, 'the run')
     half = inspect_checkpoint(checkpoint, std=std)
     assert (half.mean, half.std) == ((0.485, 0.456, 0.406), std)
     assert 'the other of ImageNet' in str(half.normalized_by)

@@ -110,6 +110,7 @@ def feature_picture(runs: Sequence[Run], count: int, gallery: Gallery) -> Pictur
     def draw(out: Path) -> None:
         from moca.evaluation.backbones import load_backbones
         from moca.records.run_json import RECORD, read_record
+        from moca.transfer.overrides import THE_RUN
         from moca.visualize.features import features_sheet
 
         record = read_record(runs[0].folder / RECORD)
@@ -121,6 +122,7 @@ def feature_picture(runs: Sequence[Run], count: int, gallery: Gallery) -> Pictur
             [runs[0].checkpoint],
             branch=branch if branch in ('teacher', 'student') else None,
             prefix=checkpoint.get('prefix'),
+            said_by=THE_RUN,
             **{key: checkpoint[key] for key in ('patch', 'mean', 'std') if checkpoint.get(key)},
         )
         features_sheet(backbones, images, [FEATURE_SIZE], out)
