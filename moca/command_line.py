@@ -181,5 +181,16 @@ def whole_number(lowest: int, highest: int | None = None) -> Callable[[str], int
     return number
 
 
+def share_number(text: str) -> float:
+    """An argparse type: a number from 0 to 1, such as a score."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:  # which nan is not either
+        raise argparse.ArgumentTypeError(f'{text!r} is no number from 0 to 1')
+    return value
+
+
 seed_number = whole_number(0, 2**31 - 1)
 """What NumPy takes for a seed, with room for what each worker adds to it."""

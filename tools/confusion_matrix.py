@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from moca.command_line import add_verbose
+from moca.command_line import add_verbose, share_number
 from moca.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--out', type=Path, required=True, metavar='FILE', help='.png, .pdf or .svg; .csv of counts'
     )
     parser.add_argument(
-        '--score-thr', type=float, default=0.3, help='boxes from this score on [.3]'
+        '--score-thr', type=share_number, help='of a detector: boxes from this score on [.3]'
     )
     parser.add_argument(
-        '--tp-iou-thr', type=float, default=0.5, help='IoU of a box that was found [.5]'
+        '--tp-iou-thr', type=share_number, help='of a detector: IoU of a box that was found [.5]'
     )
     add_verbose(parser)
     return parser.parse_args(argv)
@@ -70,12 +70,19 @@ def confuse(args: argparse.Namespace) -> None:
     task = Config.fromfile(str(configs[0])).protocol.task if len(configs) == 1 else 'segmentation'
     if task not in ('segmentation', 'detection'):
         raise UserError(f'{args.run}: a run of {task}, which has no classes of pixels or boxes.')
+    score, iou = args.score_thr, args.tp_iou_thr
+    if task == 'segmentation' and (score, iou) != (None, None):
+        raise UserError(
+            f'--score-thr and --tp-iou-thr are of boxes, and {args.run} is of segmentation. Leave '
+            'them out.'
+        )
     run = load_finished(args.run, task)
     names = list(run.classes)
     if task == 'segmentation':
         counts = of_pixels(run)
     else:
-        counts, names = of_boxes(run, args.score_thr, args.tp_iou_thr), [*names, BACKGROUND]
+        score, iou = 0.3 if score is None else score, 0.5 if iou is None else iou
+        counts, names = of_boxes(run, score, iou), [*names, BACKGROUND]
     write(counts, names, args.out)
     print(f'Written: {args.out}')
 

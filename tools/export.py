@@ -39,6 +39,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--out', type=Path, metavar='FILE', help='.onnx or .pt2 [RUN/export.onnx, .pt2]'
     )
+    parser.add_argument('--force', action='store_true', help='write over a file that exists')
     parser.add_argument(
         '--size',
         nargs=2,
@@ -87,12 +88,13 @@ def export(args: argparse.Namespace) -> None:
     run = Path(args.run)
     folder = run if run.is_dir() else run.parent
     out = args.out or folder / f'export{FORMATS[args.to]}'
-    if args.out:
-        check_out(out, args.to)  # before the model is loaded
+    if args.out or out.exists():
+        check_out(out, args.to, args.force)  # before the model is loaded
     model, cfg, classes = loaded(args)
     size = tuple(args.size) if args.size else default_size(model, cfg)
     graph = graph_of(model, (size[0], size[1]), args.logits)
-    for line in write(model, graph, out, args.to, classes, args.verify, args.count):
+    verifying = args.verify, args.count, args.force
+    for line in write(model, graph, out, args.to, classes, *verifying):
         print(line)
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 from moca.command_line import add_cfg_options, add_protocol_arguments, add_verbose
+from moca.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,9 +59,12 @@ def count(args: argparse.Namespace) -> None:
     from mmengine.analysis.print_helper import complexity_stats_table
     from mmengine.registry import MODELS, init_default_scope
 
+    from moca.checkpoints.loading import AUTO
     from moca.export.command import default_size, graph_of
     from moca.transfer.run import protocol_config
 
+    if args.arch == AUTO:
+        raise UserError(f'--arch {AUTO}: there is no checkpoint here to take it of. Give a name.')
     cfg = protocol_config(args)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     cfg.model.backbone.init_cfg = None  # weights change no number

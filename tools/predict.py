@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import track
 
-from moca.command_line import add_verbose, whole_number
+from moca.command_line import add_verbose, share_number, whole_number
 from moca.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--amp', action='store_true', help='in bfloat16, or in float16 on older GPUs'
     )
-    parser.add_argument('--score', type=float, default=0.3, help='draw objects from there on [.3]')
+    parser.add_argument(
+        '--score', type=share_number, default=0.3, help='draw objects from there on [.3]'
+    )
     parser.add_argument(
         '--overlays',
         action=argparse.BooleanOptionalAction,

@@ -39,7 +39,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add_protocol_arguments(parser)
     parser.add_argument(
-        'checkpoint', metavar='RUN_CHECKPOINT', help='checkpoint that tools/train.py wrote'
+        'checkpoint',
+        metavar='RUN_CHECKPOINT',
+        help='checkpoint that tools/train.py wrote, or its work dir',
     )
     parser.add_argument(
         '--tta',
@@ -92,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Do what the arguments ask for."""
+    from moca.checkpoints.containers import file_of_run
     from moca.engine.distributed import launched_rank
     from moca.engine.meeting import join
     from moca.engine.terminal import quiet_terminal
@@ -102,6 +105,7 @@ def run(args: argparse.Namespace) -> None:
 
     with quiet_terminal(args.verbose, launched_rank(args.launcher)):
         join(args.launcher, 'test.py')
+        args.checkpoint = file_of_run(args.checkpoint)
         if measured.is_evaluation(args.config):
             if args.show_dir or args.out:
                 raise UserError(

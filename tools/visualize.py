@@ -30,7 +30,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moca.command_line import add_change_arguments, add_verbose
+from moca.command_line import add_change_arguments, add_verbose, share_number
 from moca.errors import UserError
 from moca.light import light_guard
 
@@ -65,7 +65,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
                 help='IoU of each class, for which all validation images are predicted [yes]',
             )
         elif name == 'detection':
-            command.add_argument('--score', type=float, default=0.3, help='draw from there on [.3]')
+            command.add_argument(
+                '--score', type=share_number, default=0.3, help='draw from there on [.3]'
+            )
             command.add_argument(
                 '--errors',
                 action='store_true',

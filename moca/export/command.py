@@ -147,6 +147,7 @@ def write(
     classes: Sequence[str] = (),
     images: str | None = None,
     count: int = 4,
+    force: bool = False,
 ) -> list[str]:
     """Export, verify, and put the files in their place; returns what to say.
 
@@ -158,12 +159,13 @@ def write(
         classes: Names, for the notes.
         images: To verify by: an image or a folder; None for a generated one; ``none`` for no check.
         count: Of a folder's images.
+        force: Write over a file that exists.
 
     Raises:
-        UserError: The file has another ending or cannot be written, the model cannot be exported,
-            or the graph is not the model; then no file is written.
+        UserError: The file has another ending, exists or cannot be written, the model cannot be
+            exported, or the graph is not the model; then no file is written.
     """
-    check_out(out, to)
+    check_out(out, to, force)
     shown = [] if images == NO_CHECK else _images(images, count, graph.size)
     program = exported(graph)
     notes = notes_of(graph, classes)
@@ -189,16 +191,18 @@ def write(
     ]
 
 
-def check_out(out: Path, to: str) -> None:
+def check_out(out: Path, to: str, force: bool = False) -> None:
     """Make the folder of a file, and check that the file can be written there.
 
     Raises:
-        UserError: It cannot, or ends otherwise than its format does.
+        UserError: It cannot, exists (and no ``force``), or ends otherwise than its format does.
     """
     if out.suffix != FORMATS[to]:
         raise UserError(f'--out {out}: files of --to {to} end in {FORMATS[to]}.')
     if out.is_dir():
         raise UserError(f'--out {out}: this is a folder. Name a file.')
+    if out.exists() and not force:
+        raise UserError(f'--out {out}: exists already. Give another name, or --force.')
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out.parent):

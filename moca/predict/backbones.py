@@ -14,6 +14,7 @@ from PIL import Image
 
 from moca.backbone.vit import PlainViT
 from moca.engine.amp import preferred_dtype
+from moca.engine.devices import checked_device
 from moca.evaluation.backbones import fit_input, load_backbones
 from moca.predict.pixels import ImageLike, Several, as_pixels
 from moca.predict.shown import Brief, listed
@@ -147,7 +148,8 @@ def load_backbone(
         changes: ``patch``, ``mean`` and ``std``, of :func:`moca.checkpoints.changes.changed`.
 
     Raises:
-        UserError: The file or its architecture is unknown, or they do not fit.
+        UserError: The file or its architecture is unknown, they do not fit, or there is no such
+            device.
 
     Example:
         >>> import moca
@@ -155,7 +157,8 @@ def load_backbone(
         >>> vit.features(numpy.zeros((64, 96, 3), numpy.uint8)).patches.shape
         (4, 6, 192)
     """
+    where = None if device is None else checked_device(device)
     how: dict[str, Any] = dict(branch=branch, prefix=prefix, trust=trust, **changes)
     (found,) = load_backbones([str(checkpoint)], [arch] if arch else [], **how)
-    vit = found.model if device is None else found.model.to(device)
+    vit = found.model if where is None else found.model.to(where)
     return Backbone(found.name, vit, amp)

@@ -15,15 +15,17 @@ from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
-from moca.checkpoints.loading import set_checkpoint
+from moca.checkpoints.loading import AUTO, set_checkpoint
 from moca.checkpoints.reading import read_file, run_config
 from moca.data.config_datasets import leaf_datasets, nested_dicts
 from moca.engine.checkpoints import latest_checkpoint
 from moca.engine.cli import read_config
+from moca.engine.devices import checked_device
 from moca.errors import UserError
 from moca.figures import distinct_colors
 from moca.predict.stored_config import import_stored
-from moca.transfer.evaluate import load_run, set_published_model, take_from_run
+from moca.transfer.evaluate import load_run, run_weights, set_published_model, take_from_run
+from moca.transfer.overrides import set_arch
 from moca.transfer.predictions import label_values
 from moca.transfer.protocol import read_by_one_reader
 from moca.transfer.run import model_class
@@ -154,8 +156,10 @@ def load_trained(
         window: Side in pixels of the sliding window, in the place of the config's.
 
     Raises:
-        UserError: Something is missing, or the weights are of another model than the config.
+        UserError: Something is missing, the weights are of another model than the config, or an
+            option is not for this model.
     """
+    where = checked_device(device)
     cfg, path, content = find_trained(source, config)
     task = (cfg.get('protocol') or {}).get('task')
     if task == 'image':
@@ -169,14 +173,21 @@ def load_trained(
     cfg.load_from, cfg.resume = None, False
     if not cfg.get('test_dataloader') and cfg.get('val_dataloader'):
         cfg.test_dataloader = cfg.val_dataloader
-    where = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         run = run_config(content)
         published = not run and hasattr(model_class(cfg), 'set_published')
         published = published and not _is_state(content)
         if published:
+            if arch not in (None, AUTO):
+                set_arch(cfg, arch)
             set_published_model(cfg, str(path), arch=arch)
         else:
+            if arch:
+                raise UserError(
+                    f'--arch {arch}: of published models, and {path} is none: its architecture is '
+                    'that of its config. Leave it out.'
+                )
+            run_weights(content, path)
             set_checkpoint(cfg, None)
             take_from_run(cfg, run)
         names, palette, things = _classes(cfg, content)
@@ -272,6 +283,7 @@ def _classes(
         return (), (), 0
     count, things = number_of_classes(cfg.model)
     about = dict((content.get('meta') or {}).get('dataset_meta') or {})
+    noted = bool(about.get('classes'))
     if not about.get('classes') and cfg.protocol.task != 'image':
         about = dict(DATASETS.build({**test_dataset(cfg), 'lazy_init': True}).metainfo)
     names = tuple(map(str, about.get('classes') or ()))
@@ -287,9 +299,13 @@ def _classes(
         )
         names = tuple(f'class {number}' for number in range(count))
     if len(names) != count:
+        of = cfg.filename or 'the config in the checkpoint'
         raise UserError(
-            f'{cfg.filename or "the config in the checkpoint"}: a model of {count} classes, and '
-            f'{len(names)} names. Give metainfo=dict(classes=...) of the data set.'
+            f'{of}: a model of {count} classes, and the checkpoint is of a model of {len(names)}. '
+            'Give the config that it was trained with.'
+            if noted
+            else f'{of}: a model of {count} classes, and {len(names)} names. Give '
+            'metainfo=dict(classes=...) of the data set.'
         )
     palette = about.get('palette') or ()
     return names, palette if len(palette) >= count else distinct_colors(count), things

@@ -57,11 +57,7 @@ def prepare_test(args: argparse.Namespace) -> Config:
         )
     if args.arch == AUTO:
         raise UserError(f'--arch {AUTO}: a run has its own; name the config in its work dir.')
-    if 'state_dict' not in content:
-        raise UserError(
-            f'{args.checkpoint}: not a checkpoint of a run. tools/test.py takes what '
-            'tools/train.py has written; to measure a pre-trained backbone, train with it first.'
-        )
+    run_weights(content, args.checkpoint)
     cfg.work_dir = str(Path(args.checkpoint).parent / TEST_FOLDER)
     apply_common(cfg, args)
     set_checkpoint(cfg, None)  # all weights come from the run
@@ -72,7 +68,7 @@ def prepare_test(args: argparse.Namespace) -> Config:
         predict_without_labels(cfg)
         set_predictions(cfg, ['test'])
     check_data(cfg, splits=('test',))
-    meta = content['meta'].get('dataset_meta') if cfg.protocol.task == 'image' else None
+    meta = (content.get('meta') or {}).get('dataset_meta') if cfg.protocol.task == 'image' else None
     check_of_model(cfg, ('test',), classes=(meta or {}).get('classes'))
     if args.tta:
         set_tta(cfg)
@@ -232,10 +228,33 @@ def _keep(cfg: Config, checkpoint: Path, metrics: Mapping[str, float | None]) ->
     write_atomically(Path(cfg.work_dir) / TESTED, (json.dumps(record, indent=2) + '\n').encode())
 
 
+def run_weights(content: Mapping[str, Any], checkpoint: str | Path) -> Any:
+    """The weights of a run's checkpoint.
+
+    Args:
+        content: what the file holds.
+        checkpoint: the file, for the message.
+
+    Raises:
+        UserError: the file holds none, such as that of a backbone.
+    """
+    if 'state_dict' not in content:
+        raise UserError(
+            f'{checkpoint}: not a checkpoint of a run, which tools/train.py has written. To '
+            'measure a pre-trained backbone, train with it first.'
+        )
+    return content['state_dict']
+
+
 def load_run(model: Any, checkpoint: str | Path) -> None:
-    """Load a run's checkpoint into a whole model, every tensor or none."""
+    """Load a run's checkpoint into a whole model, every tensor or none.
+
+    Raises:
+        UserError: the file is not of a run.
+        CheckpointMismatch: its weights are not exactly those of the model.
+    """
     model = unwrapped(model)
     model = model.module if isinstance(model, BaseTTAModel) else model
-    state = read_file(checkpoint)['state_dict']
+    state = run_weights(read_file(checkpoint), checkpoint)
     check_fit(model, state, str(checkpoint))
     model.load_state_dict(state)

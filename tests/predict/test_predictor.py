@@ -18,6 +18,7 @@ from PIL import Image
 
 import moca
 from moca.errors import CheckpointMismatch, UserError
+from moca.predict.backbones import load_backbone
 from moca.predict.pixels import as_pixels
 from moca.predict.predictor import Predictor, load, panoptic_of
 from moca.predict.trained import load_trained
@@ -232,6 +233,26 @@ def test_what_was_not_trained_is_refused(run_of: RunOf, tmp_path: Path) -> None:
     torch.save(dict(state_dict=weights), tmp_path / 'bare.pth')
     with pytest.raises(UserError, match='does not say its config'):
         load(tmp_path / 'bare.pth')
+    torch.save({key.removeprefix('backbone.'): v for key, v in weights.items()}, tmp_path / 'vit')
+    with pytest.raises(UserError, match='vit: not a checkpoint of a run'):
+        load(tmp_path / 'vit', run_of('depth') / 'depth.py')
+    with pytest.raises(UserError, match='--arch vit_tiny_patch16: of published models'):
+        load(run_of('depth'), arch='vit_tiny_patch16')
+
+
+@pytest.mark.parametrize('device', ['banana', 'cuda:99', 'meta'])
+def test_a_device_is_looked_at_first(device: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f'^device {device}: cannot be used here'):
+        load(tmp_path / 'nowhere.pth', device=device)
+    with pytest.raises(UserError, match=f'^device {device}: cannot be used here'):
+        load_backbone(tmp_path / 'nowhere.pth', device=device)
+
+
+def test_names_in_a_checkpoint_of_another_model(run_of: RunOf, tmp_path: Path) -> None:
+    meta = dict(dataset_meta=dict(classes=('a', 'b')))
+    torch.save(dict(state_dict={}, meta=meta), tmp_path / 'iter_1.pth')
+    with pytest.raises(UserError, match='150 classes, and the checkpoint is of a model of 2'):
+        load(tmp_path / 'iter_1.pth', run_of('segmentation') / 'segmentation.py')
 
 
 def test_classes_without_names_are_numbered(run_of: RunOf, tmp_path: Path) -> None:

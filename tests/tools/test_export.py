@@ -58,3 +58,10 @@ def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert 'no checkpoint' in capsys.readouterr().err
     assert export.main([str(tmp_path), '--backbone']) == 2
     assert 'a folder without checkpoints of a run' in capsys.readouterr().err
+    there = tmp_path / 'model.onnx'
+    there.write_text('kept')
+    assert export.main([str(tmp_path), '--out', str(there)]) == 2
+    assert 'model.onnx: exists already' in capsys.readouterr().err
+    assert there.read_text() == 'kept'
+    assert export.main([str(tmp_path), '--out', str(there), '--force']) == 2
+    assert 'no checkpoint' in capsys.readouterr().err  # and no word of the file

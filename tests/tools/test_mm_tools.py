@@ -16,7 +16,15 @@ from mmengine.registry import DefaultScope
 from moca.engine.checkpoints import latest_checkpoint
 from moca.transfer.run import prepare_training, train
 from tests.configs.helpers import REPOSITORY, shrink, train_args, write_cityscapes, write_coco
-from tools import analyze_logs, browse_dataset, confusion_matrix, get_flops, test
+from tools import (
+    analyze_logs,
+    browse_dataset,
+    confusion_matrix,
+    get_flops,
+    predict,
+    test,
+    visualize,
+)
 
 PROBE = REPOSITORY / 'configs/segmentation/driving/linear-bn.py'
 DETECTOR = REPOSITORY / 'configs/detection/small-coco/mask-rcnn_sfp.py'
@@ -117,6 +125,7 @@ def test_pixels_are_confused(segmented: tuple[Path, Path], tmp_path: Path) -> No
         [cv2.imread(str(p), -1).ravel() for p in data.glob('gtFine/val/*/*TrainIds.png')]
     )
     assert counts.sum(1).tolist() == [int((labels == number).sum()) for number in range(19)]
+    assert confusion_matrix.main([str(run), '--out', str(out), '--score-thr', '0']) == 2
     drawn = tmp_path / 'a.png'
     confusion_matrix.write(counts, rows[0][1:], drawn)
     assert drawn.stat().st_size > 1000
@@ -124,7 +133,7 @@ def test_pixels_are_confused(segmented: tuple[Path, Path], tmp_path: Path) -> No
 
 def test_boxes_are_confused(detected: tuple[Path, Path], tmp_path: Path) -> None:
     run, out = detected[0], tmp_path / 'a.csv'
-    assert confusion_matrix.main([str(run), '--out', str(out), '--score-thr', '2']) in (None, 0)
+    assert confusion_matrix.main([str(run), '--out', str(out), '--score-thr', '1']) in (None, 0)
     rows = {row[0]: row[1:] for row in csv.reader(out.open())}
     for name in ('person', 'car'):  # nothing has that score: all are missed, in both images
         assert list(map(int, rows[name]))[-1] == 2
@@ -157,6 +166,21 @@ def test_costs_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     embedding = 6 * width * 3 * 16**2
     expected = 12 * block + embedding + 6 * width * 19
     assert millions == pytest.approx(expected / 1e6, rel=0.02)  # norms are a percent
+    assert get_flops.main([str(PROBE), '--arch', 'auto']) == 2
+    assert '--arch auto: there is no checkpoint' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('text', ['7', '-0.1', 'nan', 'many'])
+def test_scores_are_shares(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for parse, arguments in (
+        (predict.parse_args, ['run', 'a.png', '--out', 'o', '--score']),
+        (confusion_matrix.parse_args, ['run', '--out', 'a.csv', '--score-thr']),
+        (confusion_matrix.parse_args, ['run', '--out', 'a.csv', '--tp-iou-thr']),
+        (visualize.parse_args, ['detection', 'run', '--out', 'a.png', '--score']),
+    ):
+        with pytest.raises(SystemExit):
+            parse([*arguments[:-1], f'{arguments[-1]}={text}'])
+        assert f"'{text}' is no number from 0 to 1" in capsys.readouterr().err
 
 
 def test_logs_are_read(

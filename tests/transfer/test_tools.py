@@ -212,3 +212,11 @@ def test_a_pretrained_backbone_is_not_a_run(
     arguments = [str(PROBE), str(checkpoint), '--data-root', str(driving)]
     assert test.main(arguments) == 2
     assert 'not a checkpoint of a run' in capsys.readouterr().err
+
+
+def test_a_work_dir_is_taken_for_its_checkpoint(
+    driving: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(dict(weights={}), tmp_path / 'iter_7.pth')
+    assert test.main([str(PROBE), str(tmp_path), '--data-root', str(driving)]) == 2
+    assert 'iter_7.pth: not a checkpoint of a run' in capsys.readouterr().err
