@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
+import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock
 
 from tests.campaign.campaign import (
     KEPT,
@@ -43,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--quick', action='store_true', help='run fewer cases')
     parser.add_argument('--seed', type=int, default=0, help='draws the cases')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/campaign'))
+    parser.add_argument(
+        '--at-once', type=int, default=2, help='how many areas go on at a time (default: 2)'
+    )
     parser.add_argument('--case', type=int, help='run one case of one area again and print it')
     parser.add_argument(
         '--inject', action='store_true', help='break on purpose what is watched: has to fail'
@@ -66,25 +74,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not reset_peak():
         print('This system does not let the most memory of a process be counted anew: a case that')
         print('takes less than one before it goes unseen.', flush=True)
-    failed = False
-    with contextlib.ExitStack() as stack:
-        # one process for all areas, unless each breaks something in its own
-        worker = None if args.inject else Worker(args.work_dir / 'scratch')
-        if worker is not None:
-            stack.callback(worker.end)
-        for name in args.areas or AREAS:
-            area = AREAS[name](args.seed)
-            folder = args.work_dir / (f'{"injected" if args.inject else "seed"}{args.seed}')
-            started = time.monotonic()
-            outcomes = run_area(area, folder, args.quick, args.inject, worker)
+    areas = [AREAS[name](args.seed) for name in args.areas or AREAS]
+    return int(not run_areas(areas, args))
+
+
+def run_areas(areas: Sequence[Area], args: argparse.Namespace) -> bool:
+    """Run areas, some at once, and print their tables; whether every case ended as promised."""
+    idle: SimpleQueue[Worker | None] = SimpleQueue()
+    printing = Lock()
+
+    def run(area: Area) -> bool:
+        worker, started = idle.get(), time.monotonic()
+        outcomes = run_area(area, folder, args.quick, args.inject, worker)
+        idle.put(worker)
+        with printing:
             print(table(area, outcomes, started), flush=True)
             for number, outcome in faults(outcomes):
-                failed = True
                 detail = outcome.detail[-1500:]
                 print(f'\ncase {number}: {outcome.kind}: {outcome.result}: {detail}', flush=True)
             for each in unproven(area, outcomes) if args.inject else ():
                 print(f'\nThe fault that was injected has not shown itself by {each}', flush=True)
-    return int(failed)
+        return not faults(outcomes)
+
+    folder = args.work_dir / (f'{"injected" if args.inject else "seed"}{args.seed}')
+    with ExitStack() as stack, ThreadPoolExecutor(args.at_once) as pool:
+        for number in range(args.at_once):
+            # a process for all areas, unless each breaks something in its own
+            worker = None if args.inject else Worker(args.work_dir / f'scratch{number}')
+            if worker is not None:
+                stack.callback(worker.end)
+            idle.put(worker)
+        try:
+            return all(list(pool.map(run, areas)))
+        except (
+            KeyboardInterrupt
+        ):  # the threads would go on, and take its processes' ends for faults
+            os._exit(128 + signal.SIGINT)
 
 
 def run_case(area: Area, number: int, work_dir: Path, inject: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import hashlib
 import json
@@ -11,6 +12,8 @@ import os
 import re
 import resource
 import shutil
+import signal
+import sys
 import time
 import traceback
 from abc import ABC, abstractmethod
@@ -34,6 +37,7 @@ MEMORY = 2 << 30
 """Bytes that one case may take beyond what its process has when it begins."""
 
 _LOOK = 0.5  # seconds between looks at how long a case takes
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _STATUS, _CLEAR = Path('/proc/self/status'), Path('/proc/self/clear_refs')
 
 KEPT = ('refused', 'equal', 'accepted', 'beyond telling')
@@ -71,7 +75,7 @@ class Area(ABC):
     memory = MEMORY
     """Bytes that one of its cases may take."""
     proofs: tuple[tuple[str, str], ...]
-    """What each of some kinds of case, by patterns of their names, has to end in after `inject`: a
+    """What each of some kinds of case has to end in after `inject`, both as regular expressions: a
     failure of another kind proves nothing, least of all one of the campaign itself."""
 
     def __init__(self, seed: int) -> None:
@@ -244,7 +248,18 @@ def queued(process: int) -> float:
     return 0.0
 
 
+def _end_with_parent() -> None:
+    """Let this process be killed when the one that started it ends, which Linux can do.
+
+    That one alone hears of Ctrl-C, which here would seem to be an outcome.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _work(connection: Connection, scratch: str, inject: bool) -> None:
+    _end_with_parent()
     # read by torch, which is imported with the first case, if that needs it
     os.environ.update(dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS'), '1'))
     Path(scratch).mkdir(parents=True, exist_ok=True)
@@ -325,5 +340,5 @@ def unproven(area: Area, outcomes: Sequence[Outcome]) -> list[str]:
     return [
         f'{kind}: {result}'
         for kind, result in area.proofs
-        if not any(o.result == result and re.fullmatch(kind, o.kind) for o in outcomes)
+        if not any(re.fullmatch(result, o.result) and re.fullmatch(kind, o.kind) for o in outcomes)
     ]

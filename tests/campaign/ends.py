@@ -35,6 +35,12 @@ class Ends(Area):
         return Outcome('fine', 'refused')
 
 
+class More(Ends):
+    """The same as another area."""
+
+    name, title = 'more', 'More'
+
+
 def end_at_once(*_: object) -> None:
     """Instead of a process that runs cases: one that is gone."""
     os._exit(1)

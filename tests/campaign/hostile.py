@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import pickletools
+import signal
 import struct
 import zipfile
 from functools import partial
@@ -149,6 +151,25 @@ def attacks(canary: Path) -> dict[str, bytes]:
 def has_run(canary: Path) -> bool:
     """Whether an attack has left its canary; some readers add an ending to its name."""
     return any(canary.parent.glob(f'{canary.name}*'))
+
+
+def canary_of(name: str, folder: Path) -> Path:
+    """Where `read_all` lets an attack leave its canary."""
+    return folder / f'canary{sorted(attacks(folder)).index(name)}_'
+
+
+def read_all(rank: int, folder: str) -> None:
+    """Let plain pickle read every attack, each in a fork of this process that has two seconds."""
+    for name in attacks(Path(folder)):
+        body = attacks(canary_of(name, Path(folder)))[name]
+        if os.fork() == 0:
+            os.close(1), os.close(2), signal.alarm(2)
+            try:
+                pickle.loads(b'\x80\x02' + body + b'.')
+            finally:
+                os._exit(0)
+    for _ in attacks(Path(folder)):
+        os.wait()
 
 
 FORMS = ('archive', 'pickle', 'legacy')

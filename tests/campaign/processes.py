@@ -183,7 +183,7 @@ class Processes(Area):
     proofs = (
         ('steps of MOCA', 'silent'),
         ('metric: accuracy', 'silent'),
-        ('one is killed', 'hang'),
+        ('one is killed', 'unnamed|hang'),
     )
 
     def count(self, quick: bool) -> int:

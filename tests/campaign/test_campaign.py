@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -27,36 +25,16 @@ from tests.campaign.campaign import (
     table,
     unproven,
 )
-from tests.campaign.ends import Ends, end_at_once, say_nothing
+from tests.campaign.ends import Ends, More, end_at_once, say_nothing
 from tests.campaign.page import BEGIN, END, write_table
-
-# What an attack needs is imported once, and not by each child.
-UNGUARDED = """
-import os, pickle, signal, sys
-import mmengine.config, numpy, torch
-from tests.campaign import hostile
-from pathlib import Path
-for place, name in enumerate(sorted(hostile.attacks(Path('x')))):
-    canary = Path(sys.argv[1], f'canary{place}_')
-    body = hostile.attacks(canary)[name]
-    if os.fork() == 0:
-        os.close(1), os.close(2), signal.alarm(2)
-        try:
-            pickle.loads(b'\\x80\\x02' + body + b'.')
-        finally:
-            os._exit(0)
-for _ in hostile.attacks(Path('x')):
-    os.wait()
-"""
+from tests.processes import run_processes
 
 
 def test_attacks_run_code_where_pickle_reads_them(tmp_path: Path) -> None:
     attacks = hostile.attacks(Path('x'))
     assert [name for name, body in attacks.items() if not hostile.is_pickle(body)] == []
-    command = [sys.executable, '-c', UNGUARDED, str(tmp_path)]
-    subprocess.run(command, check=True, timeout=300, stdin=subprocess.DEVNULL)
-    names = enumerate(sorted(attacks))
-    worked = {name for place, name in names if hostile.has_run(tmp_path / f'canary{place}_')}
+    run_processes(hostile.read_all, (str(tmp_path),), 1, start_method='forkserver')
+    worked = {name for name in attacks if hostile.has_run(hostile.canary_of(name, tmp_path))}
     assert set(attacks) - worked == set(hostile.HARMLESS)
 
 
@@ -120,15 +98,20 @@ def test_a_case_is_held_to_its_own_memory_and_not_to_that_of_a_larger_one(tmp_pa
 def test_the_command_tells_what_is_not_promised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr('tests.campaign.__main__.AREAS', {'ends': Ends})
+    monkeypatch.setattr('tests.campaign.__main__.AREAS', {'ends': Ends, 'more': More})
     folder = ['--work-dir', str(tmp_path)]
     assert main(['ends', '--case', '0', *folder]) == 0
     assert 'ends_case/0' in capsys.readouterr().out
-    assert main(['ends', '--quick', *folder]) == 1
+    assert main(['--quick', *folder]) == 1  # both areas at once
     said = capsys.readouterr().out
-    assert 'case 1: ?: traceback: ' in said
-    assert 'case 2: ?: died: ' in said
-    assert not (tmp_path / 'scratch').exists()
+    assert said.index('case 1: ?: traceback: ') < said.index('case 2: ?: died: ')
+    assert [said.count(text) for text in ('## Ends', '## More', 'case 1: ', 'case 2: ')] == [
+        1,
+        1,
+        2,
+        2,
+    ]
+    assert {path.name for path in tmp_path.iterdir()} == {'seed0', 'ends_case'}
 
 
 def test_outcomes_hold_for_all_that_a_case_is_made_of(
