@@ -38,7 +38,7 @@ test-oldest: ## some tests with the oldest torch and timm that are supported, in
 test-newest: ## the same with the newest ones, in .venv-newest
 	@PYTHON='$(PYTHON)' bash requirements/test_versions.sh newest
 
-reliability: setup ## damage files, kill runs, starve disks, and count what is lost (3 hours)
+reliability: setup ## damage files, kill runs, starve disks, and count what is lost (about an hour)
 	@$(BIN)/python -m tests.campaign
 
 check: setup ## lint, formatting and types
