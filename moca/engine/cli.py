@@ -32,6 +32,7 @@ from moca.engine.amp import enable_amp
 from moca.engine.background import finish_jobs
 from moca.engine.config_check import building_error, check_config, nearest
 from moca.engine.config_files import load_config
+from moca.engine.config_kinds import check_option
 from moca.engine.disk_errors import disk_error, log_files_raise
 from moca.engine.distributed import check_environment, prepare_launcher, processes_here
 from moca.engine.interrupts import Interrupted
@@ -237,6 +238,7 @@ def merge_options(cfg: Config, options: dict[str, Any]) -> None:
                 f'--cfg-options {key}={value}: the config has no field {top!r}.'
                 + nearest(top, known)
             )
+        check_option(cfg, key, value)
         try:
             cfg.merge_from_dict({key: value})
         except (KeyError, TypeError, IndexError, ValueError) as error:

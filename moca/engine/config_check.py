@@ -14,6 +14,8 @@ from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import Registry
 
+from moca.engine.config_kinds import check_kinds, shown
+from moca.engine.ranges import check_count
 from moca.engine.renamed import new_name
 from moca.errors import UserError
 
@@ -27,11 +29,17 @@ CONSUMED = {
 # Fields of mmengine's loops, and the class where a field names none. The loops are built late, the
 # training loop after the training data.
 _LOOPS = {'train_cfg': 'EpochBasedTrainLoop', 'val_cfg': 'ValLoop', 'test_cfg': 'TestLoop'}
-# Fields of `mmengine.runner.Runner` that hold a dict, or None; the model is never None.
+# Fields of `mmengine.runner.Runner`, and our `protocol`, that hold a dict, or None; the model is
+# never None.
 _SECTIONS = (
     *('model', 'optim_wrapper', 'train_cfg', 'val_cfg', 'test_cfg', 'default_hooks'),
     *('train_dataloader', 'val_dataloader', 'test_dataloader'),
+    *('env_cfg', 'randomness', 'log_processor', 'visualizer', 'protocol'),
 )
+# What is a dict or None wherever it stands.
+_DICTS = frozenset({'clip_grad', 'metainfo', 'norm_cfg', 'paramwise_cfg'})
+# Those that hold a dict or several.
+_LISTS = ('val_evaluator', 'test_evaluator', 'param_scheduler', 'custom_hooks')
 _OF_RUNNER = {'runner', 'dataloader', 'evaluator'}
 # Hooks that mmengine's runner has without a config's asking (`Runner.register_default_hooks`).
 _HOOKS = {'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'}
@@ -138,11 +146,14 @@ def check_config(cfg: Config, source: str = 'config') -> None:
     _check_sections(cfg, source)
     ours = _our_classes()
     for field, node in walk(cfg.to_dict(), ''):
+        for key in _DICTS.intersection(node):
+            if not isinstance(node[key], dict | None):
+                raise UserError(f'{source}: {field}.{key}={shown(node[key])}: give a dict.')
         for key in ('type', 'constructor'):
             name = node.get(key)
             name = getattr(name, '__name__', name)
             if isinstance(name, list | tuple | dict | int | float):
-                raise UserError(f'{source}: {field}.{key} is {name!r}, which names no class.')
+                raise UserError(f'{source}: {field}.{key} is {shown(name)}, which names no class.')
             if name not in ours:
                 _check_spelling(name, ours, f'{source}: {field}.{key}')
                 continue
@@ -160,6 +171,8 @@ def check_config(cfg: Config, source: str = 'config') -> None:
                         f'{source}: {field}: {name} has no argument {argument!r}.'
                         f'{nearest(argument, known)} It has: {", ".join(sorted(known))}.'
                     )
+            if key == 'type':
+                check_kinds(cls, node, f'{source}: {field}')
     _check_hooks(cfg.get('default_hooks') or {}, f'{source}: default_hooks')
     for field, usual in _LOOPS.items():
         _check_loop(cfg.get(field), usual, f'{source}: {field}')
@@ -171,9 +184,16 @@ def _check_sections(cfg: Config, source: str) -> None:
         value = cfg.get(field, {})
         if not isinstance(value, dict) and (value is not None or field == 'model'):
             raise UserError(
-                f'{source}: {field} is {value!r}, where a dict belongs. Set one of its fields, as '
-                f'by --cfg-options {field}.FIELD=VALUE.'
+                f'{source}: {field} is {shown(value)}, where a dict belongs. Set one of its '
+                f'fields, as by --cfg-options {field}.FIELD=VALUE.'
             )
+    for field in _LISTS:
+        if not isinstance(value := cfg.get(field), dict | list | tuple | None):
+            raise UserError(f'{source}: {field} is {shown(value)}, where a list of dicts belongs.')
+    for split in ('train', 'val', 'test'):
+        batch = (cfg.get(f'{split}_dataloader') or {}).get('batch_size')
+        if batch is not None:
+            check_count(batch, f'{source}: {split}_dataloader.batch_size')
 
 
 def _check_loop(node: Any, usual: str, where: str) -> None:

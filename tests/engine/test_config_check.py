@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from moca.engine.cli import main_guard, read_config
 from moca.engine.config_check import check_config
+from moca.engine.config_kinds import check_option
 from moca.errors import UserError
 from tests.configs.helpers import REPOSITORY, write_cityscapes, write_coco
 from tools import train
@@ -41,6 +42,56 @@ def test_misspelt(config: Path, option: str, value: Any, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         read_config(config, {option: value})
     assert f'{config}: {option.rpartition(".")[0].split(".")[0]}' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('config', 'option', 'value', 'message'),
+    [
+        (PROBE, 'model.backbone', 3, r'backbone=3: the config has fields there \(type, '),
+        (PROBE, 'model.decode_head.num_classes', 'many', r"num_classes='many': .* Give a number"),
+        (PROBE, 'train_cfg.max_iters', 'few', r'Give a number'),
+        (PROBE, 'model.backbone.frozen', 'no', r'Give True or False'),
+        (PROBE, 'optim_wrapper.optimizer.lr', 'fast', r'Give a number'),
+        (PROBE, 'train_dataloader.dataset.data_root', 2012, r'Give a text'),
+        (PROBE, 'train_dataloader.batch_size', 0, r'train_dataloader\.batch_size'),
+        (PROBE, 'train_dataloader.dataset.pipeline', 'Resize', r'dicts there\. Set a field of one'),
+        (
+            PROBE,
+            'train_dataloader.dataset.pipeline.40.scale',
+            2,
+            r'pipeline has \d+ elements, 0 to',
+        ),
+        (PROBE, 'model.data_preprocessor.mean', 'zero', r'Give a list'),
+        (PROBE, 'optim_wrapper.clip_grad', 3, r'optim_wrapper\.clip_grad=3: give a dict'),
+        (PROBE, 'model.backbone.img_size', True, r'img_size=True: give '),
+        (VITDET, 'val_evaluator', 5, r'val_evaluator'),
+        (VITDET, 'param_scheduler', 'cosine', r'param_scheduler'),
+    ],
+)
+def test_values_of_another_kind(config: Path, option: str, value: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        read_config(config, {option: value})
+    assert option.split('.')[0] in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'model.backbone.arch.depth': 3, 'model.backbone.frozen': 0},
+        {'optim_wrapper.optimizer.lr': 1, 'optim_wrapper.clip_grad': None},
+        {'train_dataloader.dataset.pipeline.2.scale': 64, 'log_level': 'WARNING'},
+        {'model.backbone.img_size': 64, 'custom_hooks': [], 'val_evaluator': None},
+        {'optim_wrapper.loss_scale': 'dynamic', 'randomness': dict(seed=3)},
+        {'model.backbone': dict(_delete_=True, type='PlainViT', arch='vit_tiny_patch16')},
+    ],
+)
+def test_values_of_a_kind_that_may_stand_there(options: dict[str, Any]) -> None:
+    cfg = read_config(PROBE)
+    if 'model.backbone.arch.depth' in options:
+        cfg.model.backbone.arch = dict(patch_size=8, embed_dim=32, depth=2, num_heads=2)
+    for key, value in options.items():
+        check_option(cfg, key, value)
 
 
 @pytest.mark.parametrize(
