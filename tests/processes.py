@@ -14,7 +14,7 @@ import torch.multiprocessing as mp
 
 
 def run_processes(
-    fn: Callable[..., None], args: tuple[Any, ...], count: int = 2, start_method: str = 'spawn'
+    fn: Callable[..., None], args: tuple[Any, ...], count: int = 2, start_method: str = 'forkserver'
 ) -> None:
     """Run ``fn(rank, *args)`` in ``count`` processes, and raise what the first that fails raised.
 
@@ -26,8 +26,9 @@ def run_processes(
         fn: A function of a module.
         args: What it is given beside its rank.
         count: Processes.
-        start_method: ``spawn``; or ``forkserver``, where a process that does nothing else has
-            imported the methods once for all, and keeps the environment of its own start.
+        start_method: ``forkserver``, where a process that does nothing else has imported the
+            methods once for all tests, and keeps the environment of its own start; ``spawn``, or
+            ``fork`` for what takes no threads along.
     """
     if start_method == 'forkserver':
         multiprocessing.set_forkserver_preload(['moca.pretrain'])

@@ -45,7 +45,7 @@ def results_of(
     """
     folder.mkdir()
     args = str(folder), count, work, tuple(given), apart
-    run_processes(_one, args, count, start_method='forkserver')
+    run_processes(_one, args, count)
     return [torch.load(folder / f'{rank}.pth', weights_only=False) for rank in range(count)]
 
 

@@ -58,7 +58,7 @@ def process(rank: int, folder: str) -> None:
 
 
 def test_the_average_is_that_of_rounded_gradients(tmp_path: Path) -> None:
-    run_processes(process, (str(tmp_path),), start_method='forkserver')
+    run_processes(process, (str(tmp_path),))
     first, second = (torch.load(tmp_path / f'{rank}.pth') for rank in range(2))
     assert 'travel as bfloat16' in first['said'][0]
     shares = [found['alone'].to(BF16) / 2 for found in (first, second)]

@@ -45,7 +45,7 @@ def process(rank: int, folder: str) -> None:
 
 def test_no_process_enters_a_collective_before_all_is_made(tmp_path: Path) -> None:
     """Collectives end a run whose processes come 10 minutes apart."""
-    run_processes(process, (str(tmp_path),), start_method='forkserver')
+    run_processes(process, (str(tmp_path),))
 
 
 def test_one_process_makes_it_itself() -> None:

@@ -21,7 +21,7 @@ def ranks(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> list[dict[str, Any]]:
     folder, count = tmp_path_factory.mktemp('ranks'), request.param
-    run_processes(process, (count, str(folder)), count, start_method='forkserver')
+    run_processes(process, (count, str(folder)), count)
     return [torch.load(folder / f'rank{rank}.pth', weights_only=False) for rank in range(count)]
 
 
