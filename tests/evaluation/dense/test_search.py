@@ -61,7 +61,7 @@ def test_faiss_is_asked_for_by_name(
 ) -> None:
     bank, queries = features
     monkeypatch.setitem(sys.modules, 'faiss', None)
-    with pytest.raises(UserError, match=r'pip install moca\[faiss\]'):
+    with pytest.raises(UserError, match=r'pip install -r requirements/faiss\.txt'):
         BankSearch(bank, backend='faiss')
 
     class IndexFlatIP:
