@@ -188,12 +188,18 @@ def _check_sections(cfg: Config, source: str) -> None:
                 f'fields, as by --cfg-options {field}.FIELD=VALUE.'
             )
     for field in _LISTS:
-        if not isinstance(value := cfg.get(field), dict | list | tuple | None):
+        value = cfg.get(field)
+        each = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(one, str | int | float) for one in each):
             raise UserError(f'{source}: {field} is {shown(value)}, where a list of dicts belongs.')
     for split in ('train', 'val', 'test'):
         batch = (cfg.get(f'{split}_dataloader') or {}).get('batch_size')
         if batch is not None:
             check_count(batch, f'{source}: {split}_dataloader.batch_size')
+    for length in ('max_iters', 'max_epochs'):
+        steps = (cfg.get('train_cfg') or {}).get(length)
+        if steps is not None:
+            check_count(steps, f'{source}: train_cfg.{length}')
 
 
 def _check_loop(node: Any, usual: str, where: str) -> None:

@@ -90,7 +90,8 @@ def _wanted(old: Any, new: Any) -> str | None:
     elif isinstance(old, int | float):
         fit, kind = not isinstance(new, str), 'a number'
     elif isinstance(old, str):
-        fit, kind = several or isinstance(new, str | bool), 'a text (a folder of digits as 2012/)'
+        fit = several or isinstance(new, str | bool)
+        kind = 'a text, a folder of digits with a slash: 2012/' if '/' in old else 'a text'
     else:
         return None
     return None if fit else f'the config has {shown(old)} there. Give {kind}'

@@ -66,6 +66,8 @@ def test_misspelt(config: Path, option: str, value: Any, message: str) -> None:
         (PROBE, 'model.backbone.img_size', True, r'img_size=True: give '),
         (VITDET, 'val_evaluator', 5, r'val_evaluator'),
         (VITDET, 'param_scheduler', 'cosine', r'param_scheduler'),
+        (VITDET, 'param_scheduler', [1], r'param_scheduler is \[1\], where a list of dicts'),
+        (PROBE, 'train_cfg.max_iters', 0, r'train_cfg\.max_iters=0: give a whole number'),
     ],
 )
 def test_values_of_another_kind(config: Path, option: str, value: Any, message: str) -> None:
