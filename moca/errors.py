@@ -2,6 +2,12 @@
 
 import sys
 
+INTERRUPTED = (
+    'Interrupted. --resume continues a run from its last checkpoint, if it has one; '
+    'the same command continues a queue of runs.'
+)
+"""What a tool says that Ctrl-C or SIGTERM has ended, where it has nothing better to say."""
+
 
 class UserError(Exception):
     """Something that the user gave is wrong.

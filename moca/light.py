@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import ParamSpec
 
-from moca.errors import UserError, error_line
+from moca.errors import INTERRUPTED, UserError, error_line
 
 P = ParamSpec('P')
 
@@ -18,8 +18,8 @@ P = ParamSpec('P')
 def light_guard(fn: Callable[P, object]) -> Callable[P, int]:
     """Decorate what a tool does: it ends as under :func:`moca.engine.cli.main_guard`.
 
-    That is imported once something else than a `UserError` is raised. For commands of one process
-    that train and predict nothing.
+    That is imported once something else than a `UserError` or Ctrl-C comes. For commands of one
+    process that train and predict nothing.
     """
 
     @functools.wraps(fn)
@@ -29,6 +29,9 @@ def light_guard(fn: Callable[P, object]) -> Callable[P, int]:
         except UserError as error:
             print(error_line(str(error)), file=sys.stderr)
             return 2
+        except KeyboardInterrupt:  # at once, and not after imports of seconds
+            print(INTERRUPTED, file=sys.stderr)
+            return 130
         except BaseException as error:
             from moca.engine.cli import main_guard
 

@@ -55,7 +55,7 @@ class MaskTransformerDetector(QueriedModel, BaseDetector):
         train_cfg: dict[str, Any] | None = None,
         test_cfg: dict[str, Any] | None = None,
         head_from: str | None = None,
-        init_cfg: dict[str, Any] | None = None,
+        init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         head, test = dict(panoptic_head), dict(test_cfg or {})

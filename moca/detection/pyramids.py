@@ -37,7 +37,10 @@ class SimpleFeaturePyramid(BaseModule):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int = 256, init_cfg: dict | None = None
+        self,
+        in_channels: int,
+        out_channels: int = 256,
+        init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__(init_cfg)
         if in_channels % 4:
@@ -111,7 +114,7 @@ class RescaledFPN(BaseModule):
         out_channels: int = 256,
         rescales: Sequence[float] = (4, 2, 1, 0.5),
         norm_cfg: dict[str, Any] | None = None,
-        init_cfg: dict[str, Any] | None = None,
+        init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__(init_cfg)
         self.rescale = Feature2Pyramid(embed_dim, list(rescales), norm_cfg or dict(type='SyncBN'))

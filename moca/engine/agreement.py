@@ -296,15 +296,20 @@ class Processes:
 
         One that has been told of an error ends within a second or two, or by words of its own.
         """
-        others = set(range(self.size)) - {self.rank} - self._gone
         until = time.monotonic() + _OWN_WORDS + 3 * _LOOK
         assert self._connect is not None
+        if self._watcher not in (None, threading.current_thread()):
+            self._watcher.join(3 * _LOOK)  # which looks at the same connections
         with suppress(RuntimeError, UserError):
             store = self._connect(_GONE)  # of its own: any thread may end the process
-            while others and time.monotonic() < until:
-                if store.check([f'ended/{rank}' for rank in others]):
+            while time.monotonic() < until:
+                others = set(range(self.size)) - {self.rank} - self._gone
+                if not others or store.check([f'ended/{rank}' for rank in others]):
                     return
-                time.sleep(_SOON)
+                if isinstance(self._others, Roll):
+                    self._gone |= {gone.rank for gone in self._others.look(_SOON)}
+                else:
+                    time.sleep(_SOON)
 
     def finish(self) -> None:
         """Note that this process has done its work; the store's host waits for the others."""

@@ -42,7 +42,7 @@ from moca.engine.resume import settle_resume
 from moca.engine.same_run import check_same_device
 from moca.engine.shared_memory import shared_memory_error
 from moca.engine.workers import check_cpus
-from moca.errors import UserError, error_line
+from moca.errors import INTERRUPTED, UserError, error_line
 from moca.errors import one_line as one_line
 
 P = ParamSpec('P')
@@ -174,12 +174,6 @@ def main_guard(fn: Callable[P, object]) -> Callable[P, int]:
     return launched
 
 
-_INTERRUPTED = (
-    'Interrupted. --resume continues a run from its last checkpoint, if it has one; '
-    'the same command continues a queue of runs.'
-)
-
-
 def _outcome(error: BaseException) -> tuple[int, str | None]:
     """The exit code of an error, and the line that stands for it; None where a traceback does."""
     if isinstance(error, UserError):
@@ -192,9 +186,9 @@ def _outcome(error: BaseException) -> tuple[int, str | None]:
     if isinstance(error, Interrupted):
         return error.code, str(error)
     if isinstance(error, KeyboardInterrupt):
-        return 130, _INTERRUPTED
+        return 130, INTERRUPTED
     if isinstance(error, SystemExit) and error.code == 128 + signal.SIGTERM:  # of a queue
-        return error.code, _INTERRUPTED
+        return error.code, INTERRUPTED
     return 1, None
 
 

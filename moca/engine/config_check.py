@@ -198,6 +198,8 @@ def _check_sections(cfg: Config, source: str) -> None:
             check_count(batch, f'{source}: {split}_dataloader.batch_size')
     for length in ('max_iters', 'max_epochs'):
         steps = (cfg.get('train_cfg') or {}).get(length)
+        if isinstance(steps, float) and steps.is_integer():  # 1e4, as mmengine takes it
+            steps = cfg.train_cfg[length] = int(steps)
         if steps is not None:
             check_count(steps, f'{source}: train_cfg.{length}')
 

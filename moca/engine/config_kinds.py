@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import numbers
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -145,17 +146,19 @@ def _is_other(value: Any, hint: Any) -> bool:
     if hint is None or hint is type(None):
         return value is not None
     if hint in (int, float):
-        allowed = int if hint is int else (int, float)
+        allowed = numbers.Integral if hint is int else numbers.Real  # NumPy's too
         return isinstance(value, bool) or not isinstance(value, allowed)
-    if hint in (bool, str):
-        return not isinstance(value, hint)
+    if hint is bool:
+        return not isinstance(value, numbers.Integral) or value not in (0, 1)
+    if hint is str:
+        return not isinstance(value, str)
     kind = origin or hint
     if not inspect.isclass(kind):
         return False
     if issubclass(kind, Mapping):
         return not isinstance(value, Mapping)
     if kind in (Sequence, list, tuple):
-        if not isinstance(value, list | tuple):
+        if not isinstance(value, list | tuple | range):
             return True
         element = inner[0] if inner and (kind is not tuple or inner[1:] == (...,)) else Any
         return any(_is_other(each, element) for each in value)

@@ -95,6 +95,26 @@ class TestAgreement:
         assert second.whose(failure) == ''
         assert first.whose(failure).startswith(' (process 1 on ')
 
+    def test_the_store_is_kept_for_those_that_are_there(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(agreement, '_OWN_WORDS', 600)
+        store = dist.HashStore()
+        first = Processes(0, 3, lambda _: store, hosts=True)
+        first._others = roll = Roll(store)
+        killed = Report(store, 1)
+        until = time.monotonic() + 20
+        while not roll._known and time.monotonic() < until:
+            roll.look(0.05)
+        with ThreadPoolExecutor(1) as pool:
+            keeping = pool.submit(first._keep_store)
+            killed._connection.close()  # without a word
+            time.sleep(0.2)
+            assert not keeping.done()
+            store.set('ended/2', '')
+            keeping.result(60)
+        assert first._gone == {1}
+
     @pytest.mark.parametrize('ends_itself', [True, False])
     def test_a_failure_of_all_is_said_once_and_is_nobody_s(
         self, ends_itself: bool, monkeypatch: pytest.MonkeyPatch

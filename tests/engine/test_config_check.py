@@ -85,6 +85,7 @@ def test_values_of_another_kind(config: Path, option: str, value: Any, message: 
         {'train_dataloader.dataset.pipeline.2.scale': 64, 'log_level': 'WARNING'},
         {'model.backbone.img_size': 64, 'custom_hooks': [], 'val_evaluator': None},
         {'optim_wrapper.loss_scale': 'dynamic', 'randomness': dict(seed=3)},
+        {'train_cfg.max_iters': 1e4, 'model.backbone.frozen': 1},
         {'model.backbone': dict(_delete_=True, type='PlainViT', arch='vit_tiny_patch16')},
     ],
 )
@@ -94,6 +95,8 @@ def test_values_of_a_kind_that_may_stand_there(options: dict[str, Any]) -> None:
         cfg.model.backbone.arch = dict(patch_size=8, embed_dim=32, depth=2, num_heads=2)
     for key, value in options.items():
         check_option(cfg, key, value)
+    if 'train_cfg.max_iters' in options:
+        assert read_config(PROBE, options).train_cfg.max_iters == 10_000
 
 
 @pytest.mark.parametrize(
