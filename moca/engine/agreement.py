@@ -296,20 +296,12 @@ class Processes:
 
         One that has been told of an error ends within a second or two, or by words of its own.
         """
-        until = time.monotonic() + _OWN_WORDS + 3 * _LOOK
         assert self._connect is not None
         if self._watcher not in (None, threading.current_thread()):
             self._watcher.join(3 * _LOOK)  # which looks at the same connections
         with suppress(RuntimeError, UserError):
             store = self._connect(_GONE)  # of its own: any thread may end the process
-            while time.monotonic() < until:
-                others = set(range(self.size)) - {self.rank} - self._gone
-                if not others or store.check([f'ended/{rank}' for rank in others]):
-                    return
-                if isinstance(self._others, Roll):
-                    self._gone |= {gone.rank for gone in self._others.look(_SOON)}
-                else:
-                    time.sleep(_SOON)
+            self._wait_for_others(store, 'ended', _OWN_WORDS + 3 * _LOOK)
 
     def finish(self) -> None:
         """Note that this process has done its work; the store's host waits for the others."""
@@ -321,19 +313,19 @@ class Processes:
             self._store.set(f'finished/{self.rank}', '')
             self._note_end(self._store)
             if self.hosts:
-                self._wait_for_others()
+                self._wait_for_others(self._store, 'finished', _END)
         except RuntimeError:  # others have ended by an error
             pass
 
-    def _wait_for_others(self) -> None:
-        """Keep the store until each of the others has done its work or has gone."""
-        assert self._store is not None
-        there = set(range(self.size)) - {self.rank} - self._gone
-        until = time.monotonic() + _END
-        while there and time.monotonic() < until:
-            there -= {rank for rank in there if self._store.check([f'finished/{rank}'])}
+    def _wait_for_others(self, store: dist.Store, note: str, seconds: float) -> None:
+        """Keep the store until each of the others has left a note there or has gone."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            others = set(range(self.size)) - {self.rank} - self._gone
+            if not others or store.check([f'{note}/{rank}' for rank in others]):
+                return
             if isinstance(self._others, Roll):
-                there -= {gone.rank for gone in self._others.look(_SOON)}
+                self._gone |= {gone.rank for gone in self._others.look(_SOON)}
             else:
                 time.sleep(_SOON)
 

@@ -43,7 +43,6 @@ from moca.engine.same_run import check_same_device
 from moca.engine.shared_memory import shared_memory_error
 from moca.engine.workers import check_cpus
 from moca.errors import INTERRUPTED, UserError, error_line
-from moca.errors import one_line as one_line
 
 P = ParamSpec('P')
 

@@ -25,7 +25,7 @@ from moca.engine.agreement import Processes, numbers
 from moca.engine.meeting import processes_of
 from moca.engine.wrapped import unwrapped
 from moca.errors import AgreedError
-from moca.records.config_values import config_leaves
+from moca.records.config_values import config_leaves, short_text
 
 PACKAGES = ('torch', 'torchvision', 'timm', 'mmengine', 'mmcv', 'mmseg', 'mmdet')
 """Packages whose versions have to be the same on every node."""
@@ -167,7 +167,7 @@ def differences(processes: Processes, about: str, facts: Mapping[str, str]) -> l
             ranks[table.get(name, 'absent')].append(rank)
         if len(ranks) > 1:
             said = [
-                f'{_short(value)} on {numbers(have)} ({tables[have[0]][0]})'
+                f'{short_text(value)} on {numbers(have)} ({tables[have[0]][0]})'
                 for value, have in ranks.items()
             ]
             lines.append(f'{name}: {", ".join(said[:3])}{", ..." * (len(said) > 3)}')
@@ -254,7 +254,3 @@ def _text(value: Any) -> str:
 def _listed(lines: list[str]) -> str:
     more = f', and {len(lines) - _SHOWN} more' if len(lines) > _SHOWN else ''
     return '; '.join(lines[:_SHOWN]) + more
-
-
-def _short(value: str) -> str:
-    return value if len(value) <= 60 else f'{value[:20]}...{value[-37:]}'

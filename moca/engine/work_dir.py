@@ -15,7 +15,7 @@ from mmengine.config import Config
 from moca.engine.checkpoints import latest_checkpoint
 from moca.engine.distributed import rank_of
 from moca.errors import UserError
-from moca.records.config_values import config_leaves, read_literals
+from moca.records.config_values import config_leaves, read_literals, short_text
 
 LOCK = '.lock'
 """The file in a work dir that its run holds."""
@@ -174,5 +174,4 @@ def changed_fields(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
 
 
 def _short(value: Any) -> str:
-    text = 'absent' if value is _ABSENT else repr(value)
-    return text if len(text) <= 60 else f'{text[:20]}...{text[-37:]}'  # paths differ at their ends
+    return 'absent' if value is _ABSENT else short_text(repr(value))

@@ -57,6 +57,11 @@ def _value(node: ast.expr | None) -> Any:
     return ast.literal_eval(node)
 
 
+def short_text(text: str) -> str:
+    """A value's text for messages: of a long one its ends, since paths differ at theirs."""
+    return text if len(text) <= 60 else f'{text[:20]}...{text[-37:]}'
+
+
 def config_leaves(node: Any, name: str = '') -> Iterator[tuple[str, Any]]:
     """Dotted names and values; a list is as good as a tuple."""
     if isinstance(node, Mapping) and node:

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from moca.engine.cli import one_line
-from moca.errors import UserError
+from moca.errors import UserError, one_line
 from tests.campaign.campaign import Outcome
 
 Draw = random.Random

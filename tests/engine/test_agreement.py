@@ -42,6 +42,19 @@ def together(size: int, act: Callable[[Processes], Any]) -> list[Any]:
         return list(pool.map(one, range(size)))
 
 
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What processes say as they leave, which they do not do."""
+    lines: list[str] = []
+
+    def leave(self: Processes, code: int, line: str) -> None:
+        lines.append(line)
+        self._ended.set()
+
+    monkeypatch.setattr(Processes, 'leave', leave)
+    return lines
+
+
 def refuse(rank: int, *others: int) -> int:
     if rank in others:
         raise UserError('x.pth: no such file.')
@@ -117,16 +130,10 @@ class TestAgreement:
 
     @pytest.mark.parametrize('ends_itself', [True, False])
     def test_a_failure_of_all_is_said_once_and_is_nobody_s(
-        self, ends_itself: bool, monkeypatch: pytest.MonkeyPatch
+        self, ends_itself: bool, left: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Whichever thread of a process comes to say it, the words are the same."""
 
-        def leave(self: Processes, code: int, line: str) -> None:
-            left.append(line)
-            self._ended.set()
-
-        left: list[str] = []
-        monkeypatch.setattr(Processes, 'leave', leave)
         monkeypatch.setattr(agreement, '_LOOK', 0.02)
         monkeypatch.setattr(agreement, '_OWN_WORDS', 600 if ends_itself else 0.02)
         store = dist.HashStore()
@@ -231,14 +238,8 @@ class TestAgreement:
         assert report.look(60) == []
 
     def test_one_that_is_dropped_before_it_was_heard_takes_nobody_for_dead(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, left: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def leave(self: Processes, code: int, line: str) -> None:
-            left.append(line)
-            self._ended.set()
-
-        left: list[str] = []
-        monkeypatch.setattr(Processes, 'leave', leave)
         monkeypatch.setattr(agreement, '_LOOK', 0.02)
         store = dist.HashStore()
         roll = Roll(store)
@@ -327,20 +328,13 @@ class TestAgreement:
             assert re.match(f'warning: {text}.* if one of them is killed', line)
 
     def test_a_first_process_that_does_not_answer_is_said_with_what_to_do(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, left: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def connect(seconds: float) -> dist.Store:
             if seconds == agreement.WAIT:  # as it begins
                 return dist.HashStore()
             raise UserError('no answer')
 
-        left: list[str] = []
-
-        def leave(self: Processes, code: int, line: str) -> None:
-            left.append(line)
-            self._ended.set()
-
-        monkeypatch.setattr(Processes, 'leave', leave)
         second = Processes(1, 2, connect)
         second.watch()
         assert second._ended.wait(60)
